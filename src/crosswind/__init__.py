@@ -1,1 +1,121 @@
-"""Placeholder, written next."""
+"""Crosswind: trade execution as convex programs, solved fast and safely.
+
+The public names below are loaded on first use, so that ``import crosswind`` stays light: cvxpy, jax and plotly are
+imported by the call that needs them.
+
+>>> import crosswind as cw
+>>> result = cw.run("sim", seed=0)            # doctest: +SKIP
+>>> print(result.summary())                   # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# name -> module that holds it
+_EXPORTS = {
+    # solving
+    "Certificate": "crosswind.solvers",
+    "ConeProgram": "crosswind.solvers",
+    "QuadraticProgram": "crosswind.solvers",
+    "Session": "crosswind.solvers",
+    "Solution": "crosswind.solvers",
+    "Status": "crosswind.solvers",
+    "certify": "crosswind.solvers",
+    "solve": "crosswind.solvers",
+    "solver_table": "crosswind.solvers",
+    # mathematics of execution
+    "ExponentialKernel": "crosswind.optim",
+    "ImpactMode": "crosswind.optim",
+    "MultistageProgram": "crosswind.optim",
+    "almgren_chriss": "crosswind.optim",
+    "check_admissible": "crosswind.optim",
+    "kyle_matrix": "crosswind.optim",
+    "solve_multistage": "crosswind.optim",
+    # market data
+    "FuturesQuotes": "crosswind.problems.market",
+    "MarketData": "crosswind.problems.market",
+    "MarketEvents": "crosswind.problems.market",
+    "read": "crosswind.problems.market",
+    "simulate": "crosswind.problems.market",
+    # impact
+    "CrossImpact": "crosswind.problems.impact",
+    "ImpactModel": "crosswind.problems.impact",
+    "compare_models": "crosswind.problems.impact",
+    # basket
+    "BasketProblem": "crosswind.problems.basket",
+    "BasketSchedule": "crosswind.problems.basket",
+    # replay and hedge
+    "HedgeParent": "crosswind.problems.hedge",
+    "compare_policies": "crosswind.problems.hedge",
+    "replay": "crosswind.problems.replay",
+    # the main job
+    "RunResult": "crosswind.problems.workflow",
+    "run": "crosswind.problems.workflow",
+    # errors
+    "CrosswindError": "crosswind.solvers.errors",
+    "DataGap": "crosswind.solvers.errors",
+    "InfeasibleProblem": "crosswind.solvers.errors",
+    "InvalidInput": "crosswind.solvers.errors",
+    "LimitBreach": "crosswind.solvers.errors",
+    "MissingDependency": "crosswind.solvers.errors",
+    "SolverFailure": "crosswind.solvers.errors",
+}
+
+__all__ = ["__version__", *sorted(_EXPORTS)]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from crosswind.optim import (
+        ExponentialKernel,
+        ImpactMode,
+        MultistageProgram,
+        almgren_chriss,
+        check_admissible,
+        kyle_matrix,
+        solve_multistage,
+    )
+    from crosswind.problems.basket import BasketProblem, BasketSchedule
+    from crosswind.problems.hedge import HedgeParent, compare_policies
+    from crosswind.problems.impact import CrossImpact, ImpactModel, compare_models
+    from crosswind.problems.market import FuturesQuotes, MarketData, MarketEvents, read, simulate
+    from crosswind.problems.replay import replay
+    from crosswind.problems.workflow import RunResult, run
+    from crosswind.solvers import (
+        Certificate,
+        ConeProgram,
+        QuadraticProgram,
+        Session,
+        Solution,
+        Status,
+        certify,
+        solve,
+        solver_table,
+    )
+    from crosswind.solvers.errors import (
+        CrosswindError,
+        DataGap,
+        InfeasibleProblem,
+        InvalidInput,
+        LimitBreach,
+        MissingDependency,
+        SolverFailure,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use and keep it (PEP 562)."""
+    try:
+        module = _EXPORTS[name]
+    except KeyError:
+        raise AttributeError(f"module 'crosswind' has no attribute {name!r}") from None
+    value = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted([*__all__, *(n for n in globals() if n.startswith("__"))])
