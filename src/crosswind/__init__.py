@@ -65,7 +65,7 @@ _EXPORTS = {
     "SolverFailure": "crosswind.solvers.errors",
 }
 
-__all__ = ["__version__", *sorted(_EXPORTS)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_EXPORTS)]
 
 if TYPE_CHECKING:
     from crosswind.optim import (

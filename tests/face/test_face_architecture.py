@@ -162,7 +162,12 @@ def child_environment() -> dict[str, str]:
 def test_import_is_light_and_pulls_in_nothing_heavy():
     code = "import sys, crosswind; print(sorted(m.split('.')[0] for m in sys.modules))"
     out = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent, env=child_environment()
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT.parent,
+        env=child_environment(),
     ).stdout
     assert not (HEAVY | {"numpy", "pandas", "scipy"}) & set(ast.literal_eval(out))
 
@@ -171,7 +176,9 @@ def test_import_costs_less_than_300_ms():
     code = "import time; t = time.perf_counter(); import crosswind; print(time.perf_counter() - t)"
     times = [
         float(
-            subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent).stdout
+            subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent
+            ).stdout
         )
         for _ in range(3)
     ]

@@ -75,7 +75,12 @@ def progress_on_terminal(*, quiet: bool = False) -> Iterator[Progress | None]:
     except ImportError:
         yield lambda stage, done: print(f"[{done:4.0%}] {stage}", file=sys.stderr)
         return
-    columns = (TextColumn("{task.description:<34}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:<34}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
         task = bar.add_task("starting", total=1.0)
         yield lambda stage, done: bar.update(task, description=stage, completed=done)

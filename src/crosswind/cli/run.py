@@ -17,15 +17,25 @@ EXAMPLE = "crosswind run --data lean:../shared/data/lean --out crosswind-out/lea
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the main job."""
-    parser.add_argument("--data", default="sim", help="sim[:key=value,…] | lean:DIR | parquet:DIR | csv:FILE (default: sim)")
+    parser.add_argument(
+        "--data", default="sim", help="sim[:key=value,…] | lean:DIR | parquet:DIR | csv:FILE (default: sim)"
+    )
     parser.add_argument("--out", metavar="DIR", help="write summary.json, tables and report.html there, all or nothing")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
     parser.add_argument("--names", help="only these names, as IBM,BAC,AIG")
-    parser.add_argument("--index", help="the name that stands for the index (default: SPY where present, else the data's own)")
-    parser.add_argument("--bucket", type=float, default=10.0, metavar="S", help="bucket length in seconds (default: 10)")
-    parser.add_argument("--adv", type=float, default=0.02, help="basket size per name, share of daily volume (default: 0.02)")
+    parser.add_argument(
+        "--index", help="the name that stands for the index (default: SPY where present, else the data's own)"
+    )
+    parser.add_argument(
+        "--bucket", type=float, default=10.0, metavar="S", help="bucket length in seconds (default: 10)"
+    )
+    parser.add_argument(
+        "--adv", type=float, default=0.02, help="basket size per name, share of daily volume (default: 0.02)"
+    )
     parser.add_argument("--participation", type=float, default=0.10, help="cap on our share of volume (default: 0.10)")
-    parser.add_argument("--risk-aversion", type=float, default=None, metavar="L", help="λ in 1/currency (default: from the basket)")
+    parser.add_argument(
+        "--risk-aversion", type=float, default=None, metavar="L", help="λ in 1/currency (default: from the basket)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
