@@ -1,0 +1,176 @@
+"""What a market data source delivers: events, futures and, if it was simulated, the truth behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from crosswind.problems.market.events import MarketEvents
+from crosswind.problems.market.futures import Bars, FuturesQuotes
+from crosswind.problems.market.orders import ChildFills, ParentOrders
+from crosswind.solvers.errors import InvalidInput
+
+__all__ = ["Bars", "ChildFills", "FuturesQuotes", "MarketData", "MarketEvents", "ParentOrders", "SimulatedTruth"]
+
+
+def _array(value: Any, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    array = np.array(value, dtype=np.float64)
+    if array.shape != shape:
+        raise InvalidInput(f"its shape is not {shape}", field=name, value=array.shape, remedy="check names and rates")
+    if not np.isfinite(array).all():
+        raise InvalidInput("holds NaN or inf", field=name, remedy="give finite numbers")
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedTruth:
+    """The parameters that a simulated market was drawn from.
+
+    The price impact of a unit traded h seconds ago is G(h) = Σ_m exp(−β_m h) K_m.
+
+    Parameters
+    ----------
+    rates_per_s
+        β_m, (M,), ≥ 0 [1/s].
+    matrices
+        K_m, (M, N, N), symmetric [return per currency].
+    sectors
+        Name → sector (N,); its index gives the names in order.
+    betas
+        Name → beta on the market factor (N,).
+    covariance
+        Return covariance per second, (N, N).
+    seed
+        Seed of the generator.
+    parameters
+        All arguments that the simulator was called with.
+
+    Raises
+    ------
+    InvalidInput
+        On mismatched shapes, NaN or inf, asymmetric matrices, negative rates.
+    """
+
+    rates_per_s: npt.NDArray[np.float64]
+    matrices: npt.NDArray[np.float64]
+    sectors: pd.Series[Any]
+    betas: pd.Series[Any]
+    covariance: npt.NDArray[np.float64]
+    seed: int
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        set_ = object.__setattr__
+        n, m = len(self.sectors), len(np.atleast_1d(self.rates_per_s))
+        set_(self, "rates_per_s", _array(np.atleast_1d(self.rates_per_s), "rates_per_s", (m,)))
+        set_(self, "matrices", _array(self.matrices, "matrices", (m, n, n)))
+        set_(self, "covariance", _array(self.covariance, "covariance", (n, n)))
+        if (self.rates_per_s < 0).any():
+            raise InvalidInput(
+                "a rate is negative",
+                field="rates_per_s",
+                value=float(self.rates_per_s.min()),
+                remedy="impact must decay",
+            )
+        for name, stack in (("matrices", self.matrices), ("covariance", self.covariance[None])):
+            if np.abs(stack - stack.transpose(0, 2, 1)).max(initial=0.0) > 1e-9 * np.abs(stack).max(initial=0.0):
+                raise InvalidInput("not symmetric", field=name, remedy="symmetrise with (A + A') / 2")
+        if not self.betas.index.equals(self.sectors.index):
+            raise InvalidInput(
+                "its names differ from those of sectors", field="betas", value=list(self.betas.index), remedy="reindex"
+            )
+        set_(self, "parameters", MappingProxyType(dict(self.parameters)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mapping proxy does not pickle.
+        values = (self.rates_per_s, self.matrices, self.sectors, self.betas, self.covariance, self.seed)
+        return (type(self), (*values, dict(self.parameters)))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The N names."""
+        return tuple(self.sectors.index)
+
+
+@dataclass(frozen=True, eq=False)
+class MarketData:
+    """All that one source delivered.
+
+    Parameters
+    ----------
+    events
+        The synchronised buckets.
+    futures
+        Root symbol → quotes of its expiries.
+    truth
+        The parameters behind a simulated market, else None.
+    source
+        The spec it was read from.
+    notes
+        What the reader repaired or left out, with counts.
+
+    Raises
+    ------
+    InvalidInput
+        On parts of another type, a root that differs from its key, or a truth of other names.
+    """
+
+    events: MarketEvents
+    futures: dict[str, FuturesQuotes] = field(default_factory=dict)
+    truth: SimulatedTruth | None = None
+    source: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.events, MarketEvents):
+            raise InvalidInput(
+                "not MarketEvents", field="events", value=type(self.events).__name__, remedy="build MarketEvents first"
+            )
+        for root, quotes in self.futures.items():
+            if not isinstance(quotes, FuturesQuotes) or quotes.root != root:
+                raise InvalidInput(
+                    "the key is not the root of FuturesQuotes", field="futures", value=root, remedy="key by .root"
+                )
+        if self.truth is not None and self.truth.names != self.events.names:
+            raise InvalidInput(
+                "its names differ from those of the events",
+                field="truth",
+                value=self.truth.names,
+                remedy="keep truth and events in the same order of names",
+            )
+        object.__setattr__(self, "futures", dict(self.futures))
+        object.__setattr__(self, "notes", tuple(self.notes))
+
+    def to_parquet(self, folder: str | Path) -> Path:
+        """Write events, futures and truth below ``folder``, atomically; :func:`read` takes ``parquet:folder``."""
+        from crosswind.problems.market.store import write_market
+
+        return write_market(self, Path(folder))
+
+    @classmethod
+    def from_parquet(cls, folder: str | Path) -> MarketData:
+        """Read what :meth:`to_parquet` wrote; the round trip is exact.
+
+        Raises
+        ------
+        DataGap
+            If a file is absent or unreadable.
+        """
+        from crosswind.problems.market.store import read_market
+
+        return read_market(Path(folder))
+
+    def summary(self) -> str:
+        """Return a few lines on events, futures and the reader's notes."""
+        parts = [f"source: {self.source or 'unnamed'}", self.events.summary()]
+        parts += [quotes.summary() for quotes in self.futures.values()]
+        parts += [f"note: {note}" for note in self.notes]
+        return "\n".join(parts)
