@@ -1,1 +1,28 @@
-"""Placeholder, written next."""
+"""Replay: one ledger, one event kernel, one policy protocol, one venue simulator."""
+
+from __future__ import annotations
+
+from crosswind.problems.replay.kernel import replay
+from crosswind.problems.replay.ledger import Ledger
+from crosswind.problems.replay.model import Fill, LookAheadError, Order, ReplayMarket
+from crosswind.problems.replay.policy import Policy, PolicyContext, ScheduledPolicy
+from crosswind.problems.replay.result import OrderRecord, ReplayResult
+from crosswind.problems.replay.venue import DecayMode, SimulatedVenue
+from crosswind.problems.replay.view import MarketView
+
+__all__ = [
+    "DecayMode",
+    "Fill",
+    "Ledger",
+    "LookAheadError",
+    "MarketView",
+    "Order",
+    "OrderRecord",
+    "Policy",
+    "PolicyContext",
+    "ReplayMarket",
+    "ReplayResult",
+    "ScheduledPolicy",
+    "SimulatedVenue",
+    "replay",
+]
