@@ -1,0 +1,135 @@
+"""Trading sessions of the simulator: business days, bucket ends in UTC across clock changes, intraday profiles."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from crosswind.solvers.errors import InvalidInput
+
+__all__ = ["bucket_count", "business_days", "quarterly_expiries", "session_ends", "u_shape"]
+
+
+def business_days(start: str | dt.date, days: int, holidays: Iterable[str | dt.date] = ()) -> tuple[dt.date, ...]:
+    """Return ``days`` business days from the first one on or after ``start``.
+
+    Parameters
+    ----------
+    start
+        First calendar day, ISO text or date.
+    days
+        How many, at least 1.
+    holidays
+        Weekdays on which the exchange is closed.
+
+    Returns
+    -------
+    tuple of datetime.date
+
+    Raises
+    ------
+    InvalidInput
+        For a date that cannot be read or a count below 1.
+    """
+    if isinstance(days, bool) or not isinstance(days, (int, np.integer)) or days < 1:
+        raise InvalidInput("is not a number of days", field="days", value=days, remedy="pass an integer of 1 or more")
+    first = _date("start", start)
+    closed = np.array([_date("holidays", day) for day in holidays], dtype="datetime64[D]")
+    dates = np.busday_offset(np.datetime64(first, "D"), np.arange(days), roll="forward", holidays=closed)
+    return tuple(day.item() for day in dates)
+
+
+def bucket_count(session_s: float, bucket_s: float) -> int:
+    """Return how many buckets fill a session exactly.
+
+    Raises
+    ------
+    InvalidInput
+        When the bucket is not positive, is finer than a nanosecond, or does not divide the session.
+    """
+    if isinstance(bucket_s, bool) or not isinstance(bucket_s, (int, float)) or not np.isfinite(bucket_s):
+        raise InvalidInput("is not a finite number", field="bucket_s", value=bucket_s, remedy="pass seconds, e.g. 10")
+    ratio = session_s / bucket_s if bucket_s > 0.0 else 0.0
+    count = round(ratio)
+    if count < 2 or abs(ratio - count) > 1e-9 * ratio or abs(bucket_s * 1e9 - round(bucket_s * 1e9)) > 1e-3:
+        raise InvalidInput(
+            f"does not cut the session of {session_s:g} s into two or more equal buckets",
+            field="bucket_s",
+            value=bucket_s,
+            remedy="pass a divisor of the session, e.g. 1, 5, 10, 30, 60 or 300",
+        )
+    return count
+
+
+def session_ends(day: dt.date, open_s: float, bucket_s: float, count: int, tz: str) -> pd.DatetimeIndex:
+    """Return the ends of the buckets of one session in UTC.
+
+    The open is placed on the exchange's clock and then converted, so the same local session falls on different UTC
+    hours before and after a clock change.
+
+    Parameters
+    ----------
+    day
+        Local date.
+    open_s
+        Seconds from local midnight to the open, on the clock.
+    bucket_s, count
+        Bucket length [s] and number of buckets.
+    tz
+        Exchange zone, e.g. ``"America/New_York"``.
+
+    Returns
+    -------
+    DatetimeIndex (count,)
+        tz-aware UTC, nanosecond unit.
+
+    Raises
+    ------
+    InvalidInput
+        For an unknown zone.
+    """
+    try:
+        zone = ZoneInfo(tz)
+    except (ZoneInfoNotFoundError, ValueError, TypeError):
+        raise InvalidInput(
+            "is not a time zone", field="tz", value=tz, remedy='pass an IANA name such as "America/New_York"'
+        ) from None
+    clock = dt.time(int(open_s // 3600), int(open_s % 3600 // 60))
+    opening = pd.Timestamp(dt.datetime.combine(day, clock, tzinfo=zone)).tz_convert("UTC").as_unit("ns")
+    offsets = np.arange(1, count + 1, dtype=np.int64) * round(bucket_s * 1e9)
+    return pd.DatetimeIndex(offsets + opening.value, dtype="datetime64[ns, UTC]")
+
+
+def u_shape(count: int, u: float) -> NDArray[np.float64]:
+    """Return the profile ``1 + u (12 (x - 1/2)² - 1)`` at the bucket middles, scaled to the mean 1, shape (count,)."""
+    x = (np.arange(count) + 0.5) / count
+    profile = 1.0 + u * (12.0 * (x - 0.5) ** 2 - 1.0)
+    return np.asarray(profile / profile.mean(), dtype=np.float64)
+
+
+def quarterly_expiries(day: dt.date, count: int = 2) -> tuple[dt.date, ...]:
+    """Return the next ``count`` quarterly expiries (third Friday of March, June, September, December) after ``day``."""
+    found: list[dt.date] = []
+    year, month = day.year, 3
+    while len(found) < count:
+        first = dt.date(year, month, 1)
+        third_friday = first + dt.timedelta(days=(4 - first.weekday()) % 7 + 14)
+        if third_friday > day:
+            found.append(third_friday)
+        year, month = (year, month + 3) if month < 12 else (year + 1, 3)
+    return tuple(found)
+
+
+def _date(field: str, value: object) -> dt.date:
+    try:
+        stamp = pd.Timestamp(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        stamp = pd.NaT  # type: ignore[assignment]
+    if stamp is pd.NaT:
+        raise InvalidInput("is not a date", field=field, value=value, remedy="write it as YYYY-MM-DD")
+    return stamp.date()
