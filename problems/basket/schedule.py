@@ -1,0 +1,282 @@
+"""The result of a basket: what to trade when, what it costs, which limits bind and at what price."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from crosswind.problems.basket.inputs import FloatArray, as_scalar, per_name
+from crosswind.problems.basket.lots import round_to_lots, snap
+from crosswind.problems.basket.lowering import check_capacity, money, trade_bounds
+from crosswind.solvers.errors import CrosswindError, InvalidInput
+
+if TYPE_CHECKING:
+    from crosswind.optim.multistage import MultistageSolution
+    from crosswind.problems.basket.model import BasketProblem
+    from crosswind.solvers.certify import Certificate
+
+__all__ = ["COMPONENTS", "BasketSchedule", "cost_series", "solve_basket"]
+
+COMPONENTS = ("spread", "temporary", "impact_self", "impact_cross", "risk", "terminal")
+
+
+def cost_series(problem: BasketProblem, trades: FloatArray) -> pd.Series:
+    """Return the cost of a schedule (T, N) by component and in total [currency]; components sum to the total.
+
+    ``soft`` appears only where an extra limit is soft. The risk is λ Σ q'Σq, a price put on variance, not money paid.
+    """
+    from crosswind.optim.costs import cost
+
+    return _as_series(cost(problem.program(), trades).to_series())
+
+
+def _as_series(breakdown: pd.Series) -> pd.Series:
+    parts = {name: float(breakdown[name]) for name in COMPONENTS}
+    # What a basket does not use (drift, holding) is zero by construction; soft limits come from extra_limits only.
+    parts |= {
+        str(name): float(value)
+        for name, value in breakdown.items()
+        if name not in (*COMPONENTS, "total") and float(value) != 0.0
+    }
+    parts["total"] = float(sum(parts.values()))
+    return pd.Series(parts, name="currency")
+
+
+@dataclass(frozen=True, eq=False)
+class BasketSchedule:
+    """Optimal schedule of a basket, T slices and N names.
+
+    Attributes
+    ----------
+    problem : the problem that was solved.
+    trades : (T × N) signed notional to trade in each slice [currency, buy positive].
+    inventory : (T + 1 × N) remaining signed notional before each slice and after the last [currency].
+    costs : cost by component and in total [currency, positive is money lost].
+    marginal_costs : (T × N) MC = ∂C/∂u [currency per unit of notional bought]; at a kink of |u|, the derivative at 0.
+    completion_price : (N,) price of the completion: what one more unit left untraded would save [same unit].
+    prices : per limit, (T × labels) cost saved per unit of bound relaxed, ≥ 0 [currency per currency].
+    certificate : our own residuals and gap of the optimum.
+    solution : the multistage solution underneath.
+    """
+
+    problem: BasketProblem
+    trades: pd.DataFrame
+    inventory: pd.DataFrame
+    costs: pd.Series
+    marginal_costs: pd.DataFrame
+    completion_price: pd.Series
+    prices: dict[str, pd.DataFrame]
+    certificate: Certificate
+    solution: MultistageSolution
+
+    @property
+    def costs_bps(self) -> pd.Series:
+        """Cost by component in bps of the parent notional; NaN for an empty basket."""
+        return self.costs.map(self.problem.to_bps).rename("bps")
+
+    @property
+    def executed(self) -> float:
+        """Share of the parent notional that is traded, Σ|q_0 − q_T| / Σ|q_0|; NaN for an empty basket."""
+        base = self.problem.parent_notional
+        done = float(np.abs(self.inventory.iloc[0] - self.inventory.iloc[-1]).sum())
+        return done / base if base > 0.0 else float("nan")
+
+    @property
+    def prices_bps(self) -> pd.DataFrame:
+        """Marginal prices of the limits: per limit, label the mean, largest and summed price over slices.
+
+        One bp means: a bound wider by 1 currency saves 0.0001 currency. ``binding`` counts the slices with a price.
+        """
+        rows = []
+        for limit, table in self.prices.items():
+            bps = 1e4 * table
+            for label in table.columns:
+                column = bps[label].to_numpy()
+                binding = column > 1e-6
+                if binding.any():
+                    rows.append((limit, str(label), int(binding.sum()), column.max(), column.sum()))
+        return pd.DataFrame(rows, columns=["limit", "label", "binding", "largest_bps", "summed_bps"])
+
+    def price_of_limits(self, solver: str = "auto") -> pd.Series:
+        """Return what each limit costs as a whole: cost saved if it alone were dropped [bps of parent notional].
+
+        Each figure is a re-solve without that limit; they do not add up, because limits stand in for each other.
+        """
+        return limit_values(self, solver)
+
+    @property
+    def participation(self) -> pd.DataFrame | None:
+        """|u| / V per slice and name (T × N), NaN where no volume is forecast; None without a forecast."""
+        V = self.problem.arrays.volume
+        if V is None:
+            return None
+        used = np.abs(self.trades.to_numpy())
+        return self.problem.frame(np.divide(used, V, out=np.full_like(used, np.nan), where=V > 0.0))
+
+    def shares(
+        self,
+        prices: pd.Series,
+        lot: pd.Series | float = 1,
+        parent_shares: pd.Series | None = None,
+    ) -> pd.DataFrame:
+        """Return the schedule in shares, whole lots per slice, that complete the parent order to the last lot.
+
+        Parameters
+        ----------
+        prices
+            Price per share by name [currency].
+        lot
+            Lot size in shares, float or Series by name.
+        parent_shares
+            Signed shares to trade in all, whole lots; default: the traded notional over the price, to the nearest lot.
+
+        Returns
+        -------
+        Frame (T × N) of signed shares: int64 where every lot is whole, float64 otherwise (each is lots × lot). The cap
+        of participation is exceeded, by less than one lot, only where completion leaves no other way.
+
+        Raises
+        ------
+        InvalidInput
+            On missing or non-positive prices or lots, or parent shares that are not whole lots or not those scheduled.
+        """
+        problem = self.problem
+        price = per_name(prices, problem.names, "prices")
+        size = per_name(lot, problem.names, "lot")
+        for label, values in (("prices", price), ("lot", size)):
+            if (values <= 0.0).any():
+                name = problem.names[int(np.argmin(values))]
+                raise InvalidInput(f"must be > 0 for {name}", field=label, value=float(values.min()), remedy="check it")
+        exact = self.trades.to_numpy() / price / size
+        total = np.rint(exact.sum(axis=0))
+        if parent_shares is not None:
+            given = per_name(parent_shares, problem.names, "parent_shares", minimum=-np.inf) / size
+            total = snap(given)
+            if (total != np.rint(total)).any() or (np.abs(total - exact.sum(axis=0)) > problem.n_slices).any():
+                wrong = int(np.argmax(np.abs(total - np.rint(total)) + np.abs(total - exact.sum(axis=0))))
+                raise InvalidInput(
+                    f"must be whole lots near the scheduled total for {problem.names[wrong]}",
+                    field="parent_shares",
+                    value=float(given[wrong] * size[wrong]),
+                    remedy="check prices, lots and the remaining inventory",
+                )
+        room = np.full(exact.shape, np.inf)
+        for lower, upper in trade_bounds(problem).values():
+            room = np.minimum(room, np.where(exact < 0.0, -lower, upper))
+        cap = room / price / size
+        lots = np.column_stack([round_to_lots(exact[:, i], int(total[i]), cap[:, i]) for i in range(problem.n_names)])
+        if (size == np.rint(size)).all():
+            return pd.DataFrame(lots * size.astype(np.int64), index=self.trades.index, columns=self.trades.columns)
+        return problem.frame(lots * size)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the long form: one row per slice and name with trade, inventory, participation and marginal cost."""
+        long = {
+            "trade": self.trades,
+            "inventory_after": self.inventory.iloc[1:].set_axis(self.trades.index),
+            "marginal_cost_bps": 1e4 * self.marginal_costs,
+        }
+        if self.participation is not None:
+            long["participation"] = self.participation
+        table = pd.DataFrame({key: value.stack() for key, value in long.items()})
+        table.index.names = ["time", "name"]
+        return table.reset_index()
+
+    def summary(self) -> str:
+        """Return the schedule in words: size, costs by component, binding limits and the certificate."""
+        p = self.problem
+        q0 = p.arrays.inventory
+        head = (
+            f"Basket of {p.n_names} names in {p.n_slices} slices of {p.slice_s:g} s: buy {money(q0[q0 > 0].sum())}, "
+            f"sell {money(-q0[q0 < 0].sum())}, executed {self.executed:.2%}"
+        )
+        lines = [head, f"{'cost (positive is money lost)':<30}{'currency':>14}{'bps':>10}"]
+        lines += [f"  {part:<28}{value:>14,.0f}{p.to_bps(value):>10.3f}" for part, value in self.costs.items()]
+        binding = self.prices_bps
+        if binding.empty:
+            lines.append("no limit binds")
+        else:
+            lines.append("limits that bind: slices, largest marginal price [bps per unit of bound]")
+            for limit, rows in binding.groupby("limit", sort=False):
+                worst = rows.loc[rows["largest_bps"].idxmax()]
+                lines.append(
+                    f"  {limit}: {int(rows['binding'].sum())} cells of {len(rows)} labels, "
+                    f"dearest {worst['label']} at {worst['largest_bps']:.3g}"
+                )
+        lines.append(self.certificate_line)
+        return "\n".join(lines)
+
+    @property
+    def certificate_line(self) -> str:
+        """One line that says who solved it and how far from optimal it can be at most."""
+        c, inner = self.certificate, self.solution.solution
+        return (
+            f"certificate: {inner.backend}, primal {c.primal_rel:.1e}, dual {c.dual_rel:.1e}, gap {c.gap_rel:.1e} "
+            f"(relative), {inner.setup_s + inner.solve_s:.3f} s"
+        )
+
+    def _repr_html_(self) -> str:
+        costs = pd.DataFrame({"currency": self.costs.round(0), "bps": self.costs_bps.round(3)})
+        return f"{costs.to_html()}<p>{self.certificate_line}</p>{self.trades.round(0).to_html(max_rows=12)}"
+
+    def plot(self) -> Any:
+        """Return an overview figure: schedule heatmap, inventory paths, participation and cost waterfall."""
+        from crosswind.problems.basket.plots import overview
+
+        return overview(self)
+
+
+def solve_basket(problem: BasketProblem, solver: str = "auto", tol: float = 1e-8, **settings: Any) -> BasketSchedule:
+    """Return the optimal schedule of ``problem``; see :meth:`BasketProblem.solve`."""
+    from crosswind.optim.multistage import solve_multistage
+
+    check_capacity(problem)
+    program = problem.program()
+    found = solve_multistage(program, solver=solver, tol=tol, **settings)
+    names = problem.names
+    ends = problem.times.append(problem.times[-1:] + pd.Timedelta(as_scalar(problem.slice_s, "slice_s"), unit="s"))
+    labels = {limit.name: getattr(limit, "labels", names) or names for limit in program.limits}
+    return BasketSchedule(
+        problem=problem,
+        trades=problem.frame(found.trades),
+        inventory=pd.DataFrame(
+            problem.remaining(found.trades), index=ends.rename("time"), columns=pd.Index(names, name="name")
+        ),
+        costs=_as_series(found.cost.to_series()),
+        marginal_costs=problem.frame(found.marginal_cost),
+        completion_price=pd.Series(found.completion_price, index=pd.Index(names, name="name"), name="completion_price"),
+        prices={
+            name: pd.DataFrame(values, index=problem.times.rename("time"), columns=list(labels[name]))
+            for name, values in found.prices.items()
+        },
+        certificate=found.certificate,
+        solution=found,
+    )
+
+
+def limit_values(schedule: BasketSchedule, solver: str = "auto") -> pd.Series:
+    """Return the cost saved by dropping each limit alone [bps of parent notional]; see ``price_of_limits``."""
+    problem = schedule.problem
+    dropped: dict[str, dict[str, object]] = {
+        "participation": {"participation": None},
+        "no reversal": {"allow_reversal": True},
+        "blackout": {"blackouts": ()},
+        "must finish": {"must_finish": None},
+        "sector cap": {"sector_cap": None},
+        "cash band": {"cash_band": None},
+        "max change": {"max_change": None},
+    }
+    saved: dict[str, float] = {}
+    for name in schedule.prices:
+        others = tuple(limit for limit in problem.extra_limits if limit.name != name)
+        changes = dropped.get(name, {"extra_limits": others})
+        try:
+            freed = problem.replace(**changes).solve(solver)
+        except CrosswindError:  # without its limit a problem may have no solution: unknown is not zero
+            saved[name] = float("nan")
+            continue
+        saved[name] = problem.to_bps(schedule.costs["total"] - freed.costs["total"])
+    return pd.Series(saved, name="bps", dtype=np.float64)
