@@ -1,0 +1,442 @@
+"""Lowering of the multistage program to a sparse convex QP, with a map from rows back to named limits.
+
+Variables: trades u; positions p_1..p_T where a term needs them; impact states z^m (one per slice, or only the last one of
+a permanent mode); a ≥ |u| only where a spread or a group cap meets a trade whose sign is not known; factor exposures
+r = F'e; slacks of soft bands. Impact enters by the energy identity (see :mod:`crosswind.optim.energy`), so P is positive
+semidefinite block by block. Everything is scaled inside: x = D x̂, rows / E, cost / s; duals come back as y = s ŷ / E.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from crosswind.optim.assembly import Assembler, IndexArray, label_grid
+from crosswind.optim.checks import FloatArray
+from crosswind.optim.energy import energy_constant, energy_weights
+from crosswind.optim.limits import BandLimit, GroupCap, RateLimit, TradeLimit
+from crosswind.optim.program import FactorRisk, MultistageProgram
+from crosswind.optim.scaling import Scaling, choose_scaling
+from crosswind.solvers.errors import InfeasibleProblem
+from crosswind.solvers.program import QuadraticProgram
+
+__all__ = ["Lowered", "RowBlock", "TradeBox", "lower", "trade_box"]
+
+
+@dataclass(frozen=True, eq=False)
+class TradeBox:
+    """Intersection of all trade limits: bounds (T, n) and, per side, the number of the limit that sets it (−1: none)."""
+
+    lower: FloatArray
+    upper: FloatArray
+    lower_owner: IndexArray
+    upper_owner: IndexArray
+
+
+@dataclass(frozen=True, eq=False)
+class RowBlock:
+    """Rows of one limit: ``rows`` (T, columns) holds row numbers, −1 where there is no row; ``columns`` their labels."""
+
+    name: str
+    rows: IndexArray
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """A lowered program: the QP that is handed to a solver, and the maps back.
+
+    Attributes
+    ----------
+    qp
+        The scaled :class:`crosswind.solvers.program.QuadraticProgram`.
+    program, scaling, box
+        What it was made from.
+    var_scale, row_scale, cost_scale
+        D, E, s of the scaling x = D x̂, rows / E, cost / s.
+    trades
+        Variable numbers of u (T, n).
+    absolute
+        Variable numbers of a ≥ |u| (T, n), −1 where |u| needs none; ``epigraph`` (2, T, n) the rows ±u − a ≤ 0.
+    completion
+        Row numbers of the hard terminal condition, one per hard position.
+    limits
+        Row blocks by limit (bands, group caps, rates); trade limits are boxes and have none.
+    """
+
+    qp: QuadraticProgram
+    program: MultistageProgram
+    scaling: Scaling
+    box: TradeBox
+    var_scale: FloatArray
+    row_scale: FloatArray
+    cost_scale: float
+    trades: IndexArray
+    absolute: IndexArray
+    epigraph: IndexArray
+    completion: IndexArray
+    limits: dict[str, RowBlock]
+
+    def unpack_trades(self, x: FloatArray) -> FloatArray:
+        """Return the trades (T, n) in the program's unit from a solver's point (n_vars,)."""
+        return np.asarray(x[self.trades] * self.var_scale[self.trades], dtype=np.float64)
+
+    def unpack_rows(self, y: FloatArray) -> FloatArray:
+        """Return row duals in currency per unit of each row's bound."""
+        return np.asarray(y * self.cost_scale / self.row_scale, dtype=np.float64)
+
+    def unpack_boxes(self, z: FloatArray) -> FloatArray:
+        """Return box duals of the trades (T, n), currency per unit of trade."""
+        return np.asarray(z[self.trades] * self.cost_scale / self.var_scale[self.trades], dtype=np.float64)
+
+
+def trade_box(program: MultistageProgram) -> TradeBox:
+    """Intersect the trade limits.
+
+    Raises
+    ------
+    InfeasibleProblem
+        Two limits exclude each other on one trade; the message names both, the trade and the smallest relaxation.
+    """
+    shape = (program.slices, len(program.instruments))
+    low, high = np.full(shape, -np.inf), np.full(shape, np.inf)
+    low_owner, high_owner = np.full(shape, -1), np.full(shape, -1)
+    for number, limit in enumerate(program.limits):
+        if isinstance(limit, TradeLimit):
+            tighter = limit.lower > low
+            low, low_owner = np.where(tighter, limit.lower, low), np.where(tighter, number, low_owner)
+            tighter = limit.upper < high
+            high, high_owner = np.where(tighter, limit.upper, high), np.where(tighter, number, high_owner)
+    crossed = low - high
+    rounding = 1e-12 * np.maximum(np.abs(np.where(np.isfinite(low), low, 0.0)), 1e-300)
+    if (crossed > rounding).any():
+        t, j = (int(i) for i in np.unravel_index(np.argmax(np.where(np.isfinite(crossed), crossed, 0.0)), shape))
+        names = [program.limits[int(owner[t, j])].name for owner in (low_owner, high_owner)]
+        raise InfeasibleProblem(
+            f"limits '{names[0]}' and '{names[1]}' exclude each other on trade [{program.instruments[j]},{t}]",
+            field=" / ".join(names),
+            value=(float(low[t, j]), float(high[t, j])),
+            remedy=f"relax one of them by {float(crossed[t, j]):.6g}",
+        )
+    return TradeBox(np.minimum(low, high), high, low_owner, high_owner)
+
+
+def lower(
+    program: MultistageProgram, scaling: Scaling | None = None, *, keep_absolute: bool = False, names: bool = True
+) -> Lowered:
+    """Lower ``program`` to a sparse convex QP.
+
+    Parameters
+    ----------
+    program
+        The program.
+    scaling
+        Sizes to use; default :func:`crosswind.optim.scaling.choose_scaling`. Pass the first program's scaling to get the
+        same matrices for the next one of a receding horizon.
+    keep_absolute
+        Keep a ≥ |u| for every trade, so that the pattern does not depend on the bounds' signs (receding horizon).
+    names
+        Whether rows and variables get names.
+
+    Returns
+    -------
+    Lowered
+        The QP and the maps back.
+
+    Raises
+    ------
+    InfeasibleProblem
+        Trade limits that exclude each other.
+    """
+    return _Lowering(program, scaling or choose_scaling(program), keep_absolute).finish(names)
+
+
+class _Lowering:
+    """One lowering in progress; each method adds one term of the program."""
+
+    def __init__(self, program: MultistageProgram, scaling: Scaling, keep_absolute: bool) -> None:
+        self.program, self.scaling = program, scaling
+        self.box = trade_box(program)
+        self.asm = Assembler()
+        self.T, self.n, self.P = program.slices, len(program.instruments), len(program.positions)
+        self.limits: dict[str, RowBlock] = {}
+        self.u = self.asm.variables(
+            (self.T, self.n),
+            label_grid("u", program.instruments, self.T),
+            scaling.trades,
+            self.box.lower,
+            self.box.upper,
+        )
+        self.p = self._positions() if self._needs_positions() else None
+        self._trade_costs()
+        self.absolute, self.sign, self.epigraph = self._absolute(keep_absolute)
+        self._impact()
+        self._risk()
+        self.completion = self._terminal()
+        for limit in program.limits:
+            if isinstance(limit, BandLimit):
+                self._band(limit)
+            elif isinstance(limit, GroupCap):
+                self._group(limit)
+            elif isinstance(limit, RateLimit):
+                self._rate(limit)
+
+    def finish(self, names: bool) -> Lowered:
+        """Scale, build the QP and hand out the maps."""
+        asm = self.asm
+        D, E, s = asm.var_scale(), asm.row_scale(), self.scaling.cost
+        A, P = asm.A().tocoo(), asm.P().tocoo()
+        A.data = A.data * D[A.col] / E[A.row]
+        P.data = P.data * (D[P.row] * D[P.col] / s)
+        (lo, hi), (lb, ub) = asm.row_bounds(), asm.var_bounds()
+        qp = QuadraticProgram(
+            P=P.tocsc(),
+            q=asm.q() * D / s,
+            A=A.tocsc(),
+            l=lo / E,
+            u=hi / E,
+            lb=lb / D,
+            ub=ub / D,
+            constant=asm.constant / s,
+            row_names=asm.row_names() if names else None,
+            var_names=asm.var_names() if names else None,
+        )
+        return Lowered(
+            qp=qp,
+            program=self.program,
+            scaling=self.scaling,
+            box=self.box,
+            var_scale=D,
+            row_scale=E,
+            cost_scale=s,
+            trades=self.u,
+            absolute=self.absolute,
+            epigraph=self.epigraph,
+            completion=self.completion,
+            limits=self.limits,
+        )
+
+    # terms of the cost -------------------------------------------------------------------------------------------
+
+    def _needs_positions(self) -> bool:
+        g = self.program
+        risky = g.risk_aversion > 0.0 and g.covariance is not None
+        soft_end = g.terminal is not None and bool(g.terminal.penalty.any())
+        return risky or soft_end or bool(g.holding.any()) or any(isinstance(b, BandLimit) for b in g.limits)
+
+    def _positions(self) -> IndexArray:
+        """Add p_1..p_T with p_{t+1} − p_t − S u_t = 0 (p_0 on the right-hand side)."""
+        g, size = self.program, self.scaling.positions
+        p = self.asm.variables((self.T, self.P), label_grid("p", g.positions, self.T, 1), size)
+        right = np.zeros((self.T, self.P))
+        right[0] = g.p0
+        rows = self.asm.rows((self.T, self.P), label_grid("position", g.positions, self.T, 1), size, right, right)
+        self.asm.add_A(rows, p, 1.0)
+        self.asm.add_A(rows[1:], p[:-1], -1.0)
+        i, j = np.nonzero(g.incidence)
+        self.asm.add_A(rows[:, i], self.u[:, j], -g.incidence[i, j])
+        self.asm.add_q(p, g.holding)
+        return p
+
+    def _trade_costs(self) -> None:
+        self.asm.add_q(self.u, self.program.drift)
+        if self.program.temporary.any():
+            self.asm.add_P(self.u, self.u, 2.0 * self.program.temporary)
+
+    def _absolute(self, keep: bool) -> tuple[IndexArray, FloatArray, IndexArray]:
+        """Price |u|: by the sign where the box fixes it, else by a ≥ |u|."""
+        g, asm = self.program, self.asm
+        grouped = np.zeros((self.T, self.n), dtype=bool)
+        for limit in g.limits:
+            if isinstance(limit, GroupCap):
+                capped = np.isfinite(limit.cap).astype(float) @ (limit.membership > 0.0)
+                grouped |= np.asarray(capped > 0.0)
+        needed = (g.spread > 0.0) | grouped
+        sign = np.where(self.box.lower >= 0.0, 1.0, np.where(self.box.upper <= 0.0, -1.0, 0.0))
+        if keep:
+            needed, sign = np.full_like(needed, bool(needed.any())), np.zeros_like(sign)
+        asm.add_q(self.u, g.spread * sign)
+        absolute, epigraph = np.full((self.T, self.n), -1), np.full((2, self.T, self.n), -1)
+        t, j = np.nonzero(needed & (sign == 0.0))
+        if len(t):
+            size = self.scaling.trades[j]
+            pairs = list(zip(t.tolist(), j.tolist(), strict=True))
+            a = asm.variables((len(t),), lambda: [f"abs[{g.instruments[b]},{c}]" for c, b in pairs], size)
+            rows = asm.rows(
+                (2, len(t)),
+                lambda: [f"{side}[{g.instruments[b]},{c}]" for side in ("buy", "sell") for c, b in pairs],
+                size,
+                -np.inf,
+                0.0,
+            )
+            asm.add_A(rows, np.stack([self.u[t, j]] * 2), np.array([[1.0], [-1.0]]))
+            asm.add_A(rows, np.stack([a] * 2), -1.0)
+            asm.add_q(a, g.spread[t, j])
+            absolute[t, j], epigraph[:, t, j] = a, rows
+        return absolute, sign, epigraph
+
+    def _impact(self) -> None:
+        g, asm = self.program, self.asm
+        rho, weights = g.decays, energy_weights(g)
+        asm.constant += energy_constant(g)
+        for m, mode in enumerate(g.impact):
+            if not mode.matrix.any():
+                continue
+            name = f"z{m}"
+            if not (weights[m, :-1] > 0.0).any():
+                # Permanent: only the last state is charged, and it is z_{−1} plus everything traded.
+                z = asm.variables((1, self.n), label_grid(name, g.instruments, 1, self.T - 1), self.scaling.trades)
+                rows = asm.rows((1, self.n), label_grid(name, g.instruments, 1), self.scaling.trades, mode.state, mode.state)
+                asm.add_A(rows, z, 1.0)
+                asm.add_A(np.broadcast_to(rows, self.u.shape), self.u, -1.0)
+                asm.add_P_block(z, np.ones(1), mode.matrix)
+                continue
+            z = asm.variables((self.T, self.n), label_grid(name, g.instruments, self.T), self.scaling.trades)
+            right = np.zeros((self.T, self.n))
+            right[0] = rho[m, 0] * mode.state
+            rows = asm.rows((self.T, self.n), label_grid(name, g.instruments, self.T), self.scaling.trades, right, right)
+            asm.add_A(rows, z, 1.0)
+            asm.add_A(rows, self.u, -1.0)
+            asm.add_A(rows[1:], z[:-1], -rho[m, 1:, None])
+            asm.add_P_block(z, weights[m], mode.matrix)
+
+    def _risk(self) -> None:
+        """Add λ Σ e'Σe with e = Bp + w; a factor covariance is lifted to r = F'e."""
+        g, asm, p = self.program, self.asm, self.p
+        if g.risk_aversion == 0.0 or g.covariance is None or p is None:
+            return
+        w, B, lam = g.exposure_level[1:], g.exposure, g.risk_aversion
+        if isinstance(g.covariance, FactorRisk):
+            F, d = g.covariance.loadings, g.covariance.specific
+            asm.add_P_block(p, np.ones(self.T), 2.0 * lam * (B.T * d) @ B)
+            asm.add_q(p, 2.0 * lam * (w * d) @ B)
+            asm.constant += lam * float(np.sum(d * w**2))
+            toward = F.T @ B
+            f = F.shape[1]
+            size = np.sqrt(((toward * self.scaling.positions) ** 2).sum(axis=1)) + np.abs(w @ F).max(axis=0)
+            size = np.where(size > 0.0, size, 1.0)
+            labels = tuple(str(i) for i in range(f))
+            r = asm.variables((self.T, f), label_grid("factor", labels, self.T, 1), size)
+            right = w @ F
+            rows = asm.rows((self.T, f), label_grid("factor", labels, self.T, 1), size, right, right)
+            asm.add_A(rows, r, 1.0)
+            i, j = np.nonzero(toward)
+            asm.add_A(rows[:, i], p[:, j], -toward[i, j])
+            asm.add_P(r, r, 2.0 * lam)
+            return
+        covariance = np.broadcast_to(g.covariance, (self.T, len(B), len(B)))
+        image = np.einsum("tij,tj->ti", covariance, w)
+        asm.add_q(p, 2.0 * lam * image @ B)
+        asm.constant += lam * float(np.sum(w * image))
+        if g.covariance.ndim == 2:
+            asm.add_P_block(p, np.ones(self.T), 2.0 * lam * _symmetric(B.T @ g.covariance @ B))
+        else:
+            for t in range(self.T):
+                asm.add_P_block(p[t : t + 1], np.ones(1), 2.0 * lam * _symmetric(B.T @ covariance[t] @ B))
+
+    def _terminal(self) -> IndexArray:
+        g, asm = self.program, self.asm
+        if g.terminal is None:
+            return np.empty(0, dtype=np.int64)
+        target, penalty = g.terminal.target, g.terminal.penalty
+        if penalty.any() and self.p is not None:
+            asm.add_P(self.p[-1], self.p[-1], 2.0 * penalty)
+            asm.add_q(self.p[-1], -2.0 * penalty * target)
+            asm.constant += float(np.sum(penalty * target**2))
+        hard = np.flatnonzero(g.terminal.hard)
+        labels = [f"completion[{g.positions[i]}]" for i in hard]
+        if self.p is not None:
+            right = target[hard]
+        else:
+            right = (target - g.p0)[hard]
+        rows = asm.rows((len(hard),), lambda: labels, self.scaling.positions[hard], right, right)
+        if self.p is not None:
+            asm.add_A(rows, self.p[-1, hard], 1.0)
+        else:
+            i, j = np.nonzero(g.incidence[hard])
+            asm.add_A(np.broadcast_to(rows[i], (self.T, len(i))), self.u[:, j], g.incidence[hard][i, j])
+        return rows
+
+    # limits ------------------------------------------------------------------------------------------------------
+
+    def _pick(self, name: str, columns: tuple[str, ...], kept: FloatArray, start: int, scale: FloatArray,
+              low: FloatArray, high: FloatArray) -> tuple[IndexArray, IndexArray, IndexArray]:  # fmt: skip
+        """Add rows only where a bound is finite; return (row numbers, slices, columns) of those."""
+        t, g = np.nonzero(kept)
+        pairs = list(zip(t.tolist(), g.tolist(), strict=True))
+        rows = self.asm.rows(
+            (len(t),), lambda: [f"{name}[{columns[b]},{c + start}]" for c, b in pairs], scale[g], low[t, g], high[t, g]
+        )
+        grid = np.full(kept.shape, -1)
+        grid[t, g] = rows
+        self.limits[name] = RowBlock(name, grid, columns)
+        return rows, t, g
+
+    def _band(self, band: BandLimit) -> None:
+        asm, g, p = self.asm, self.program, self.p
+        assert p is not None
+        matrix, shift = band.matrix, np.zeros((self.T, len(band.matrix)))
+        if band.on == "exposure":
+            shift = g.exposure_level[1:] @ matrix.T
+            matrix = matrix @ g.exposure
+        low, high = band.lower - shift, band.upper - shift
+        scale = np.abs(matrix * self.scaling.positions).max(axis=1, initial=0.0)
+        scale = np.where(scale > 0.0, scale, 1.0)
+        rows, t, i = self._pick(band.name, band.labels, np.isfinite(low) | np.isfinite(high), 1, scale, low, high)
+        for column in range(self.P):
+            hit = matrix[i, column] != 0.0
+            asm.add_A(rows[hit], p[t[hit], column], matrix[i[hit], column])
+        if band.soft is None:
+            return
+        for side, sign, bound in (("over", -1.0, high), ("under", 1.0, low)):
+            hit = np.isfinite(bound[t, i])
+            if not hit.any():
+                continue
+            pairs = list(zip(t[hit].tolist(), i[hit].tolist(), strict=True))
+            labels = [f"{band.name}_{side}[{band.labels[b]},{c + 1}]" for c, b in pairs]
+            s = asm.variables((len(pairs),), lambda labels=labels: labels, scale[i[hit]], 0.0)  # type: ignore[misc]
+            asm.add_A(rows[hit], s, sign)
+            asm.add_q(s, band.soft.linear)
+            if band.soft.quadratic > 0.0:
+                asm.add_P(s, s, band.soft.quadratic)
+
+    def _group(self, cap: GroupCap) -> None:
+        member = cap.membership
+        scale = np.abs(member * self.scaling.trades).max(axis=1, initial=0.0)
+        scale = np.where(scale > 0.0, scale, 1.0)
+        kept = np.isfinite(cap.cap) & member.any(axis=1)
+        low = np.full_like(cap.cap, -np.inf)
+        rows, t, i = self._pick(cap.name, cap.labels, kept, 0, scale, low, cap.cap)
+        for column in range(self.n):
+            hit = member[i, column] != 0.0
+            r, s, weight = rows[hit], t[hit], member[i[hit], column]
+            lifted = self.absolute[s, column] >= 0
+            target = np.where(lifted, self.absolute[s, column], self.u[s, column])
+            self.asm.add_A(r, target, weight * np.where(lifted, 1.0, self.sign[s, column]))
+
+    def _rate(self, rate: RateLimit) -> None:
+        before = np.zeros((self.T, self.n))
+        bounded = np.isfinite(rate.delta)
+        if rate.previous is None:
+            bounded = bounded.copy()
+            bounded[0] = False
+        else:
+            before[0] = rate.previous
+        rows, t, j = self._pick(
+            rate.name,
+            self.program.instruments,
+            bounded,
+            0,
+            self.scaling.trades,
+            before - rate.delta,
+            before + rate.delta,
+        )
+        self.asm.add_A(rows, self.u[t, j], 1.0)
+        later = t > 0
+        self.asm.add_A(rows[later], self.u[t[later] - 1, j[later]], -1.0)
+
+
+def _symmetric(matrix: FloatArray) -> FloatArray:
+    """Remove the rounding asymmetry of a product."""
+    return np.asarray(0.5 * (matrix + matrix.T), dtype=np.float64)
