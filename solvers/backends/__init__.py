@@ -1,1 +1,1 @@
-"""Placeholder, written next."""
+"""One file per backend; nothing here is imported before a solve asks for it."""

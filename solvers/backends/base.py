@@ -1,0 +1,212 @@
+"""What a backend is: it prepares a program once, takes new vectors, solves, and returns its claim with its iterate."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeVar
+
+import numpy as np
+
+from crosswind.solvers.errors import InvalidInput, MissingDependency
+from crosswind.solvers.matrices import Vector
+from crosswind.solvers.program import ConeProgram, QuadraticProgram
+
+__all__ = [
+    "Backend",
+    "Claim",
+    "Options",
+    "Prepared",
+    "Program",
+    "Raw",
+    "Scaling",
+    "WarmStart",
+    "apply_settings",
+    "guarded",
+]
+
+Program = QuadraticProgram | ConeProgram
+T = TypeVar("T")
+
+
+class Claim(Enum):
+    """What a backend says about its own run, in our few words; it is evidence, not a verdict."""
+
+    SOLVED = "solved"
+    ALMOST = "solved to less than was asked"
+    INFEASIBLE = "infeasible"
+    UNBOUNDED = "unbounded"
+    TIME = "time limit"
+    ITERATIONS = "iteration limit"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked of a backend: relative tolerance, seconds, and its own settings by their own names."""
+
+    tol: float = 1e-6
+    time_limit: float | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class WarmStart:
+    """A primal-dual point to start from: x (n,), y (m,), z (n,)."""
+
+    x: Vector
+    y: Vector
+    z: Vector
+
+
+@dataclass
+class Raw:
+    """A backend's answer in the program's own units and sign rule, ungraded."""
+
+    claim: Claim
+    word: str
+    x: Vector
+    y: Vector
+    z: Vector
+    s: Vector | None = None
+    iterations: int = 0
+    farkas: tuple[Vector, Vector] | None = None
+    ray: Vector | None = None
+
+
+class Prepared(ABC):
+    """A program set up in a backend."""
+
+    @abstractmethod
+    def fits(self, program: Program) -> bool:
+        """Tell whether ``program`` differs from the one set up only in vectors that :meth:`update` can carry."""
+
+    @abstractmethod
+    def update(self, program: Program) -> None:
+        """Take over the vectors of ``program``."""
+
+    @abstractmethod
+    def solve(self, warm: WarmStart | None, time_limit: float | None) -> Raw:
+        """Run the backend; ``warm`` is used where the backend can."""
+
+
+class Backend(ABC):
+    """A solver behind the one protocol. One file and one subclass each."""
+
+    name: str
+    module: str
+    licence: str
+    conic: bool = False
+    warm_starts: bool = False
+    keeps_time: bool = False
+    gives_proofs: bool = False
+
+    @abstractmethod
+    def prepare(self, program: Program, options: Options) -> Prepared:
+        """Convert ``program`` and set the solver up."""
+
+    def installed(self) -> bool:
+        """Tell whether the solver's package can be found, without importing it."""
+        return importlib.util.find_spec(self.module) is not None
+
+    def version(self) -> str:
+        """Return the installed version, or an empty text."""
+        try:
+            return importlib.metadata.version(self.module)
+        except importlib.metadata.PackageNotFoundError:
+            return ""
+
+
+def guarded(action: Callable[[], T]) -> T | Exception:
+    """Run a backend's code and return what it raises instead of raising it, except for refusals and interrupts.
+
+    The one wide catch of the package, at the seam where foreign compiled code is called; a panic of a Rust backend derives
+    from BaseException.
+    """
+    try:
+        return action()
+    except (InvalidInput, MissingDependency, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except Exception as err:
+        return err
+    except BaseException as err:
+        return RuntimeError(f"{type(err).__name__}: {err}")
+
+
+@dataclass(frozen=True)
+class Scaling:
+    r"""Exact powers of two that bring a program to size one before a backend sees it.
+
+    Backends stop on absolute or 1 + relative residuals; in currency (1e8) and returns per currency (1e-10) those mean
+    nothing. With x = τ x̃ and f = φ f̃ the backend sees P̃ = τ²/φ P, q̃ = τ/φ q and bounds divided by τ; A stays. Duals
+    come back by φ/τ. Powers of two change no bit of a mantissa.
+    """
+
+    length: float = 1.0
+    cost: float = 1.0
+
+    @classmethod
+    def of(cls, program: Program) -> Scaling:
+        """Choose τ as the median non-zero finite bound and φ as the largest cost term of a vector of that length."""
+        if isinstance(program, QuadraticProgram):
+            sides = np.concatenate((program.l, program.u, program.lb, program.ub))
+        else:
+            sides = program.b
+        sizes = np.abs(sides)
+        sizes = sizes[(sizes > 0.0) & (sizes < np.inf)]
+        linear = float(np.max(np.abs(program.q), initial=0.0))
+        quadratic = float(np.max(np.abs(program.P.data), initial=0.0))
+        if sizes.size:
+            length = float(np.median(sizes))
+        elif linear > 0.0 and quadratic > 0.0:
+            length = linear / quadratic
+        else:
+            length = 1.0
+        length = _power_of_two(length)
+        return cls(length, _power_of_two(max(linear * length, quadratic * length * length) or 1.0))
+
+    @property
+    def dual(self) -> float:
+        """Factor from the backend's multipliers to ours."""
+        return self.cost / self.length
+
+    @property
+    def quadratic(self) -> float:
+        """Factor from our P to the backend's."""
+        return self.length * self.length / self.cost
+
+    @property
+    def linear(self) -> float:
+        """Factor from our q to the backend's."""
+        return self.length / self.cost
+
+
+def _power_of_two(value: float) -> float:
+    exponent = float(np.clip(np.round(np.log2(value)), -300.0, 300.0))
+    return float(2.0**exponent)
+
+
+def apply_settings(target: Any, settings: dict[str, Any], solver: str) -> None:
+    """Set attributes of a backend's settings object, refusing names it does not have.
+
+    Raises
+    ------
+    InvalidInput
+        On a name that the backend does not know or a value it does not take.
+    """
+    for key, value in settings.items():
+        if key.startswith("_") or not hasattr(target, key):
+            known = ", ".join(sorted(k for k in dir(target) if not k.startswith("_")))
+            raise InvalidInput(
+                f"{solver} has no setting of this name", field=key, value=value, remedy=f"one of {known}"
+            )
+        try:
+            setattr(target, key, value)
+        except (TypeError, ValueError) as err:
+            raise InvalidInput(
+                f"{solver} does not take this value", field=key, value=value, remedy=str(err) or "see its manual"
+            ) from err

@@ -1,0 +1,280 @@
+r"""Our own residuals and gap for any iterate of any backend, stopped and tampered ones included.
+
+For the quadratic program with row multipliers y and box multipliers z (positive where the upper bound binds),
+:math:`y_+ = \max(y, 0)`, :math:`y_- = \max(-y, 0)`:
+
+.. math::
+
+    r_p &= \max\{(Ax-u)_+,\ (l-Ax)_+,\ (x-ub)_+,\ (lb-x)_+\} \\
+    r_d &= \lVert Px + q + A'y + z \rVert_\infty \\
+    \text{gap} &= |x'Px + q'x + \sigma|, \quad \sigma = u'y_+ - l'y_- + ub'z_+ - lb'z_-
+
+A multiplier on the side of an infinite bound proves nothing and would make the gap ∞ or NaN: it is dropped before the
+measures are taken (so the stationarity residual shows what it hid) and its size counts as a dual residual of its own.
+
+Relative measures divide by the terms a residual is made of, never by 1 + those:
+
+==========  =====================================================================================================
+primal_rel  rows by max(|A_ij x_j|, smallest non-zero finite |l|, |u|); boxes by max(|x|, smallest non-zero |lb|, |ub|)
+dual_rel    max(|Px|, |q|, |A'y|, |z|)
+gap_rel     max(½x'Px, |q'x|, |u'y₊ − l'y₋|, |ub'z₊ − lb'z₋|, largest |q| × smallest non-zero bound)
+==========  =====================================================================================================
+
+The smallest bound keeps the measure meaningful where the optimum itself is zero; a loose cap never loosens it.
+
+The lower bound follows from weak duality. With r = Px + q + A'y + z and any feasible v,
+
+.. math::
+
+    f(v) \ge \tfrac12 v'Pv + q'v + y'Av + z'v - \sigma = -\tfrac12 x'Px - \sigma + r'v + \tfrac12 (v-x)'P(v-x) .
+
+A box that is finite on the side that matters absorbs r_j (z_j is replaced by z_j − r_j); a variable that P couples to no
+other one and curves by P_jj > 0 gives r_j x_j − r_j²/(2P_jj). Where neither holds and r_j ≠ 0, the bound is −∞.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from crosswind.solvers.cones import dual_distance, project_dual, slack_distance
+from crosswind.solvers.errors import InvalidInput
+from crosswind.solvers.matrices import Vector
+from crosswind.solvers.program import ConeProgram, QuadraticProgram
+from crosswind.solvers.solution import Certificate
+
+__all__ = ["certify", "support"]
+
+_WORTHLESS = {
+    "primal": np.inf,
+    "dual": np.inf,
+    "gap": np.inf,
+    "primal_rel": np.inf,
+    "dual_rel": np.inf,
+    "gap_rel": np.inf,
+    "objective": np.inf,
+    "lower_bound": -np.inf,
+}
+
+
+def certify(
+    program: QuadraticProgram | ConeProgram,
+    x: Vector,
+    y: Vector,
+    z: Vector | None = None,
+    s: Vector | None = None,
+    tol: float = 1e-6,
+) -> Certificate:
+    """Measure an iterate by its own residuals and gap; see the module's text for the formulas.
+
+    Parameters
+    ----------
+    program
+        What the iterate claims to solve.
+    x, y
+        (n,) point and (m,) row multipliers (for cones: y ∈ K*).
+    z
+        (n,) box multipliers; ``None`` takes the best ones that the finite bounds allow, −(Px + q + A'y) on their side.
+    s
+        (m,) cone slack; ``None`` takes b − Ax.
+    tol
+        The relative tolerance that :meth:`Certificate.passes` uses.
+
+    Returns
+    -------
+    Certificate
+        Finite measures; all of them ∞ when the iterate is not finite.
+
+    Raises
+    ------
+    InvalidInput
+        On wrong shapes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crosswind.solvers.program import QuadraticProgram
+    >>> program = QuadraticProgram(np.eye(1), [-2.0], lb=0.0, ub=1.0)
+    >>> certify(program, np.array([1.0]), np.zeros(0), np.array([1.0])).passes()
+    True
+    """
+    x, y = _shaped(x, program.n, "x"), _shaped(y, program.m, "y")
+    extra = [_shaped(v, k, f) for v, k, f in ((z, program.n, "z"), (s, program.m, "s")) if v is not None]
+    if not all(np.isfinite(part).all() for part in (x, y, *extra)):
+        return Certificate(tolerance=tol, **_WORTHLESS)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if isinstance(program, QuadraticProgram):
+            found = _quadratic(program, x, y, None if z is None else np.asarray(z, dtype=np.float64))
+        else:
+            found = _conic(program, x, y, None if s is None else np.asarray(s, dtype=np.float64))
+    if any(np.isnan(value) for value in found.values()):  # an overflow on the way: nothing can be said
+        found = _WORTHLESS
+    return Certificate(tolerance=tol, **found)
+
+
+def support(upper: Vector, lower: Vector, multiplier: Vector) -> float:
+    """Return Σ upper·multiplier₊ − lower·multiplier₋, with 0·∞ = 0: the largest multiplier'w over lower ≤ w ≤ upper."""
+    side = np.where(multiplier > 0.0, upper, lower)
+    active = multiplier != 0.0
+    return float(side[active] @ multiplier[active]) if active.any() else 0.0
+
+
+def _quadratic(program: QuadraticProgram, x: Vector, y: Vector, z: Vector | None) -> dict[str, float]:
+    P, q, A = program.P, program.q, program.A
+    l, u, lb, ub = program.l, program.u, program.lb, program.ub  # noqa: E741
+    Px, Ax = P @ x, A @ x
+    y_kept, refused = _allowed(y, l, u)
+    Aty = A.T @ y_kept
+    gradient = Px + q + Aty
+    if z is None:
+        z, _ = _allowed(-gradient, lb, ub)
+    else:
+        z, refused_z = _allowed(z, lb, ub)
+        refused = max(refused, refused_z)
+    r = gradient + z
+
+    row_miss = _top(np.maximum(Ax - u, l - Ax)) if program.m else 0.0
+    box_miss = _top(np.maximum(x - ub, lb - x)) if program.n else 0.0
+    row_unit, box_unit = _smallest(program, "rows"), _smallest(program, "boxes")
+    row_scale = max(_largest_product(program, x), row_unit)
+    box_scale = max(_abs_max(x), box_unit)
+
+    support_rows, support_boxes = support(u, l, y_kept), support(ub, lb, z)
+    xPx, qx = float(x @ Px), float(q @ x)
+    gap = abs(xPx + qx + support_rows + support_boxes)
+    unit = min(row_unit or np.inf, box_unit or np.inf)
+    natural = _abs_max(q) * unit if np.isfinite(unit) else 0.0
+    gap_scale = max(0.5 * abs(xPx), abs(qx), abs(support_rows), abs(support_boxes), natural)
+    dual = max(_abs_max(r), refused)
+    return {
+        "primal": max(row_miss, box_miss),
+        "dual": dual,
+        "gap": gap,
+        "primal_rel": max(_ratio(row_miss, row_scale), _ratio(box_miss, box_scale)),
+        "dual_rel": _ratio(dual, max(_abs_max(Px), _abs_max(q), _abs_max(Aty), _abs_max(z))),
+        "gap_rel": _ratio(gap, gap_scale),
+        "objective": 0.5 * xPx + qx + program.constant,
+        "lower_bound": _lower_bound(program, x, r, z, -0.5 * xPx - support_rows) + program.constant,
+    }
+
+
+def _lower_bound(program: QuadraticProgram, x: Vector, r: Vector, z: Vector, base: float) -> float:
+    lb, ub = program.lb, program.ub
+    moved = z - r
+    boxed = np.isfinite(np.where(moved > 0.0, ub, lb)) | (moved == 0.0)
+    left = ~boxed & (r != 0.0)
+    curved = 0.0
+    if left.any():
+        curvature = _own_curvature(program)
+        if np.any(curvature[left] <= 0.0):
+            return -np.inf
+        curved = float(np.sum(r[left] * x[left] - 0.5 * r[left] ** 2 / curvature[left]))
+    used = np.where(left, z, moved)
+    return base - support(ub, lb, used) + curved
+
+
+def _conic(program: ConeProgram, x: Vector, y: Vector, s: Vector | None) -> dict[str, float]:
+    P, q, A, b = program.P, program.q, program.A, program.b
+    Px, Ax = P @ x, A @ x
+    equation = 0.0
+    if s is None:
+        s = b - Ax
+    else:
+        equation = _abs_max(Ax + s - b)
+    primal = max(equation, slack_distance(program.cones, s))
+    refused = dual_distance(program.cones, y)
+    y_kept = project_dual(program.cones, y)
+    Aty = A.T @ y_kept
+    r = Px + q + Aty
+    xPx, qx, by = float(x @ Px), float(q @ x), float(b @ y_kept)
+    gap = abs(xPx + qx + by)
+    dual = max(_abs_max(r), refused)
+    unit = _smallest(program, "rows")
+    lower = -0.5 * xPx - by + program.constant
+    left = r != 0.0
+    if left.any():
+        curvature = _own_curvature(program)
+        if np.any(curvature[left] <= 0.0):
+            lower = -np.inf
+        else:
+            lower += float(np.sum(r[left] * x[left] - 0.5 * r[left] ** 2 / curvature[left]))
+    return {
+        "primal": primal,
+        "dual": dual,
+        "gap": gap,
+        "primal_rel": _ratio(primal, max(_largest_product(program, x), _abs_max(s), unit)),
+        "dual_rel": _ratio(dual, max(_abs_max(Px), _abs_max(q), _abs_max(Aty))),
+        "gap_rel": _ratio(gap, max(0.5 * abs(xPx), abs(qx), abs(by), _abs_max(q) * unit)),
+        "objective": 0.5 * xPx + qx + program.constant,
+        "lower_bound": lower,
+    }
+
+
+def _allowed(multiplier: Vector, lower: Vector, upper: Vector) -> tuple[Vector, float]:
+    """Drop the part of a multiplier that leans on an infinite bound; return what is kept and the largest drop."""
+    wrong = ((multiplier > 0.0) & np.isinf(upper)) | ((multiplier < 0.0) & np.isinf(lower))
+    if not wrong.any():
+        return multiplier, 0.0
+    return np.where(wrong, 0.0, multiplier), float(np.max(np.abs(multiplier[wrong])))
+
+
+def _smallest(program: Any, which: str) -> float:
+    """Return the smallest non-zero finite bound of the rows or boxes in absolute value, 0.0 when there is none."""
+    if isinstance(program, ConeProgram):
+        pair: tuple[Vector, ...] = (program.b,)
+    else:
+        pair = (program.l, program.u) if which == "rows" else (program.lb, program.ub)
+    found = np.inf
+    for values in pair:
+        size = np.abs(values)
+        found = min(found, float(np.min(size, where=(size > 0.0) & (size < np.inf), initial=np.inf)))
+    return found if np.isfinite(found) else 0.0
+
+
+def _largest_product(program: Any, x: Vector) -> float:
+    """Return the largest |A_ij x_j|: the size of the terms that cancel in Ax."""
+    A = program.A
+    if A.nnz == 0:
+        return 0.0
+    top = program._cache.get("column_top")
+    if top is None:
+        top = np.zeros(program.n)
+        filled = np.flatnonzero(np.diff(A.indptr))
+        top[filled] = np.maximum.reduceat(np.abs(A.data), A.indptr[filled])
+        program._cache["column_top"] = top
+    return float(np.max(top * np.abs(x)))
+
+
+def _own_curvature(program: Any) -> Vector:
+    """Return P_jj for the variables that P couples to no other one, zero for the rest."""
+    own = program._cache.get("own_curvature")
+    if own is None:
+        P = program.P
+        diagonal = P.diagonal()
+        columns = np.repeat(np.arange(program.n), np.diff(P.indptr))
+        coupled = np.bincount(columns[(P.indices != columns) & (P.data != 0.0)], minlength=program.n) > 0
+        own = np.where(coupled, 0.0, diagonal)
+        program._cache["own_curvature"] = own
+    return np.asarray(own)
+
+
+def _shaped(value: object, size: int, field: str) -> Vector:
+    out = np.asarray(value, dtype=np.float64)
+    if out.shape != (size,):
+        raise InvalidInput(f"expected shape ({size},)", field=field, value=out.shape, remedy="match the program")
+    return out
+
+
+def _top(values: Vector) -> float:
+    return max(0.0, float(np.max(values)))
+
+
+def _abs_max(values: Vector) -> float:
+    return float(np.max(np.abs(values))) if values.size else 0.0
+
+
+def _ratio(value: float, scale: float) -> float:
+    if value == 0.0:
+        return 0.0
+    return value / scale if scale > 0.0 else np.inf

@@ -1,0 +1,218 @@
+"""What a solve returns: a status that says what happened and what to do, a certificate of ours, timings, attempts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crosswind.solvers.matrices import Vector
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ABSOLUTE_FLOOR", "Attempt", "Certificate", "Proof", "Solution", "Status"]
+
+ABSOLUTE_FLOOR = 1e-11
+"""A residual below this passes whatever its relative size: a program whose optimum is exactly zero has no scale."""
+
+
+class Status(Enum):
+    """What happened, by our own check; ``text`` says it in words together with what to do."""
+
+    OPTIMAL = "our own residuals and gap are within the asked tolerance; use the solution"
+    INACCURATE = "the iterate is worse than asked; read its certificate, loosen tol, rescale the data or try a chain"
+    FEASIBLE = (
+        "the iterate keeps all limits within tolerance but its gap or dual residual is too large; usable with care"
+    )
+    INFEASIBLE = "no point keeps all limits, proved by a certificate we verified; elastic() names the rows to relax"
+    UNBOUNDED = "the cost falls forever along a verified direction; bound the variables or add the missing cost"
+    TIME_LIMIT = "stopped by the time limit; the iterate is graded by its certificate, do not trade on it ungraded"
+    ITERATION_LIMIT = "stopped by the iteration limit; the iterate is graded, raise max_iter or loosen tol"
+    NUMERICAL = "no backend gave a usable iterate or a claim that we could verify; rescale the data or try another"
+    INVALID = "the program or the request was refused before any backend ran; read the message"
+
+    @property
+    def text(self) -> str:
+        """What happened and what to do."""
+        return str(self.value)
+
+    @property
+    def ok(self) -> bool:
+        """True for OPTIMAL only."""
+        return self is Status.OPTIMAL
+
+    @property
+    def usable(self) -> bool:
+        """True when a finite iterate with a certificate comes along."""
+        return self in _USABLE
+
+
+_USABLE = frozenset(
+    {Status.OPTIMAL, Status.INACCURATE, Status.FEASIBLE, Status.TIME_LIMIT, Status.ITERATION_LIMIT},
+)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Our own measure of an iterate (x, y, z), whatever the backend says; never NaN.
+
+    Attributes
+    ----------
+    primal, dual, gap
+        Largest violation of a limit, largest entry of the stationarity residual, |primal − dual objective|: absolute.
+    primal_rel, dual_rel, gap_rel
+        The same relative to the terms they are made of (see :func:`crosswind.solvers.certify.certify`).
+    tolerance
+        What was asked.
+    objective
+        ½x'Px + q'x + constant.
+    lower_bound
+        A number that no feasible point can undercut (up to rounding), or −inf where none follows from (y, z).
+    """
+
+    primal: float
+    dual: float
+    gap: float
+    primal_rel: float
+    dual_rel: float
+    gap_rel: float
+    tolerance: float
+    objective: float
+    lower_bound: float
+
+    @property
+    def worst(self) -> float:
+        """The largest of the three relative measures, with those below the absolute floor counted as zero."""
+        pairs = ((self.primal, self.primal_rel), (self.dual, self.dual_rel), (self.gap, self.gap_rel))
+        return max(0.0 if absolute <= ABSOLUTE_FLOOR else relative for absolute, relative in pairs)
+
+    def passes(self, tol: float | None = None) -> bool:
+        """Tell whether all three measures are within ``tol`` (default: the asked tolerance) or the absolute floor."""
+        return self.worst <= (self.tolerance if tol is None else tol)
+
+    def feasible(self, tol: float | None = None) -> bool:
+        """Tell whether the limits hold within ``tol`` (default: the asked tolerance) or the absolute floor."""
+        return self.primal <= ABSOLUTE_FLOOR or self.primal_rel <= (self.tolerance if tol is None else tol)
+
+    def summary(self) -> str:
+        """Return one line of text."""
+        return (
+            f"primal {self.primal:.2e} ({self.primal_rel:.1e} rel), dual {self.dual:.2e} ({self.dual_rel:.1e} rel), "
+            f"gap {self.gap:.2e} ({self.gap_rel:.1e} rel), asked {self.tolerance:.0e}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """A verified reason why there is no solution.
+
+    Attributes
+    ----------
+    kind
+        ``"infeasible"`` or ``"unbounded"``.
+    y, z
+        For infeasible: multipliers (m,), (n,) with A'y + z = 0 and a negative support value (Farkas).
+    direction
+        For unbounded: (n,) with Pd = 0, q'd < 0, along which no limit is ever met.
+    margin
+        The negative support value, or −q'd, positive, after scaling the vector to length one (inf norm).
+    residual
+        What is left of the equation that should vanish, in the same scaling.
+    """
+
+    kind: str
+    y: Vector
+    z: Vector
+    direction: Vector
+    margin: float
+    residual: float
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One backend call of a chain: who, its own word, our grade, and why it was or was not enough."""
+
+    backend: str
+    backend_status: str
+    status: Status
+    seconds: float
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """The result of :func:`crosswind.solvers.solve.solve`.
+
+    Attributes
+    ----------
+    x
+        (n,) the iterate; NaN where there is none.
+    y
+        (m,) row multipliers, positive where the upper bound binds, negative where the lower one does
+        (L = f + y'(Ax) + z'x). For cones: the dual of Ax + s = b, y ∈ K*.
+    z
+        (n,) box multipliers with the same sign rule; zeros for cones.
+    s
+        (m,) cone slack; empty for a quadratic program.
+    status, certificate, objective
+        Our grade, our measures, ½x'Px + q'x + constant.
+    backend, backend_status
+        Who gave the iterate, and its own word for it.
+    setup_s, solve_s
+        Seconds spent by that backend, converting data included in the first.
+    iterations
+        As counted by that backend.
+    attempts
+        Every call of the chain in order.
+    settings
+        Tolerances and options as they were passed on.
+    proof
+        The verified certificate behind INFEASIBLE or UNBOUNDED.
+    """
+
+    x: Vector
+    y: Vector
+    z: Vector
+    status: Status
+    certificate: Certificate
+    objective: float
+    backend: str
+    backend_status: str
+    setup_s: float = 0.0
+    solve_s: float = 0.0
+    iterations: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    s: Vector = field(default_factory=lambda: np.zeros(0))
+    proof: Proof | None = None
+    var_names: tuple[str, ...] | None = None
+
+    @property
+    def disagrees(self) -> bool:
+        """True when the backend claimed success and our certificate says otherwise."""
+        return any(a.note.startswith("claimed") for a in self.attempts)
+
+    def summary(self) -> str:
+        """Return a few lines: status and what to do, certificate, who solved it and how long it took."""
+        lines = [
+            f"{self.status.name}: {self.status.text}",
+            f"objective {self.objective:.10g}; {self.certificate.summary()}",
+            f"backend {self.backend} said {self.backend_status!r} after {self.iterations} iterations, "
+            f"set-up {1e3 * self.setup_s:.2f} ms, solve {1e3 * self.solve_s:.2f} ms",
+        ]
+        if len(self.attempts) > 1:
+            lines += [
+                f"  attempt {i + 1}: {a.backend} {a.backend_status!r} → {a.status.name} {a.note}".rstrip()
+                for i, a in enumerate(self.attempts)
+            ]
+        return "\n".join(lines)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per variable with columns ``value`` and ``reduced_cost`` (the box multiplier)."""
+        import pandas as pd
+
+        index = pd.Index(self.var_names if self.var_names else range(self.x.shape[0]), name="variable")
+        return pd.DataFrame({"value": self.x, "reduced_cost": self.z}, index=index)

@@ -1,0 +1,298 @@
+"""Solve a program through an explicit chain of backends and grade every iterate ourselves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program, Raw, WarmStart, guarded
+from crosswind.solvers.certify import certify
+from crosswind.solvers.errors import InvalidInput
+from crosswind.solvers.matrices import Vector
+from crosswind.solvers.phase_one import find_feasible
+from crosswind.solvers.program import ConeProgram, QuadraticProgram
+from crosswind.solvers.proofs import prove_infeasible, prove_unbounded
+from crosswind.solvers.registry import backend, chain_of
+from crosswind.solvers.solution import Attempt, Certificate, Proof, Solution, Status
+
+__all__ = ["run_chain", "solve", "warm_point"]
+
+_FINAL = (Status.OPTIMAL, Status.INFEASIBLE, Status.UNBOUNDED)
+_ORDER = (
+    Status.OPTIMAL,
+    Status.INFEASIBLE,
+    Status.UNBOUNDED,
+    Status.FEASIBLE,
+    Status.INACCURATE,
+    Status.TIME_LIMIT,
+    Status.ITERATION_LIMIT,
+    Status.NUMERICAL,
+)
+
+
+def solve(
+    program: Program,
+    solver: str | tuple[str, ...] = "auto",
+    tol: float = 1e-6,
+    time_limit: float | None = None,
+    warm_start: Solution | tuple[Vector, Vector, Vector] | None = None,
+    verify: bool = True,
+    **settings: Any,
+) -> Solution:
+    r"""Solve a convex program and grade the answer by our own certificate.
+
+    Parameters
+    ----------
+    program
+        A :class:`QuadraticProgram` or :class:`ConeProgram`.
+    solver
+        A backend's name, a tuple of names tried in order until one gives OPTIMAL or a verified proof, or ``"auto"``:
+        ("piqp", "clarabel") for quadratic programs, ("clarabel",) for cones or with a time limit. Nothing outside the
+        chain ever provides the iterate; every call is recorded in ``Solution.attempts``.
+    tol
+        Asked relative accuracy of primal and dual residual and gap; backends are set tighter, the certificate decides.
+    time_limit
+        Seconds for the whole chain. PIQP cannot be stopped by the clock.
+    warm_start
+        A former Solution or (x, y, z), used by backends that can.
+    verify
+        False skips the convexity check of ``P`` (the caller vouches for it). The certificate is always taken, and
+        INFEASIBLE and UNBOUNDED are never given without a verified proof.
+    **settings
+        Passed on to every backend of the chain by its own names.
+
+    Returns
+    -------
+    Solution
+        Solver trouble is told by its status and never raised.
+
+    Raises
+    ------
+    InvalidInput
+        On a program that is not convex, unknown solver names or settings, a tolerance outside (0, 1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crosswind.solvers.program import QuadraticProgram
+    >>> solve(QuadraticProgram(np.eye(2), [0.0, 0.0], [[1.0, 1.0]], 1.0, 1.0)).x.round(6).tolist()
+    [0.5, 0.5]
+    """
+    check_request(program, tol, time_limit)
+    chain = chain_of(solver, program, time_limit)
+    if verify:
+        program.require_convex()
+    options = Options(tol, time_limit, settings)
+    warm = warm_point(program, warm_start)
+    return run_chain(program, chain, options, warm, lambda found: found.prepare(program, options))
+
+
+def check_request(program: object, tol: float, time_limit: float | None) -> None:
+    """Refuse what is no program and nonsensical tolerances or limits.
+
+    Raises
+    ------
+    InvalidInput
+        Naming the argument.
+    """
+    if not isinstance(program, (QuadraticProgram, ConeProgram)):
+        raise InvalidInput(
+            "expected a program",
+            field="program",
+            value=type(program).__name__,
+            remedy="build a QuadraticProgram or ConeProgram",
+        )
+    if not 0.0 < tol < 1.0:
+        raise InvalidInput("must lie between 0 and 1", field="tol", value=tol, remedy="for example 1e-6")
+    if time_limit is not None and not time_limit > 0.0:
+        raise InvalidInput("must be positive", field="time_limit", value=time_limit, remedy="give seconds, or None")
+
+
+def warm_point(program: Program, start: object) -> WarmStart | None:
+    """Return a finite warm start of the right shape, or ``None`` when there is none to use.
+
+    Raises
+    ------
+    InvalidInput
+        On wrong shapes; a Solution without a finite iterate is silently no start.
+    """
+    if start is None:
+        return None
+    if isinstance(start, Solution):
+        parts = (start.x, start.y, start.z)
+    elif isinstance(start, (tuple, list)) and len(start) == 3:
+        parts = tuple(np.asarray(part, dtype=np.float64) for part in start)  # type: ignore[assignment]
+    else:
+        raise InvalidInput("expected a Solution or (x, y, z)", field="warm_start", value=type(start).__name__)
+    for part, size, name in zip(parts, (program.n, program.m, program.n), "xyz", strict=True):
+        if part.shape != (size,):
+            raise InvalidInput(f"{name} expected shape ({size},)", field="warm_start", value=part.shape)
+    return WarmStart(*parts) if all(np.isfinite(part).all() for part in parts) else None
+
+
+def run_chain(
+    program: Program,
+    chain: tuple[str, ...],
+    options: Options,
+    warm: WarmStart | None,
+    prepare: Callable[[Backend], Prepared],
+) -> Solution:
+    """Call the backends of ``chain`` in order until one answer is final; return the best with all attempts."""
+    if program.n == 0:
+        return _constant_program(program, options)
+    begin = time.perf_counter()
+    attempts: list[Attempt] = []
+    best: Solution | None = None
+    claimed = False
+    for name in chain:
+        found = backend(name)
+        left = None if options.time_limit is None else options.time_limit - (time.perf_counter() - begin)
+        if left is not None and left <= 0.0 and best is not None:
+            break
+        candidate, raw_claim, note = _attempt(found, program, options, warm, prepare, left)
+        claimed |= raw_claim is Claim.INFEASIBLE
+        attempts.append(
+            Attempt(name, candidate.backend_status, candidate.status, candidate.setup_s + candidate.solve_s, note)
+        )
+        if best is None or _rank(candidate) < _rank(best):
+            best = candidate
+        if best.status in _FINAL:
+            break
+    assert best is not None
+    if best.status not in _FINAL and claimed:
+        best = _prove(program, best, options, attempts)
+    return _replace(best, attempts=tuple(attempts))
+
+
+def _attempt(
+    found: Backend,
+    program: Program,
+    options: Options,
+    warm: WarmStart | None,
+    prepare: Callable[[Backend], Prepared],
+    time_left: float | None,
+) -> tuple[Solution, Claim, str]:
+    start = time.perf_counter()
+    prepared = guarded(lambda: prepare(found))
+    between = time.perf_counter()
+    raw: Raw | Exception
+    if isinstance(prepared, Exception):
+        raw = prepared
+    else:
+        ready = prepared
+        raw = guarded(lambda: ready.solve(warm, time_left if found.keeps_time else None))
+    if isinstance(raw, Exception):
+        nothing = np.full(program.n, np.nan)
+        raw = Raw(Claim.FAILED, f"{type(raw).__name__}: {raw}", nothing, np.full(program.m, np.nan), nothing)
+    end = time.perf_counter()
+    status, certificate, proof, note = _grade(program, raw, options.tol)
+    solution = Solution(
+        x=raw.x,
+        y=raw.y,
+        z=raw.z,
+        s=raw.s if raw.s is not None else np.zeros(0),
+        status=status,
+        certificate=certificate,
+        objective=certificate.objective,
+        backend=found.name,
+        backend_status=raw.word,
+        setup_s=between - start,
+        solve_s=end - between,
+        iterations=raw.iterations,
+        settings={"tol": options.tol, "time_limit": options.time_limit} | options.settings,
+        proof=proof,
+        var_names=program.var_names,
+    )
+    return solution, raw.claim, note
+
+
+def _grade(program: Program, raw: Raw, tol: float) -> tuple[Status, Certificate, Proof | None, str]:
+    conic = isinstance(program, ConeProgram)
+    certificate = certify(program, raw.x, raw.y, None if conic else raw.z, raw.s, tol=tol)
+    if certificate.passes():
+        note = (
+            "" if raw.claim is Claim.SOLVED else f"the backend claimed only {raw.claim.value}; our certificate passes"
+        )
+        return Status.OPTIMAL, certificate, None, note
+    if raw.claim is Claim.INFEASIBLE and raw.farkas is not None:
+        proof = prove_infeasible(program, raw.farkas[0])
+        if proof is not None:
+            return Status.INFEASIBLE, certificate, proof, "Farkas certificate verified"
+    if raw.claim is Claim.UNBOUNDED and raw.ray is not None:
+        status, proof, note = _grade_ray(program, raw.ray)
+        if proof is not None:
+            return status, certificate, proof, note
+    finite = np.isfinite(certificate.worst)
+    if raw.claim is Claim.TIME and finite:
+        return Status.TIME_LIMIT, certificate, None, f"stopped; {certificate.summary()}"
+    if raw.claim is Claim.ITERATIONS and finite:
+        return Status.ITERATION_LIMIT, certificate, None, f"stopped; {certificate.summary()}"
+    note = f"claimed {raw.claim.value}, not confirmed: {certificate.summary()}"
+    if not finite:
+        return Status.NUMERICAL, certificate, None, note
+    if certificate.feasible():
+        return Status.FEASIBLE, certificate, None, note
+    if raw.claim in (Claim.SOLVED, Claim.ALMOST) or certificate.worst < 1.0:
+        return Status.INACCURATE, certificate, None, note
+    return Status.NUMERICAL, certificate, None, note
+
+
+def _grade_ray(program: Program, ray: Vector) -> tuple[Status, Proof | None, str]:
+    point, no_point = find_feasible(program)
+    if no_point is not None:
+        return Status.INFEASIBLE, no_point, "claimed unbounded; phase one proved that there is no feasible point"
+    if point is None:
+        return Status.NUMERICAL, None, ""
+    proof = prove_unbounded(program, ray, point)
+    return Status.UNBOUNDED, proof, "direction verified from a feasible point"
+
+
+def _prove(program: Program, best: Solution, options: Options, attempts: list[Attempt]) -> Solution:
+    """Look for the proof that the chain's claim of infeasibility lacks, through our own phase one."""
+    start = time.perf_counter()
+    _, proof = find_feasible(program)
+    seconds = time.perf_counter() - start
+    status = best.status if proof is None else Status.INFEASIBLE
+    note = "no proof found" if proof is None else "Farkas certificate from the least-squares violation, verified"
+    attempts.append(Attempt("phase one", "", status, seconds, note))
+    return best if proof is None else _replace(best, status=status, proof=proof)
+
+
+def _constant_program(program: Program, options: Options) -> Solution:
+    """Grade the program without variables: the constant, if zero keeps the rows."""
+    nothing, y = np.zeros(0), np.zeros(program.m)
+    certificate = certify(program, nothing, y, tol=options.tol)
+    proof = None
+    status = Status.OPTIMAL
+    if not certificate.passes():
+        status = Status.NUMERICAL
+        if isinstance(program, QuadraticProgram):
+            y = np.where(program.u < 0.0, 1.0, np.where(program.l > 0.0, -1.0, 0.0))
+            proof = prove_infeasible(program, y)
+            status = Status.INFEASIBLE if proof is not None else status
+    slack = program.b if isinstance(program, ConeProgram) else np.zeros(0)
+    return Solution(
+        nothing,
+        np.zeros(program.m),
+        nothing,
+        status,
+        certificate,
+        certificate.objective,
+        "none",
+        "",
+        s=slack,
+        proof=proof,
+    )
+
+
+def _rank(solution: Solution) -> tuple[int, float]:
+    return _ORDER.index(solution.status), solution.certificate.worst
+
+
+def _replace(solution: Solution, **changes: Any) -> Solution:
+    from dataclasses import replace
+
+    return replace(solution, **changes)
