@@ -13,6 +13,7 @@ from crosswind.problems.basket.baselines import (
     twap,
     vwap,
 )
+from crosswind.problems.basket.forecast import ForecastInputs, forecast_inputs, session_slices
 from crosswind.problems.basket.model import BasketProblem
 from crosswind.problems.basket.schedule import BasketSchedule
 
@@ -20,11 +21,14 @@ __all__ = [
     "BasketProblem",
     "BasketSchedule",
     "Blackout",
+    "ForecastInputs",
     "almgren_chriss",
     "compare",
     "diagonal_only",
+    "forecast_inputs",
     "frontier",
     "pov",
+    "session_slices",
     "standard_schedules",
     "twap",
     "vwap",

@@ -117,12 +117,12 @@ def _remaining_share(T: int, risk: float, eta: float) -> FloatArray:
     return np.asarray(share, dtype=np.float64)
 
 
-def diagonal_only(problem: BasketProblem, solver: str = "auto") -> pd.DataFrame:
+def diagonal_only(problem: BasketProblem, solver: str | tuple[str, ...] = "auto") -> pd.DataFrame:
     """Return the optimal schedule of a desk that ignores cross-impact (T × N): same program, K_m → diag K_m."""
     return problem.replace(model=problem.model.diagonal()).solve(solver).trades
 
 
-def standard_schedules(problem: BasketProblem, solver: str = "auto") -> dict[str, pd.DataFrame]:
+def standard_schedules(problem: BasketProblem, solver: str | tuple[str, ...] = "auto") -> dict[str, pd.DataFrame]:
     """Return the baselines that the inputs allow, by name; VWAP and POV need a volume forecast."""
     table = {"TWAP": twap(problem)}
     if problem.arrays.volume is not None:
@@ -135,7 +135,7 @@ def compare(
     schedules: Mapping[str, pd.DataFrame | BasketSchedule] | None = None,
     *,
     include_standard: bool = True,
-    solver: str = "auto",
+    solver: str | tuple[str, ...] = "auto",
 ) -> pd.DataFrame:
     """Return the costs of several schedules under one cost function, and where they break the limits.
 
@@ -160,16 +160,16 @@ def compare(
     entries: dict[str, pd.DataFrame] = standard_schedules(problem, solver) if include_standard else {}
     if schedules is None:
         schedules = {"crosswind": problem.solve(solver)}
-    for name, schedule in schedules.items():
-        entries[name] = schedule.trades if isinstance(schedule, BasketSchedule) else schedule
+    for label, schedule in schedules.items():
+        entries[label] = schedule.trades if isinstance(schedule, BasketSchedule) else schedule
     rows: dict[str, dict[str, object]] = {}
     for name, trades in entries.items():
         costs = problem.score(trades)
         broken = problem.breaches(trades)
         done = float(np.abs(problem.trade_array(trades).sum(axis=0)).sum())
-        worst = None if broken.empty else f"{broken['limit'][0]}: {broken['where'][0]}"
+        worst = "" if broken.empty else f"{broken['limit'][0]}: {broken['where'][0]}"
         rows[name] = {
-            **{part: problem.to_bps(float(value)) for part, value in costs.items()},
+            **{str(part): problem.to_bps(float(value)) for part, value in costs.items()},
             "expected": problem.to_bps(float(costs["total"] - costs["risk"])),
             "executed": done / problem.parent_notional if problem.parent_notional > 0.0 else float("nan"),
             "breaches": len(broken),
@@ -183,7 +183,9 @@ def compare(
 
 
 def frontier(
-    problem: BasketProblem, risk_aversions: np.ndarray | list[float] | None = None, solver: str = "auto"
+    problem: BasketProblem,
+    risk_aversions: np.ndarray | list[float] | None = None,
+    solver: str | tuple[str, ...] = "auto",
 ) -> pd.DataFrame:
     """Return the efficient frontier: expected cost against risk over a sweep of risk aversions.
 

@@ -134,7 +134,7 @@ def as_instant(value: object, field: str) -> pd.Timestamp:
         stamp = pd.Timestamp(value)  # type: ignore[arg-type]
     except (TypeError, ValueError) as err:
         raise InvalidInput("must be a time", field=field, value=value, remedy="pass a pd.Timestamp") from err
-    if stamp is pd.NaT:
+    if pd.isna(stamp):
         raise InvalidInput("must be a time, not NaT", field=field, value=value, remedy="pass a pd.Timestamp")
     if stamp.tzinfo is None:
         raise InvalidInput(
@@ -193,7 +193,7 @@ def per_name(value: object, names: tuple[str, ...], field: str, *, minimum: floa
                 value=float(series[bad[0]]),
                 remedy=f"check {field} of these names",
             )
-        return np.array(out)
+        return np.array(out, dtype=np.float64)
     return np.full(len(names), as_scalar(value, field, minimum=minimum))
 
 
@@ -296,4 +296,4 @@ def covariance_matrix(frame: object, names: tuple[str, ...], field: str = "covar
             value=smallest,
             remedy="clip its eigenvalues at zero or estimate it with shrinkage",
         )
-    return matrix
+    return np.asarray(matrix, dtype=np.float64)

@@ -32,8 +32,8 @@ def basket_instance(
 ) -> BasketProblem:
     """Return a seeded two-sided basket with realistic magnitudes.
 
-    Parent orders are 2–8 % of the forecast volume of the session, K_m = diag + sector and market factors (PSD by
-    construction, correlation about .4), volume is U-shaped over the session, one market and ``sectors`` sector factors of risk.
+    Parent orders are 2–8 % of the forecast volume of the session; K_m is a diagonal plus market and sector factors, PSD
+    by construction; volume is U-shaped over the session; risk has one market factor and one per sector.
 
     Parameters
     ----------

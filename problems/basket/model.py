@@ -72,7 +72,7 @@ class BasketProblem:
     cash_band
         Largest |1'q_t| after any slice [currency].
     completion
-        ``"hard"``: q_T = 0. A float w > 0 [1/currency]: pay Σ w q_T² instead. A Series: q_T equals it (what may remain).
+        ``"hard"``: q_T = 0. A float w > 0 [1/currency]: pay Σ w q_T² instead. A Series: q_T equals it.
     allow_reversal
         Whether a name may trade against its parent order, and a name without inventory may trade at all.
     blackouts
@@ -248,7 +248,13 @@ class BasketProblem:
         """Return the multistage program: positions are the remaining inventory, incidence −I, terminal target q_T."""
         return self._program
 
-    def solve(self, solver: str = "auto", tol: float = 1e-8, **settings: Any) -> BasketSchedule:
+    def solve(
+        self,
+        solver: str | tuple[str, ...] = "auto",
+        tol: float = 1e-8,
+        allow_inaccurate: bool = False,
+        **settings: Any,
+    ) -> BasketSchedule:
         """Return the cheapest schedule within the limits.
 
         Parameters
@@ -257,6 +263,8 @@ class BasketProblem:
             Backend or chain of :func:`crosswind.solvers.solve`.
         tol
             Tolerance of our own certificate.
+        allow_inaccurate
+            Whether to return a finite iterate that misses ``tol`` (a time limit); its certificate says by how much.
         **settings
             Passed on to the solver.
 
@@ -269,7 +277,7 @@ class BasketProblem:
         """
         from crosswind.problems.basket.schedule import solve_basket
 
-        return solve_basket(self, solver=solver, tol=tol, **settings)
+        return solve_basket(self, solver, tol, allow_inaccurate, **settings)
 
     def score(self, trades: pd.DataFrame) -> pd.Series:
         """Return what any schedule costs under this problem, by component [currency]; the ruler for every baseline.

@@ -91,7 +91,7 @@ def schedule_bars(schedule: BasketSchedule, most: int = 7) -> Any:
     go = graph_objects()
     fig = figure("Schedule against TWAP and VWAP", _TIME, _TRADE, height=460)
     chosen = _largest(schedule, most)
-    parts = {name: schedule.trades[name] for name in chosen}
+    parts: dict[str, pd.Series] = {name: schedule.trades[name] for name in chosen}
     others = [n for n in p.names if n not in chosen]
     if others:
         # Buys and sells of the rest are kept apart: netted, a two-sided rest would look like nothing.
@@ -101,12 +101,12 @@ def schedule_bars(schedule: BasketSchedule, most: int = 7) -> Any:
         fig.add_trace(go.Bar(x=x, y=1e-3 * values.to_numpy(), name=name, marker_color=PALETTE[k % len(PALETTE)]))
     lines = {"TWAP": twap(p)} | ({"VWAP": vwap(p)} if p.arrays.volume is not None else {})
     for (name, trades), dash in zip(lines.items(), ("dash", "dot"), strict=False):
-        for sign, values in ((1.0, trades.clip(lower=0.0)), (-1.0, trades.clip(upper=0.0))):
-            if values.to_numpy().any():
+        for sign, gross in ((1.0, trades.clip(lower=0.0)), (-1.0, trades.clip(upper=0.0))):
+            if gross.to_numpy().any():
                 fig.add_trace(
                     go.Scatter(
                         x=x,
-                        y=1e-3 * values.sum(axis=1).to_numpy(),
+                        y=1e-3 * gross.sum(axis=1).to_numpy(),
                         name=f"{name}, all names",
                         legendgroup=name,
                         showlegend=sign > 0.0 or not (trades.to_numpy() > 0.0).any(),
@@ -204,7 +204,7 @@ def cost_waterfall(schedule: BasketSchedule) -> Any:
     return fig
 
 
-def limit_prices(schedule: BasketSchedule, solver: str = "auto") -> Any:
+def limit_prices(schedule: BasketSchedule, solver: str | tuple[str, ...] = "auto") -> Any:
     """Return what each limit costs as a whole [bps of parent notional], by re-solving without it."""
     values = schedule.price_of_limits(solver).sort_values()
     fig = figure(

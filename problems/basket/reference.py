@@ -23,7 +23,7 @@ __all__ = ["impact_matrix", "reference_basket"]
 def impact_matrix(problem: BasketProblem) -> FloatArray:
     """Return the symmetric PSD matrix Q (TN, TN) with impact cost ½ u'Qu, u stacked slice by slice [1/currency].
 
-    Block (s, t) is Σ_m e^{−β_m |t_s − t_t|} K_m: every pair of slices, half of its own immediate impact on the diagonal.
+    Block (s, t) is Σ_m e^{−β_m |t_s − t_t|} K_m: every pair of slices, each counted from both sides.
     """
     seconds = np.concatenate([[0.0], np.cumsum(problem.arrays.dt_s[1:])])
     lag = np.abs(seconds[:, None] - seconds[None, :])
@@ -35,7 +35,7 @@ def impact_matrix(problem: BasketProblem) -> FloatArray:
 
 
 def reference_basket(problem: BasketProblem) -> tuple[Any, Any]:
-    """Return ``(cvxpy.Problem, u)`` of the basket, u of shape (T, N) in millions of currency-free units.
+    """Return ``(cvxpy.Problem, u)`` of the basket, u of shape (T, N), as shares of the parent notional.
 
     The variable is the trade as a share of the parent notional, and the objective is the cost in bps of it, so that a
     general conic solver sees numbers near one; multiply ``u.value`` by ``problem.parent_notional`` (or 1 where that is
@@ -98,11 +98,11 @@ def reference_basket(problem: BasketProblem) -> tuple[Any, Any]:
     shut = closed | late
     if shut.any():
         rules.append(cp.multiply(shut.astype(np.float64), u) == 0.0)
-    for i in np.flatnonzero(late.any(axis=0)):
+    for i in np.flatnonzero(late.any(axis=0)).tolist():
         rules.append(q[max(int(np.argmax(late[:, i])) - 1, 0), i] == target[i])
     membership, cap, _ = sector_rows(problem.sectors, problem.sector_cap, problem.names)
-    for row, most in zip(membership, cap, strict=True):
-        rules.append(cp.abs(u) @ row <= most / unit)
+    for row, sector_most in zip(membership, cap, strict=True):
+        rules.append(cp.abs(u) @ row <= sector_most / unit)
     if problem.cash_band is not None:
         rules.append(cp.abs(cp.sum(q, axis=1)) <= problem.cash_band / unit)
     change = problem._change_limits()

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from crosswind.problems.basket.inputs import FloatArray, as_scalar, per_name
+from crosswind.problems.basket.inputs import FloatArray, per_name
 from crosswind.problems.basket.lots import round_to_lots, snap
 from crosswind.problems.basket.lowering import check_capacity, money, trade_bounds
-from crosswind.solvers.errors import CrosswindError, InvalidInput
+from crosswind.solvers.errors import CrosswindError, InvalidInput, SolverFailure
 
 if TYPE_CHECKING:
-    from crosswind.optim.multistage import MultistageSolution
+    from crosswind.optim.solution import MultistageSolution
     from crosswind.problems.basket.model import BasketProblem
-    from crosswind.solvers.certify import Certificate
+    from crosswind.solvers.solution import Certificate
 
 __all__ = ["COMPONENTS", "BasketSchedule", "cost_series", "solve_basket"]
 
@@ -56,7 +56,8 @@ class BasketSchedule:
     inventory : (T + 1 × N) remaining signed notional before each slice and after the last [currency].
     costs : cost by component and in total [currency, positive is money lost].
     marginal_costs : (T × N) MC = ∂C/∂u [currency per unit of notional bought]; at a kink of |u|, the derivative at 0.
-    completion_price : (N,) price of the completion: what one more unit left untraded would save [same unit].
+    completion_price : (N,) price of a hard completion: what buying one unit more in all would cost, hence what leaving
+        one unit of a buy (of a sell: minus that) would save [same unit]; zero where completion is penalised.
     prices : per limit, (T × labels) cost saved per unit of bound relaxed, ≥ 0 [currency per currency].
     certificate : our own residuals and gap of the optimum.
     solution : the multistage solution underneath.
@@ -100,7 +101,7 @@ class BasketSchedule:
                     rows.append((limit, str(label), int(binding.sum()), column.max(), column.sum()))
         return pd.DataFrame(rows, columns=["limit", "label", "binding", "largest_bps", "summed_bps"])
 
-    def price_of_limits(self, solver: str = "auto") -> pd.Series:
+    def price_of_limits(self, solver: str | tuple[str, ...] = "auto") -> pd.Series:
         """Return what each limit costs as a whole: cost saved if it alone were dropped [bps of parent notional].
 
         Each figure is a re-solve without that limit; they do not add up, because limits stand in for each other.
@@ -181,9 +182,9 @@ class BasketSchedule:
         }
         if self.participation is not None:
             long["participation"] = self.participation
-        table = pd.DataFrame({key: value.stack() for key, value in long.items()})
-        table.index.names = ["time", "name"]
-        return table.reset_index()
+        rows = pd.MultiIndex.from_product([self.trades.index, self.trades.columns], names=["time", "name"])
+        # Row-major ravel of slices × names is the order of the product above.
+        return pd.DataFrame({key: value.to_numpy().ravel() for key, value in long.items()}, index=rows).reset_index()
 
     def summary(self) -> str:
         """Return the schedule in words: size, costs by component, binding limits and the certificate."""
@@ -201,7 +202,7 @@ class BasketSchedule:
         else:
             lines.append("limits that bind: slices, largest marginal price [bps per unit of bound]")
             for limit, rows in binding.groupby("limit", sort=False):
-                worst = rows.loc[rows["largest_bps"].idxmax()]
+                worst = rows.sort_values("largest_bps", ascending=False).iloc[0]
                 lines.append(
                     f"  {limit}: {int(rows['binding'].sum())} cells of {len(rows)} labels, "
                     f"dearest {worst['label']} at {worst['largest_bps']:.3g}"
@@ -229,25 +230,64 @@ class BasketSchedule:
         return overview(self)
 
 
-def solve_basket(problem: BasketProblem, solver: str = "auto", tol: float = 1e-8, **settings: Any) -> BasketSchedule:
+def _complete(problem: BasketProblem, trades: FloatArray) -> FloatArray:
+    """Return the trades with a hard completion met to rounding: the solver's residual is spread over what is traded.
+
+    A residual of 1e-9 of an order is a few cents; left alone it would stay on the blotter as an open position. It goes
+    to the slices that trade, in proportion, within their boxes; where these have no room the trades stay as they are.
+    """
+    if not problem.hard_completion:
+        return trades
+    lower, upper = np.full_like(trades, -np.inf), np.full_like(trades, np.inf)
+    for low, high in trade_bounds(problem).values():
+        lower, upper = np.maximum(lower, low), np.minimum(upper, high)
+    order = problem.arrays.inventory - problem.arrays.target
+    done = trades
+    for _ in range(2):  # the second pass takes the rounding of the first
+        missing = order - done.sum(axis=0)
+        room = np.minimum(np.where(missing > 0.0, upper - done, done - lower), np.abs(done))
+        room = np.where(np.abs(done) > 1e-6 * np.abs(done).max(axis=0, initial=0.0), np.maximum(room, 0.0), 0.0)
+        total = room.sum(axis=0)
+        fits = (total > 0.0) & (np.abs(missing) <= total)
+        done = np.clip(done + room * np.divide(missing, total, out=np.zeros_like(missing), where=fits), lower, upper)
+    return np.asarray(done, dtype=np.float64)
+
+
+def solve_basket(
+    problem: BasketProblem,
+    solver: str | tuple[str, ...] = "auto",
+    tol: float = 1e-8,
+    allow_inaccurate: bool = False,
+    **settings: Any,
+) -> BasketSchedule:
     """Return the optimal schedule of ``problem``; see :meth:`BasketProblem.solve`."""
-    from crosswind.optim.multistage import solve_multistage
+    from crosswind.optim.solve import solve_multistage
 
     check_capacity(problem)
-    program = problem.program()
-    found = solve_multistage(program, solver=solver, tol=tol, **settings)
+    found = solve_multistage(problem.program(), solver=solver, tol=tol, **settings)
+    status = found.solution.status
+    if not status.ok and not allow_inaccurate:
+        raise SolverFailure(
+            f"{status.name}: {status.text}",
+            field="solver",
+            value=f"{found.solution.backend}, {found.certificate.summary()}",
+            remedy="loosen tol, or take the graded iterate with allow_inaccurate=True",
+        )
     names = problem.names
-    ends = problem.times.append(problem.times[-1:] + pd.Timedelta(as_scalar(problem.slice_s, "slice_s"), unit="s"))
-    labels = {limit.name: getattr(limit, "labels", names) or names for limit in program.limits}
+    trades = _complete(problem, found.trades)
+    ends = problem.times.append(problem.times[-1:] + pd.Timedelta(problem.slice_s, unit="s"))
+    columns = pd.Index(names, name="name")
+    labels = {limit.name: getattr(limit, "labels", names) or names for limit in found.program.limits}
     return BasketSchedule(
         problem=problem,
-        trades=problem.frame(found.trades),
-        inventory=pd.DataFrame(
-            problem.remaining(found.trades), index=ends.rename("time"), columns=pd.Index(names, name="name")
-        ),
-        costs=_as_series(found.cost.to_series()),
+        trades=problem.frame(trades),
+        inventory=pd.DataFrame(problem.remaining(trades), index=ends.rename("time"), columns=columns),
+        costs=cost_series(problem, trades),
         marginal_costs=problem.frame(found.marginal_cost),
-        completion_price=pd.Series(found.completion_price, index=pd.Index(names, name="name"), name="completion_price"),
+        # The multistage price is per unit of position q_T, and trades lower q: per unit bought it is the negative.
+        completion_price=pd.Series(
+            found.completion_price @ found.program.incidence, index=columns, name="completion_price"
+        ),
         prices={
             name: pd.DataFrame(values, index=problem.times.rename("time"), columns=list(labels[name]))
             for name, values in found.prices.items()
@@ -257,7 +297,7 @@ def solve_basket(problem: BasketProblem, solver: str = "auto", tol: float = 1e-8
     )
 
 
-def limit_values(schedule: BasketSchedule, solver: str = "auto") -> pd.Series:
+def limit_values(schedule: BasketSchedule, solver: str | tuple[str, ...] = "auto") -> pd.Series:
     """Return the cost saved by dropping each limit alone [bps of parent notional]; see ``price_of_limits``."""
     problem = schedule.problem
     dropped: dict[str, dict[str, object]] = {
