@@ -22,11 +22,9 @@ from scipy.signal import lfilter
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from crosswind.problems.market import MarketEvents
 
-__all__ = ["FAMILIES", "Dictionary", "Family", "aligned", "make_dictionary", "session_rows"]
+__all__ = ["FAMILIES", "Dictionary", "Family", "aligned", "factor_values", "make_dictionary", "session_rows"]
 
 Family = Literal["instantaneous", "exponential", "monotone", "convex"]
 FAMILIES: tuple[str, ...] = get_args(Family)
@@ -111,7 +109,8 @@ class Dictionary:
             return np.asarray(np.exp(-np.outer(np.asarray(self.rates_per_s) * self.bucket_s, h)))
         lags = np.asarray(self.lags, dtype=np.float64)[:, None]
         if self.family == "monotone":
-            return (h[None, :] <= lags).astype(np.float64)
+            # A step function between buckets; the slack lets lags given in seconds survive the division by the bucket.
+            return (np.floor(h[None, :] + 1e-9) <= lags).astype(np.float64)
         return np.maximum(0.0, 1.0 - h[None, :] / (lags + 1.0))
 
     def regressors(self, flow: Array) -> Array:
@@ -228,16 +227,8 @@ def session_rows(session: NDArray[Any]) -> Iterator[slice]:
         yield slice(start, stop)
 
 
-def factor_frame(events: MarketEvents) -> pd.DataFrame | None:
-    """Return the factor returns on the events' own index, or None where there are none.
-
-    Raises
-    ------
-    DataGap
-        A bucket of the events has no factor row.
-    """
+def factor_values(events: MarketEvents) -> Array:
+    """Return the factor returns (T, F), with F = 0 where the events carry none."""
     if events.factors is None:
-        return None
-    if not events.flow.index.isin(events.factors.index).all():
-        raise DataGap("factor returns are missing for some buckets", field="events.factors", remedy="align the factors")
-    return events.factors.loc[events.flow.index]
+        return np.zeros((len(events.flow), 0))
+    return events.factors.to_numpy(dtype=np.float64)

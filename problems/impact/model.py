@@ -102,24 +102,31 @@ class ImpactModel:
         """The decay kernel as `crosswind.optim` takes it: h [s] → G_h (L, N, N).
 
         The families given by lags are sampled at whole buckets, with G = 0 behind the last lag; between two buckets
-        the sampled kernel interpolates (exact for "convex", a bridge of the steps for "monotone").
+        "convex" is interpolated and "monotone" is a step, as their φ are. `impact` is the same function without the
+        check that optim makes.
+
+        Raises
+        ------
+        InvalidInput
+            An exponential kernel whose matrices are not symmetric PSD.
         """
         from crosswind.optim.kernels import ExponentialKernel, SampledKernel
 
         if self.family in ("instantaneous", "exponential"):
             return ExponentialKernel(rates_per_s=self.rates_per_s, matrices=self.matrices)
-        steps = np.arange(max(self.lags) + 2, dtype=np.float64)
-        return SampledKernel(lags_s=steps * self.bucket_s, matrices=self.impact(steps * self.bucket_s))
+        lags_s = np.arange(max(self.lags) + 2, dtype=np.float64) * self.bucket_s
+        between = "previous" if self.family == "monotone" else "linear"
+        return SampledKernel(lags_s, self.impact(lags_s), interpolation=between)
 
-    def impact(self, lag_s: ArrayLike) -> Array:
+    def impact(self, h_s: ArrayLike) -> Array:
         """G_h at lags h ≥ 0 in seconds, shape (L, N, N) [return per currency]; φ is read between buckets as defined."""
-        h = np.atleast_1d(np.asarray(lag_s, dtype=np.float64)) / self.bucket_s
-        return np.einsum("ml,mij->lij", self.dictionary.phi(h), self.matrices)
+        h = np.atleast_1d(np.asarray(h_s, dtype=np.float64)) / self.bucket_s
+        return np.asarray(np.einsum("ml,mij->lij", self.dictionary.phi(h), self.matrices))
 
     @property
     def immediate(self) -> Array:
         """G_0 = Σ_m φ_m(0) K_m, shape (N, N) [return per currency]."""
-        return self.impact(0.0)[0]
+        return np.asarray(self.impact(0.0)[0])
 
     def modes(self) -> tuple[ImpactMode, ...]:
         """Return the Markov modes (β_m, K_m) for the multistage program.
@@ -192,7 +199,7 @@ class ImpactModel:
         from crosswind.optim.admissibility import check_admissible
 
         times = np.arange(horizon_buckets) * self.bucket_s if times_s is None else np.asarray(times_s, dtype=np.float64)
-        return check_admissible(self.kernel, times, tol=tol)
+        return check_admissible(self.impact, times, tol=tol)
 
     def constraint_violations(self, floor: ArrayLike | pd.Series = 0.0, corr_bound: float = 1.0) -> pd.Series:
         """Worst relative violation of each constraint over all K_m; 0 is feasible.

@@ -1,0 +1,257 @@
+"""What every impact estimator has in common: parameters, the pass over the data, prediction, scores."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from crosswind.problems.impact.features import Dictionary, aligned, make_dictionary, session_rows
+from crosswind.problems.impact.gram import FoldGrams, accumulate, factor_loadings, residual_returns
+from crosswind.problems.impact.model import ImpactModel
+from crosswind.solvers.errors import DataGap, InvalidInput
+
+if TYPE_CHECKING:
+    from crosswind.problems.market import MarketEvents
+
+__all__ = ["ImpactEstimator"]
+
+Array = NDArray[np.float64]
+
+
+class ImpactEstimator(ABC):
+    """Fit, predict and score; a concrete estimator says only how moments become matrices.
+
+    Follows scikit-learn's conventions without depending on it: ``__init__`` stores its arguments untouched, learned
+    attributes end in an underscore, `get_params` reads the signature, so that ``sklearn.base.clone`` works.
+
+    Attributes
+    ----------
+    model_
+        The fitted `ImpactModel`.
+    kernel_
+        Its decay kernel, h [s] → G_h.
+    names_, rows_, seconds_
+        Names, number of buckets used, wall-clock seconds of the fit.
+    loadings_
+        Factor loadings (N, F) of stage one, a DataFrame, or None where the returns were taken as they are.
+    """
+
+    kernel: Any
+    half_lives_s: Any
+    lags: Any
+    defactor: bool
+    _folds: ClassVar[int] = 0
+
+    model_: ImpactModel
+    names_: tuple[str, ...]
+    rows_: int
+    seconds_: float
+    loadings_: pd.DataFrame | None
+    grams_: FoldGrams
+
+    # -- parameters -----------------------------------------------------------------------------------------------
+    @classmethod
+    def _parameter_names(cls) -> list[str]:
+        return sorted(p for p in inspect.signature(cls.__init__).parameters if p != "self")
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the constructor's arguments by name; ``deep`` is accepted for scikit-learn and changes nothing."""
+        return {name: getattr(self, name) for name in self._parameter_names()}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set constructor arguments and return self.
+
+        Raises
+        ------
+        InvalidInput
+            Unknown parameter.
+        """
+        known = self._parameter_names()
+        for name, value in params.items():
+            if name not in known:
+                raise InvalidInput("unknown parameter", field=name, remedy=f"use one of {', '.join(known)}")
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        defaults = {n: p.default for n, p in inspect.signature(type(self).__init__).parameters.items()}
+        shown = []
+        for name, value in self.get_params().items():
+            if isinstance(value, (pd.Series, pd.DataFrame, ImpactModel)):
+                shown.append(f"{name}=<{type(value).__name__}>")
+            elif value is not defaults[name] and value != defaults[name]:
+                shown.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    # -- fit ------------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def _estimate(self, grams: FoldGrams, dictionary: Dictionary, names: tuple[str, ...]) -> Array:
+        """Return the matrices (M, N, N) [return per currency] from the moments."""
+
+    def _rows_needed(self, names: int, shapes: int) -> int:
+        """Return the smallest number of rows that identifies the estimate."""
+        return max(10, 2 * shapes)
+
+    def _fold_count(self) -> int:
+        return 0
+
+    def fit(self, events: MarketEvents) -> Self:
+        """Estimate the impact matrices from the events.
+
+        Parameters
+        ----------
+        events
+            Synchronised buckets of signed flow and mid. Each session starts from rest. Where the events carry factor
+            returns and ``defactor`` is true, returns are first regressed on them (the two-stage fit).
+
+        Raises
+        ------
+        DataGap
+            Fewer usable buckets than the estimate needs.
+        InvalidInput
+            Bad parameters, or a name without flow or price moves (nothing identifies its impact: drop the name).
+        SolverFailure
+            No solver gave an iterate that passes our own certificate.
+        """
+        begun = time.perf_counter()
+        names = tuple(str(n) for n in events.names)
+        dictionary = make_dictionary(self.kernel, events.bucket_s, self.half_lives_s, self.lags)
+        two_stage = bool(self.defactor) and events.factors is not None and events.factors.shape[1] > 0
+        loadings = factor_loadings(events, names) if two_stage else None
+        grams = accumulate(events, dictionary, names, loadings, self._fold_count())
+        needed = self._rows_needed(len(names), dictionary.size)
+        if grams.total.rows < needed:
+            raise DataGap(
+                f"too few usable buckets: {needed} are needed",
+                field="events",
+                value=grams.total.rows,
+                remedy="give more days or shorter buckets, or fit fewer decay shapes",
+            )
+        flow = np.diag(grams.total.uu)
+        if (flow <= 0).any():
+            raise InvalidInput(
+                "a name has no flow at all, so nothing identifies its impact",
+                field="events.flow",
+                value=[n for n, f in zip(names, flow, strict=True) if f <= 0],
+                remedy="drop the name with events.select(...)",
+            )
+        matrices = self._estimate(grams, dictionary, names)
+        rates = dictionary.rates_per_s if dictionary.family == "exponential" else (0.0,)
+        if dictionary.family in ("monotone", "convex"):
+            rates = (float("nan"),) * dictionary.size
+        self.model_ = ImpactModel(
+            names, np.array(rates), matrices, dictionary.family, events.bucket_s, dictionary.lags, events.currency
+        )
+        self.names_, self.rows_, self.grams_ = names, grams.total.rows, grams
+        factors = events.factors
+        self.loadings_ = (
+            None
+            if loadings is None or factors is None
+            else pd.DataFrame(loadings, index=list(names), columns=list(factors.columns))
+        )
+        self.seconds_ = time.perf_counter() - begun
+        return self
+
+    # -- after the fit --------------------------------------------------------------------------------------------
+    def _fitted(self) -> ImpactModel:
+        if not hasattr(self, "model_"):
+            raise InvalidInput("not fitted yet", field=type(self).__name__, remedy="call .fit(events) first")
+        return self.model_
+
+    @property
+    def kernel_(self) -> Any:
+        """Decay kernel of the fitted model, h [s] → G_h (L, N, N) [return per currency]."""
+        return self._fitted().kernel
+
+    def _target(self, events: MarketEvents) -> Array:
+        model = self._fitted()
+        loadings = None if self.loadings_ is None else self.loadings_.to_numpy()
+        return residual_returns(events, model.names, loadings)
+
+    def predict(self, events: MarketEvents) -> pd.DataFrame:
+        """Impact part of the return of each bucket, r̂_t = Σ_m K_m z^m_t, from flow up to and including that bucket.
+
+        Returns
+        -------
+        pd.DataFrame
+            (T, N) on the events' index; with a two-stage fit it predicts the factor residual of the return.
+
+        Raises
+        ------
+        DataGap
+            A name of the model is not in the events.
+        InvalidInput
+            The events' buckets are not those of the fit.
+        """
+        model = self._fitted()
+        dictionary = model.dictionary
+        if abs(events.bucket_s - model.bucket_s) > 1e-9 * model.bucket_s:
+            raise InvalidInput(
+                "the model was fitted on other buckets",
+                field="events.bucket_s",
+                value=events.bucket_s,
+                remedy=f"resample the events to {model.bucket_s:g} s",
+            )
+        flow, _, session = aligned(events, model.names)
+        X = model.matrices.transpose(1, 0, 2).reshape(len(model.names), -1)
+        out = np.empty_like(flow)
+        for part in session_rows(session):
+            out[part] = dictionary.regressors(flow[part]) @ X.T
+        return pd.DataFrame(out, index=events.flow.index, columns=list(model.names))
+
+    def score_by_name(self, events: MarketEvents, horizon_s: float | None = None) -> pd.Series:
+        """R² by name against the forecast "no impact": 1 − Σ(r − r̂)²/Σ r².
+
+        Parameters
+        ----------
+        events
+            Held-out buckets, in which returns are made factor residuals by the loadings of the fit.
+        horizon_s
+            Score returns summed over whole horizons of this length within each session; None: single buckets.
+
+        Returns
+        -------
+        pd.Series
+            (N,) without unit; negative where the model is worse than no model, NaN where a name did not move.
+
+        Raises
+        ------
+        InvalidInput
+            The horizon is not a positive multiple of the bucket.
+        DataGap
+            No whole horizon in the events.
+        """
+        actual, forecast = self._target(events), self.predict(events).to_numpy()
+        use = np.isfinite(actual).all(axis=1)
+        actual, forecast, session = actual[use], forecast[use], events.session.to_numpy()[use]
+        if horizon_s is not None:
+            steps = horizon_s / events.bucket_s
+            if steps < 1 or abs(steps - round(steps)) > 1e-9 * steps:
+                raise InvalidInput("must be a whole number of buckets", field="horizon_s", value=horizon_s)
+            actual, forecast = (_sums(a, session, round(steps)) for a in (actual, forecast))
+        if len(actual) == 0:
+            raise DataGap("no whole horizon to score on", field="events", remedy="give longer data")
+        total = (actual**2).sum(axis=0)
+        error = ((actual - forecast) ** 2).sum(axis=0)
+        r2 = np.divide(error, total, out=np.full(len(total), np.nan), where=total > 0)
+        return pd.Series(1.0 - r2, index=list(self.names_), name="r2")
+
+    def score(self, events: MarketEvents) -> float:
+        """Mean of `score_by_name` over the names that moved."""
+        return float(self.score_by_name(events).mean())
+
+
+def _sums(values: Array, session: NDArray[Any], steps: int) -> Array:
+    """Sum consecutive whole groups of ``steps`` rows in each session; a remainder at its end is left out."""
+    groups = []
+    for part in session_rows(session):
+        whole = (part.stop - part.start) // steps
+        block = values[part][: whole * steps]
+        groups.append(block.reshape(whole, steps, -1).sum(axis=1))
+    return np.concatenate(groups) if groups else values[:0]
