@@ -153,7 +153,7 @@ def simulate(
     return MarketData(
         events=events,
         futures={ROOT: join_quotes(quotes, per_bar * bucket_s, settings)},
-        truth=_truth(universe, kernel, settings, shares, call, seed),
+        truth=_truth(universe, kernel, settings, shares, call, seed, events.flow.columns),
         source=_source(len(universe.names), len(universe.sector_labels), call, seed, parameters),
         notes=("simulated: every price, flow and quote is drawn from .truth",),
     )
@@ -166,9 +166,9 @@ def _truth(
     shares: np.ndarray[Any, Any],
     call: dict[str, Any],
     seed: int,
+    index: pd.Index[Any],
 ) -> SimulatedTruth:
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.to_dict().items()}
-    index = pd.Index(universe.names)
     return SimulatedTruth(
         rates_per_s=kernel.rates_per_s,
         matrices=kernel.matrices,

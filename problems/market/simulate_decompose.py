@@ -90,6 +90,6 @@ def decompose(data: MarketData) -> ReturnParts:
     noise = events.returns.to_numpy() - factor - impact
 
     def frame(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> pd.DataFrame:
-        return pd.DataFrame(values, index=events.index, columns=list(events.names))
+        return pd.DataFrame(values, index=events.index, columns=events.flow.columns)
 
     return ReturnParts(frame(factor), frame(impact), frame(noise))

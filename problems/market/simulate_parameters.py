@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
 from typing import Any
 
 from crosswind.solvers.errors import InvalidInput
@@ -315,13 +316,13 @@ def _refuse(name: str, value: object, message: str, remedy: str) -> None:
 
 
 def _float(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise InvalidInput("is not a finite number", field=name, value=value, remedy="pass a finite number")
     return float(value)
 
 
 def _floats(name: str, value: object) -> tuple[float, ...]:
-    items = (value,) if isinstance(value, (int, float)) else value
+    items = (value,) if isinstance(value, Real) else value
     try:
         numbers = tuple(float(item) for item in items)  # type: ignore[attr-defined]
     except (TypeError, ValueError):

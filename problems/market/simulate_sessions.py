@@ -129,7 +129,7 @@ def _date(field: str, value: object) -> dt.date:
     try:
         stamp = pd.Timestamp(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        stamp = pd.NaT  # type: ignore[assignment]
-    if stamp is pd.NaT:
+        stamp = None
+    if stamp is None or pd.isna(stamp):
         raise InvalidInput("is not a date", field=field, value=value, remedy="write it as YYYY-MM-DD")
     return stamp.date()

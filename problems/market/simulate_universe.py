@@ -151,7 +151,7 @@ def _texts(field: str, values: object) -> tuple[str, ...]:
 def draw_universe(
     names: int | Sequence[str], sectors: int | Sequence[str], parameters: SimulatorParameters, seed: int
 ) -> Universe:
-    """Draw the constants of the names; each quantity has its own stream and the first names do not depend on N.
+    """Draw the constants of the names; each quantity has its own stream.
 
     Parameters
     ----------
