@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from crosswind.problems.market.lean import read_lean, read_lean_ticks
+from crosswind.problems.market.lean_bars import read_lean_bars, read_lean_funding
+from crosswind.problems.market.lean_futures import read_lean_futures
 
+# Modules named like their function are imported here, eagerly: a later import of such a module would bind the module
+# itself to the name and hide the function.
+from crosswind.problems.market.lee_ready import lee_ready
 from crosswind.problems.market.model import (
     Bars,
     ChildFills,
@@ -13,12 +18,9 @@ from crosswind.problems.market.model import (
     ParentOrders,
     SimulatedTruth,
 )
-
-if TYPE_CHECKING:
-    from crosswind.problems.market.lean import read_lean, read_lean_bars, read_lean_futures
-    from crosswind.problems.market.lee_ready import lee_ready
-    from crosswind.problems.market.read import read
-    from crosswind.problems.market.simulate import simulate
+from crosswind.problems.market.read import read
+from crosswind.problems.market.simulate import simulate
+from crosswind.problems.market.tabular import read_table
 
 __all__ = [
     "Bars",
@@ -32,28 +34,9 @@ __all__ = [
     "read",
     "read_lean",
     "read_lean_bars",
+    "read_lean_funding",
     "read_lean_futures",
+    "read_lean_ticks",
+    "read_table",
     "simulate",
 ]
-
-_LAZY = {
-    "lee_ready": "lee_ready",
-    "read": "read",
-    "read_lean": "lean",
-    "read_lean_bars": "lean",
-    "read_lean_futures": "lean",
-    "simulate": "simulate",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import readers and the simulator on first use."""
-    if name in _LAZY:
-        from importlib import import_module
-
-        value = getattr(import_module(f"crosswind.problems.market.{_LAZY[name]}"), name)
-        # The functions lee_ready, read and simulate live in modules of their own names: importing such a module binds
-        # it here, so the function has to replace it.
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,165 @@
+"""LEAN's folder layout: where a file lies, what its zip holds, how its columns are called."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from crosswind.solvers.errors import DataGap, InvalidInput
+
+__all__ = ["Security", "days_of", "find_data", "future_expiries", "instrument_folder", "read_member"]
+
+Security = Literal["equity", "crypto", "cryptofuture", "future"]
+
+_DAY_FILE = re.compile(r"^(\d{8})_(trade|quote|openinterest)\.zip$")
+_EXPIRY = re.compile(r"_(\d{6})\.csv$")
+
+_BAR = ["open", "high", "low", "close"]
+TRADE_BAR = ["ms", *_BAR, "volume"]
+QUOTE_BAR = ["ms", *(f"bid_{c}" for c in _BAR), "bid_size", *(f"ask_{c}" for c in _BAR), "ask_size"]
+TRADE_TICK = ["ms", "price", "size", "exchange", "condition", "suspicious"]
+TEXT_COLUMNS = frozenset({"exchange", "condition"})
+
+
+def find_data(root: str | Path) -> Path:
+    """Return LEAN's ``Data`` folder: ``root`` itself, or the folder ``Data`` below it.
+
+    Raises
+    ------
+    InvalidInput
+        If there is neither.
+    """
+    folder = Path(root).expanduser()
+    kinds = ("equity", "future", "crypto", "cryptofuture")
+    for candidate in (folder, folder / "Data", folder / "data"):
+        if any((candidate / kind).is_dir() for kind in kinds):
+            return candidate
+    state = "holds none of them" if folder.is_dir() else "does not exist"
+    raise InvalidInput(
+        f"no LEAN data: the folder {state} ({', '.join(kinds)})",
+        field="lean",
+        value=str(folder),
+        remedy="give LEAN's Data folder or the folder that contains it",
+    )
+
+
+def instrument_folder(data: Path, security: Security, market: str, resolution: str, name: str) -> Path:
+    """Return the folder of one instrument's daily files.
+
+    Raises
+    ------
+    InvalidInput
+        If it does not exist; the remedy lists what does.
+    """
+    folder = data / security / market / resolution / name.lower()
+    if not folder.is_dir():
+        above = folder.parent
+        have = sorted(p.name for p in above.iterdir() if p.is_dir()) if above.is_dir() else []
+        raise InvalidInput(
+            f"no {resolution} data of that name",
+            field=f"{security} name",
+            value=name,
+            remedy=f"choose among {', '.join(have)}" if have else f"there is nothing at {above}",
+        )
+    return folder
+
+
+def days_of(folder: Path, kind: str) -> set[dt.date]:
+    """Return the days for which ``folder`` holds a file of ``kind`` (trade, quote)."""
+    if not folder.is_dir():
+        return set()
+    found = (_DAY_FILE.match(p.name) for p in folder.iterdir())
+    return {dt.date.fromisoformat(m[1]) for m in found if m and m[2] == kind}
+
+
+def _open(path: Path) -> zipfile.ZipFile:
+    if not path.is_file():
+        have = sorted(days_of(path.parent, path.stem.split("_")[-1]))
+        raise DataGap(
+            "the day's file is missing",
+            field="days",
+            value=str(path),
+            remedy=f"choose among {', '.join(map(str, have))}" if have else "the folder holds no such file",
+        )
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataGap(
+            f"the zip is truncated or damaged ({error})", field="file", value=str(path), remedy="fetch the file again"
+        ) from error
+
+
+def future_expiries(path: Path) -> tuple[str, ...]:
+    """Return the expiries 'YYYYMM' in a future's daily zip, ascending.
+
+    The expiry is the END of the member's name: '201312' occurs in the date 20131218 of every member.
+
+    Raises
+    ------
+    DataGap
+        If the file is missing or damaged.
+    """
+    with _open(path) as archive:
+        found = (_EXPIRY.search(member) for member in archive.namelist())
+        return tuple(sorted({m[1] for m in found if m}))
+
+
+def read_member(path: Path, columns: Sequence[str], *, expiry: str | None = None) -> pd.DataFrame:
+    """Return the csv inside a daily zip.
+
+    Parameters
+    ----------
+    path
+        The zip.
+    columns
+        Names of all columns, in the file's order. Text columns stay text, all others become float64.
+    expiry
+        'YYYYMM' selects the member of a future; without it the zip must hold one member.
+
+    Raises
+    ------
+    DataGap
+        If the file is missing, truncated or unreadable, or the expiry is not listed.
+    InvalidInput
+        If ``ms`` is not sorted or out of the day.
+    """
+    with _open(path) as archive:
+        members = archive.namelist()
+        if expiry is not None:
+            chosen = [m for m in members if m.endswith(f"_{expiry}.csv")]
+            remedy = f"choose among {', '.join(sorted(m[1] for m in map(_EXPIRY.search, members) if m))}"
+        else:
+            chosen, remedy = members, "name the expiry"
+        if len(chosen) != 1:
+            raise DataGap(
+                f"{len(chosen)} members of the zip fit" if expiry is None else f"expiry {expiry} is not in {path.name}",
+                field="expiry",
+                value=str(path),
+                remedy=remedy,
+            )
+        dtype = {c: "str" if c in TEXT_COLUMNS else "float64" for c in columns}
+        try:
+            with archive.open(chosen[0]) as handle:
+                frame = pd.read_csv(handle, header=None, names=list(columns), dtype=dtype, index_col=False)
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, pd.errors.ParserError) as error:
+            raise DataGap(
+                f"its member {chosen[0]} cannot be read ({error})",
+                field="file",
+                value=str(path),
+                remedy="fetch the file again, or check that its columns are LEAN's",
+            ) from error
+    ms = frame["ms"].to_numpy()
+    if not len(ms):
+        raise DataGap("its member is empty", field="file", value=str(path), remedy="leave the day out")
+    if not ((ms >= 0) & (ms <= 86_400_000)).all() or (ms[1:] < ms[:-1]).any():
+        raise InvalidInput(
+            "its times are not milliseconds of one day in order", field="ms", value=str(path), remedy="fetch it again"
+        )
+    return frame

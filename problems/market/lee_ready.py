@@ -1,0 +1,99 @@
+"""Trade signs from prices and prevailing quotes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crosswind.solvers.errors import InvalidInput
+
+__all__ = ["lee_ready"]
+
+
+def lee_ready(
+    trade_price: npt.ArrayLike,
+    trade_time: npt.ArrayLike,
+    quote_time: npt.ArrayLike,
+    mid: npt.ArrayLike,
+) -> npt.NDArray[np.int8]:
+    """Sign trades by the quote rule, ties by the tick test.
+
+    With m the latest mid known at the trade, sign = sgn(price − m). Where price = m, or nothing was quoted before,
+    sign = sgn(price − last different price before it).
+
+    Parameters
+    ----------
+    trade_price, trade_time
+        (L,) prices and times, times not decreasing; trades at the same time are taken in the order given.
+    quote_time, mid
+        (Q,) the times from which each mid is KNOWN, not decreasing, and the mids. A quote known at the very time of the
+        trade counts; a bar stamped at its start is known only at its end, so add the bar's length before. Of equal
+        times the last one prevails. Q may be 0.
+
+    Returns
+    -------
+    ndarray of int8, (L,)
+        +1 buyer-initiated, −1 seller-initiated, 0 where neither rule decides: at the mid, before any other price.
+
+    Raises
+    ------
+    InvalidInput
+        On mismatched lengths, NaN or inf, times that decrease.
+
+    Notes
+    -----
+    Lee and Ready, "Inferring Trade Direction from Intraday Data", Journal of Finance 46 (1991), without their lag of
+    five seconds, which was made for quotes recorded by hand.
+    """
+    price, when = _series(trade_price, "trade_price"), _times(trade_time, "trade_time")
+    known, quoted = _times(quote_time, "quote_time"), _series(mid, "mid")
+    for name, a, b in (("trade_time", price, when), ("mid", known, quoted)):
+        if len(a) != len(b):
+            raise InvalidInput(
+                "prices and times differ in length",
+                field=name,
+                value=(len(a), len(b)),
+                remedy="pass one time per price",
+            )
+    if not len(price):
+        return np.zeros(0, dtype=np.int8)
+    at = np.searchsorted(known, when, side="right") - 1
+    sign = np.zeros(len(price), dtype=np.int8)
+    has_quote = at >= 0
+    sign[has_quote] = np.sign(price[has_quote] - quoted[at[has_quote]]).astype(np.int8)
+    return np.where(sign == 0, _tick_test(price), sign).astype(np.int8)
+
+
+def _tick_test(price: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
+    """Return the sign of the last price change up to each trade, 0 before the first change."""
+    step = np.sign(np.diff(price, prepend=price[:1])).astype(np.int8)
+    last_change = np.maximum.accumulate(np.where(step != 0, np.arange(len(price)), 0))
+    signs: npt.NDArray[np.int8] = step[last_change]
+    return signs
+
+
+def _series(values: npt.ArrayLike, field: str) -> npt.NDArray[np.float64]:
+    array: npt.NDArray[np.float64] = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not np.isfinite(array).all():
+        raise InvalidInput(
+            "must be one-dimensional and finite", field=field, value=array.shape, remedy="drop NaN and inf before"
+        )
+    return array
+
+
+def _times(values: npt.ArrayLike, field: str) -> npt.NDArray[Any]:
+    array: npt.NDArray[Any] = np.asarray(values)
+    if array.ndim != 1 or (array.dtype.kind == "f" and not np.isfinite(array).all()):
+        raise InvalidInput(
+            "must be one-dimensional and finite", field=field, value=array.shape, remedy="drop NaN and inf before"
+        )
+    if len(array) > 1 and (array[1:] < array[:-1]).any():
+        raise InvalidInput(
+            "times decrease",
+            field=field,
+            value=int(np.argmax(array[1:] < array[:-1])) + 1,
+            remedy="sort by time, stable within equal times",
+        )
+    return array
