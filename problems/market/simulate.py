@@ -12,10 +12,11 @@ import pandas as pd
 from crosswind.problems.market.model import MarketData, MarketEvents, SimulatedTruth
 from crosswind.problems.market.simulate_flow import draw_flow
 from crosswind.problems.market.simulate_future import ROOT, FutureDay, bar_buckets, draw_future, join_quotes
+from crosswind.problems.market.simulate_kernel import Kernel, calibrate
 from crosswind.problems.market.simulate_parameters import SimulatorParameters
 from crosswind.problems.market.simulate_prices import draw_prices, overnight_returns
 from crosswind.problems.market.simulate_sessions import bucket_count, business_days, session_ends
-from crosswind.problems.market.simulate_universe import Kernel, Universe, calibrate, draw_universe
+from crosswind.problems.market.simulate_universe import Universe, draw_universe
 
 __all__ = ["simulate"]
 
