@@ -12,7 +12,16 @@ import pandas as pd
 
 from crosswind.solvers.errors import InvalidInput
 
-__all__ = ["as_date", "check_frame", "check_names", "check_positive", "check_same_axes", "check_zone", "utc_index"]
+__all__ = [
+    "as_date",
+    "as_utc",
+    "check_frame",
+    "check_names",
+    "check_positive",
+    "check_same_axes",
+    "check_zone",
+    "utc_index",
+]
 
 
 def utc_index(index: pd.Index, field: str, *, strictly_increasing: bool = True) -> pd.DatetimeIndex:
@@ -215,6 +224,26 @@ def check_zone(tz: Any) -> str:
     return str(tz)
 
 
+def as_utc(moment: Any, field: str) -> pd.Timestamp:
+    """Return ``moment`` as a UTC timestamp.
+
+    Raises
+    ------
+    InvalidInput
+        If it cannot be read, is NaT or naive.
+    """
+    try:
+        stamp = pd.Timestamp(moment)
+    except (ValueError, TypeError) as error:
+        raise InvalidInput(
+            "not a time",
+            field=field,
+            value=moment,
+            remedy="pass pd.Timestamp('2013-10-07 10:00', tz='UTC')",
+        ) from error
+    return utc_index(pd.DatetimeIndex([stamp]), field)[0]
+
+
 def as_date(day: Any, field: str = "day") -> dt.date:
     """Return ``day`` (date, Timestamp, '2013-10-07' or '20131007') as a date.
 
@@ -223,6 +252,8 @@ def as_date(day: Any, field: str = "day") -> dt.date:
     InvalidInput
         If it cannot be read as a date.
     """
+    if day is pd.NaT:
+        raise InvalidInput("not a date", field=field, value=day, remedy="drop NaT")
     if isinstance(day, dt.datetime):
         return day.date()
     if isinstance(day, dt.date):

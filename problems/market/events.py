@@ -13,12 +13,12 @@ import pandas as pd
 
 from crosswind.problems.market.checks import (
     as_date,
+    as_utc,
     check_frame,
     check_names,
     check_positive,
     check_same_axes,
     check_zone,
-    utc_index,
 )
 from crosswind.solvers.errors import DataGap, InvalidInput
 
@@ -194,11 +194,7 @@ class MarketEvents:
         DataGap
             If no bucket is left.
         """
-        bounds = (
-            utc_index(pd.DatetimeIndex([pd.Timestamp(start)]), "start"),
-            utc_index(pd.DatetimeIndex([pd.Timestamp(end)]), "end"),
-        )
-        keep = np.asarray((self.index > bounds[0][0]) & (self.index <= bounds[1][0]))
+        keep = np.asarray((self.index > as_utc(start, "start")) & (self.index <= as_utc(end, "end")))
         if not keep.any():
             raise DataGap(
                 "no bucket lies between",

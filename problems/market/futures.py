@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from crosswind.problems.market.checks import as_date, check_frame, check_positive, check_same_axes, utc_index
+from crosswind.problems.market.checks import as_date, as_utc, check_frame, check_positive, check_same_axes
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 __all__ = ["Bars", "FuturesQuotes"]
@@ -225,9 +225,7 @@ class FuturesQuotes:
         DataGap
             If no bar is left.
         """
-        low = utc_index(pd.DatetimeIndex([pd.Timestamp(start)]), "start")[0]
-        high = utc_index(pd.DatetimeIndex([pd.Timestamp(end)]), "end")[0]
-        keep = np.asarray((self.index > low) & (self.index <= high))
+        keep = np.asarray((self.index > as_utc(start, "start")) & (self.index <= as_utc(end, "end")))
         if not keep.any():
             raise DataGap(
                 f"{self.root} has no bars between",

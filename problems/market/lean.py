@@ -100,6 +100,8 @@ def read_lean_ticks(
     time = _local_ns(raw["ms"].to_numpy(), date)
     condition = _flags(raw["condition"], path)
     price, shares = raw["price"].to_numpy() * PRICE_SCALE, raw["size"].to_numpy()
+    if not (np.isfinite(price).all() and np.isfinite(shares).all()):
+        raise DataGap("a trade has no price or size", field="file", value=str(path), remedy="fetch the file again")
     keep = (time >= edges[0]) & (time < edges[-1])
     keep &= (raw["suspicious"].to_numpy() == 0) & (price > 0) & (shares > 0)
     index = pd.DatetimeIndex(time[keep], tz="UTC", name="time").as_unit("ns")

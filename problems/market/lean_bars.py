@@ -157,11 +157,8 @@ def read_lean_funding(root: str | Path, name: str, *, market: str = "bybit") -> 
             f"not rows of 'YYYYMMDD HH:MM:SS,rate' ({error})", field="file", value=str(path), remedy="fetch it again"
         ) from error
     series = pd.Series(raw["rate"].to_numpy(), index=index, name=name.lower())
-    if (
-        not np.isfinite(series.to_numpy()).all()
-        or not series.index.is_monotonic_increasing
-        or series.index.has_duplicates
-    ):
+    ordered = index.is_monotonic_increasing and not index.has_duplicates
+    if not np.isfinite(series.to_numpy()).all() or not ordered:
         raise InvalidInput(
             "rates are not finite or settlements not in order", field="file", value=str(path), remedy="repair the file"
         )

@@ -147,7 +147,7 @@ def read_member(path: Path, columns: Sequence[str], *, expiry: str | None = None
         dtype = {c: "str" if c in TEXT_COLUMNS else "float64" for c in columns}
         try:
             with archive.open(chosen[0]) as handle:
-                frame = pd.read_csv(handle, header=None, names=list(columns), dtype=dtype, index_col=False)
+                frame = pd.read_csv(handle, header=None, names=list(columns), dtype=dtype)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, pd.errors.ParserError) as error:
             raise DataGap(
                 f"its member {chosen[0]} cannot be read ({error})",
@@ -155,6 +155,14 @@ def read_member(path: Path, columns: Sequence[str], *, expiry: str | None = None
                 value=str(path),
                 remedy="fetch the file again, or check that its columns are LEAN's",
             ) from error
+    # pandas makes surplus columns the index and fills absent ones with NaN: both mean that the file is of another kind.
+    if len(frame) and (not isinstance(frame.index, pd.RangeIndex) or frame[columns[-1]].isna().all()):
+        raise DataGap(
+            f"its rows do not have the {len(columns)} columns {', '.join(columns)}",
+            field="file",
+            value=str(path),
+            remedy="check that the file is of this kind and resolution",
+        )
     ms = frame["ms"].to_numpy()
     if not len(ms):
         raise DataGap("its member is empty", field="file", value=str(path), remedy="leave the day out")
