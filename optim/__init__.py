@@ -7,7 +7,7 @@ from typing import Any
 
 _EXPORTS = {
     "kernels": ("ExponentialKernel", "Kernel", "PowerLawKernel", "SampledKernel", "ScalarKernel"),
-    "admissibility": ("Admissibility", "check_admissible", "kernel_cost"),
+    "admissibility": ("Admissibility", "block_toeplitz", "check_admissible", "kernel_cost"),
     "kyle": ("kyle_matrix",),
     "closed_forms": (
         "AlmgrenChriss",
@@ -19,6 +19,7 @@ _EXPORTS = {
         "obizhaeva_wang",
         "obizhaeva_wang_continuous",
         "power_law_rate",
+        "propagator_cost",
         "propagator_schedule",
         "schneider_lillo_loop",
         "synchronised_schedule",
@@ -32,6 +33,7 @@ _EXPORTS = {
     "costs": ("CostBreakdown", "cost", "jax_cost", "marginal_cost"),
     "energy": ("impact_cost_by_states", "impact_cost_by_trades"),
     "reference": ("reference_multistage",),
+    "infeasible": ("Conflict", "find_conflict"),
 }
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
 
