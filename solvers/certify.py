@@ -28,8 +28,8 @@ The lower bound follows from weak duality. With r = Px + q + A'y + z and any fea
 
     f(v) \ge \tfrac12 v'Pv + q'v + y'Av + z'v - \sigma = -\tfrac12 x'Px - \sigma + r'v + \tfrac12 (v-x)'P(v-x) .
 
-A box that is finite on the side that matters absorbs r_j (z_j is replaced by z_j − r_j); a variable that P couples to no
-other one and curves by P_jj > 0 gives r_j x_j − r_j²/(2P_jj). Where neither holds and r_j ≠ 0, the bound is −∞.
+A box that is finite on the side that matters absorbs r_j (z_j is replaced by z_j − r_j); a variable that P couples to
+no other one and curves by P_jj > 0 gives r_j x_j − r_j²/(2P_jj). Where neither holds and r_j ≠ 0, the bound is −∞.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,10 @@ def is_convex(P: Csc) -> bool:
     order = np.argsort(label, kind="stable")
     edges = np.searchsorted(label[order], np.arange(count + 1))
     grouped = scaled[order][:, order]
-    return all(_positive(grouped[a:b, a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True))
+    single = order[edges[:-1][np.diff(edges) == 1]]
+    if np.any(diagonal[single] < 0.0):
+        return False
+    return all(_positive(grouped[a:b, a:b]) for a, b in pairwise(edges) if b - a > 1)
 
 
 def require_convex(P: Csc) -> None:

@@ -93,7 +93,7 @@ def bounds(
     return frozen(low), frozen(high)
 
 
-def sparse_matrix(value: object, shape: tuple[int, int], field: str) -> Csc:
+def sparse_matrix(value: Any, shape: tuple[int, int], field: str) -> Csc:
     """Return ``value`` as a read-only float64 CSC matrix of ``shape``; ``None`` gives the zero matrix.
 
     Explicit zeros of a sparse input are kept: they are part of its fixed pattern.

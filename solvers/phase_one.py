@@ -2,9 +2,9 @@ r"""Our own phase one: the point of least squared violation, which is a feasible
 
 .. math:: \min_{x,s}\ \tfrac12\lVert s\rVert^2 \quad\text{s.t.}\quad l \le Ax + Rs \le u,\ \ lb \le x \le ub
 
-with R the size of each row. It always has a solution; at one with s ≠ 0 the row multipliers y = −R⁻¹s satisfy A'y + z = 0
-with z on the boxes, and u'y₊ − l'y₋ + ub'z₊ − lb'z₋ = −‖s‖² < 0: Farkas' certificate, from a strictly convex program and
-without asking a backend for a vector that it may not give.
+with R the size of each row. It always has a solution; at one with s ≠ 0 the row multipliers y = −R⁻¹s satisfy
+A'y + z = 0 with z on the boxes, and u'y₊ − l'y₋ + ub'z₊ − lb'z₋ = −‖s‖² < 0: Farkas' certificate, from a program that
+always has an answer and without asking a backend for a vector that it may not give.
 """
 
 from __future__ import annotations

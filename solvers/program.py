@@ -82,7 +82,7 @@ class _Program:
         out.__dict__.update(self.__dict__)
         return out
 
-    def _check_core(self, P: object, q: object, A: object, rows: int | None) -> None:
+    def _check_core(self, P: Any, q: Any, A: Any, rows: int | None) -> None:
         size = np.shape(q)
         if len(size) != 1:
             raise InvalidInput("expected a vector", field="q", value=size, remedy="give one linear cost per variable")

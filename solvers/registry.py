@@ -72,8 +72,8 @@ def backend(name: str) -> Backend:
 def chain_of(solver: object, program: Program, time_limit: float | None = None) -> tuple[str, ...]:
     """Return the chain of backend names that ``solver`` means for ``program``, every name checked.
 
-    ``"auto"`` is ("piqp", "clarabel") for a quadratic program and ("clarabel",) for cones. PIQP cannot be stopped by the
-    clock, so with a time limit ``"auto"`` is ("clarabel",).
+    ``"auto"`` is ("piqp", "clarabel") for a quadratic program and ("clarabel",) for cones. PIQP cannot be stopped by
+    the clock, so with a time limit ``"auto"`` is ("clarabel",).
 
     Raises
     ------
@@ -122,13 +122,13 @@ def backend_installed(name: str) -> bool:
 def solver_table() -> pd.DataFrame:
     """Return one row per backend: version, licence, what it can do, and the outcome of a real tiny solve.
 
-    Columns ``version``, ``licence``, ``quadratic`` and ``cones`` ("ok", the failure's text, or "no"), ``worst_rel`` (our
-    certificate of the tiny solve), ``milliseconds``, ``warm_start``, ``time_limit``, ``proofs`` (returns certificate
+    Columns ``version``, ``licence``, ``quadratic`` and ``cones`` ("ok", the failure's text, or "no"), ``worst_rel``
+    (our certificate of the tiny solve), ``milliseconds``, ``warm_start``, ``time_limit``, ``proofs`` (returns certificate
     vectors).
     """
     import pandas as pd
 
-    rows = {}
+    rows: dict[str, dict[str, object]] = {}
     for name in _NAMES:
         try:
             found = backend(name)
@@ -158,14 +158,16 @@ def _probe(name: str, conic: bool) -> tuple[str, float, float]:
     program: Program
     if conic:
         # Project (1, 1) on the disc of radius one: x = (1, 1)/√2.
-        program = ConeProgram(
-            np.eye(2), [-1.0, -1.0], [[0.0, 0.0], [-1.0, 0.0], [0.0, -1.0]], [1.0, 0.0, 0.0], (Cone("soc", 3),)
-        )
+        facing = np.array([[0.0, 0.0], [-1.0, 0.0], [0.0, -1.0]])
+        program = ConeProgram(np.eye(2), np.full(2, -1.0), facing, np.array([1.0, 0.0, 0.0]), (Cone("soc", 3),))
         answer = np.full(2, np.sqrt(0.5))
     else:
-        # Share one unit between two quadratic costs 1 : 3, the second capped at 0.2.
-        program = QuadraticProgram(np.diag([3.0, 1.0]), [0.0, 0.0], [[1.0, 1.0]], 1.0, 1.0, lb=0.0, ub=[1.0, 0.2])
-        answer = np.array([0.8, 0.2])
+        # Share one unit between two quadratic costs 1 : 3, the first capped at 0.7.
+        one = np.ones(1)
+        program = QuadraticProgram(
+            np.diag([1.0, 3.0]), np.zeros(2), np.ones((1, 2)), one, one, lb=np.zeros(2), ub=np.array([0.7, 1.0])
+        )
+        answer = np.array([0.7, 0.3])
     start = time.perf_counter()
     try:
         prepared = backend(name).prepare(program, Options(tol=1e-6))

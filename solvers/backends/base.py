@@ -124,8 +124,8 @@ class Backend(ABC):
 def guarded(action: Callable[[], T]) -> T | Exception:
     """Run a backend's code and return what it raises instead of raising it, except for refusals and interrupts.
 
-    The one wide catch of the package, at the seam where foreign compiled code is called; a panic of a Rust backend derives
-    from BaseException.
+    The one wide catch of the package, at the seam where foreign compiled code is called; a panic of a
+    Rust backend derives from BaseException.
     """
     try:
         return action()
@@ -168,6 +168,11 @@ class Scaling:
             length = 1.0
         length = _power_of_two(length)
         return cls(length, _power_of_two(max(linear * length, quadratic * length * length) or 1.0))
+
+    def suits(self, program: Program) -> bool:
+        """Tell whether the program's own scaling is within a thousand of this one, so that a set-up may stay."""
+        new = Scaling.of(program)
+        return all(1e-3 <= a / b <= 1e3 for a, b in ((new.length, self.length), (new.cost, self.cost)))
 
     @property
     def dual(self) -> float:

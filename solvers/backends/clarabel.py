@@ -126,7 +126,7 @@ class _ClarabelPrepared(Prepared):
         return program.q * self.scaling.linear, b / self.scaling.length
 
     def fits(self, program: Program) -> bool:
-        if program.P is not self.P or program.A is not self.A:
+        if program.P is not self.P or program.A is not self.A or not self.scaling.suits(program):
             return False
         if isinstance(program, QuadraticProgram):
             return self.sides is not None and Sides.of(program).key == self.sides.key

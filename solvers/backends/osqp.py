@@ -93,6 +93,7 @@ class _OsqpPrepared(Prepared):
             isinstance(program, QuadraticProgram)
             and program.P is self.P
             and program.A is self.A
+            and self.scaling.suits(program)
             and np.array_equal(np.flatnonzero(np.isfinite(program.lb) | np.isfinite(program.ub)), self.boxes)
         )
 

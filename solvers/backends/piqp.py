@@ -55,7 +55,7 @@ class _PiqpPrepared(Prepared):
         self.solver = piqp.SparseSolver()
         settings = self.solver.settings
         settings.eps_abs = settings.eps_duality_gap_abs = max(1e-12, 1e-3 * options.tol)
-        settings.eps_rel = settings.eps_duality_gap_rel = max(1e-12, 0.2 * options.tol)
+        settings.eps_rel = settings.eps_duality_gap_rel = max(1e-12, 0.02 * options.tol)
         apply_settings(settings, options.settings, "piqp")
         # A fresh copy in any case: the binding refuses read-only arrays.
         P = program.P * scaling.quadratic
@@ -83,6 +83,7 @@ class _PiqpPrepared(Prepared):
             isinstance(program, QuadraticProgram)
             and program.P is self.P
             and program.A is self.A
+            and self.scaling.suits(program)
             and Sides.of(program).key == self.sides.key
         )
 

@@ -46,7 +46,7 @@ class Sides:
 
 
 def _codes(lower: Any, upper: Any) -> npt.NDArray[np.uint8]:
-    code = np.isfinite(upper).astype(np.uint8) | (np.isfinite(lower).astype(np.uint8) << 1)
+    code: npt.NDArray[np.uint8] = np.isfinite(upper).astype(np.uint8) | (np.isfinite(lower).astype(np.uint8) << 1)
     code[lower == upper] = 4
     return code
 
