@@ -194,5 +194,8 @@ def _truth(
 
 def _source(names: int, sectors: int, call: dict[str, Any], seed: int, parameters: dict[str, Any]) -> str:
     values = {"names": names, "sectors": sectors, "days": call["days"], "bucket_s": f"{call['bucket_s']:g}"}
-    values |= {"seed": seed, "start": call["start"]} | parameters
+    values |= {"seed": seed, "start": call["start"]}
+    if call["tz"] != "America/New_York":
+        values["tz"] = call["tz"]
+    values |= parameters
     return "sim:" + ",".join(f"{name}={value}" for name, value in values.items())

@@ -62,6 +62,7 @@ _SHARES = {  # closed lower end 0, open or closed upper end
     "kernel_jitter": 1.0,
 }
 _TUPLES = ("flow_half_lives_s", "flow_weights", "kernel_half_lives_s", "kernel_weights")
+_CALL = ("names", "sectors", "days", "bucket_s", "seed", "start", "tz", "holidays")  # what simulate() takes besides
 _FLAGS = ("round_mid", "with_factors")
 
 
@@ -302,7 +303,9 @@ class SimulatorParameters:
         for name in values:
             if name not in known:
                 raise InvalidInput(
-                    "is not a parameter of the simulator", field=name, remedy=f"use one of {', '.join(known)}"
+                    "is not an argument of the simulator",
+                    field=name,
+                    remedy=f"use one of {', '.join((*_CALL, *known))}",
                 )
         return cls(**values)
 

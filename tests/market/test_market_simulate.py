@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crosswind.problems.market.model import FuturesQuotes, MarketData, SimulatedTruth
+from crosswind.problems.market.read import read
 from crosswind.problems.market.simulate import simulate
 from crosswind.problems.market.simulate_decompose import decompose
 from crosswind.problems.market.simulate_parameters import SimulatorParameters
@@ -265,3 +270,57 @@ def test_speed_is_interactive() -> None:
     started = time.process_time()
     simulate(seed=1)
     assert time.process_time() - started < 1.0
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    names=st.integers(1, 7),
+    days=st.integers(1, 2),
+    seed=st.integers(0, 2**63),
+    impact_r2=st.floats(0.0, 0.9),
+    imbalance_scale=st.floats(0.01, 20.0),
+    volume_noise_sd=st.floats(0.0, 2.0),
+    life=st.sampled_from([1.0, 60.0, 86_400.0, np.inf]),
+)
+def test_any_admissible_parameters_give_valid_data(
+    names: int,
+    days: int,
+    seed: int,
+    impact_r2: float,
+    imbalance_scale: float,
+    volume_noise_sd: float,
+    life: float,
+) -> None:
+    data = simulate(
+        names=names,
+        sectors=1,
+        days=days,
+        bucket_s=1800.0,
+        seed=seed,
+        impact_r2=impact_r2,
+        imbalance_scale=imbalance_scale,
+        volume_noise_sd=volume_noise_sd,
+        kernel_half_lives_s=(life, 7.0),
+        idio_vol_daily=0.002,
+        market_vol_daily=0.002,
+        sector_vol_daily=0.0,
+    )
+    truth = data.truth
+    assert np.isfinite(data.events.mid.to_numpy()).all()
+    assert np.linalg.eigvalsh(truth.covariance).min() > 0.0
+    assert min(np.linalg.eigvalsh(matrix).min() for matrix in truth.matrices) >= 0.0
+    explained = 1.0 - np.diag(truth.parameters["fundamental_covariance_per_s"]) / np.diag(truth.covariance)
+    assert explained.mean() == pytest.approx(impact_r2, abs=1e-9)
+
+
+def test_source_can_be_read_again() -> None:
+    data = simulate(names=2, days=1, bucket_s=300.0, seed=9, tz="Europe/Paris", impact_r2=0.3, round_mid=True)
+    assert read(data.source).events.equals(data.events)
+
+
+def test_documented_defaults_are_the_defaults() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "simulator.md"
+    text = page.read_text(encoding="utf-8")
+    rows = dict(re.findall(r"`(\w+) = ([^`]+)`", text))
+    expected = {name: str(value) for name, value in SimulatorParameters().to_dict().items()}
+    assert rows == expected
