@@ -45,13 +45,13 @@ class SimulatedTruth:
     sectors
         Name → sector (N,); its index gives the names in order.
     betas
-        Name → beta on the market factor (N,).
+        Name → beta to the index behind the simulated future (N,).
     covariance
-        Return covariance per second, (N, N).
+        Covariance of bucket returns per second, the impact of flow included, (N, N).
     seed
         Seed of the generator.
     parameters
-        All arguments that the simulator was called with.
+        All arguments of the simulator, defaults included, and what it drew from them (loadings, sizes, index shares).
 
     Raises
     ------
