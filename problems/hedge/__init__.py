@@ -1,1 +1,54 @@
-"""Placeholder, written next."""
+"""Hedge timing: policies over one identical cash schedule, and where the money went."""
+
+from __future__ import annotations
+
+from crosswind.problems.hedge.attribution import COMPONENTS, Attribution, attribute
+from crosswind.problems.hedge.compare import HedgeComparison, compare_policies, score
+from crosswind.problems.hedge.instances import hedge_instances, hedge_program
+from crosswind.problems.hedge.leg import HedgeLeg
+from crosswind.problems.hedge.model import HedgeBeliefs, HedgeParent, PlanRevision
+from crosswind.problems.hedge.mpc import MPCHedge
+from crosswind.problems.hedge.policies import (
+    AdaptiveTrigger,
+    BatchedHedge,
+    FractionHedge,
+    ImmediateHedge,
+    MarginalRule,
+    NoHedge,
+    PlanHedge,
+)
+from crosswind.problems.hedge.run import HedgeReplay, replay_hedge
+from crosswind.problems.hedge.state import HedgeAction, HedgeContext, HedgePolicy, HedgeState, Rung
+from crosswind.problems.hedge.tune import TunedPolicy, tune_policy
+
+__all__ = [
+    "COMPONENTS",
+    "AdaptiveTrigger",
+    "Attribution",
+    "BatchedHedge",
+    "FractionHedge",
+    "HedgeAction",
+    "HedgeBeliefs",
+    "HedgeComparison",
+    "HedgeContext",
+    "HedgeLeg",
+    "HedgeParent",
+    "HedgePolicy",
+    "HedgeReplay",
+    "HedgeState",
+    "ImmediateHedge",
+    "MPCHedge",
+    "MarginalRule",
+    "NoHedge",
+    "PlanHedge",
+    "PlanRevision",
+    "Rung",
+    "TunedPolicy",
+    "attribute",
+    "compare_policies",
+    "hedge_instances",
+    "hedge_program",
+    "replay_hedge",
+    "score",
+    "tune_policy",
+]

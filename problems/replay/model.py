@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -243,12 +243,13 @@ class ReplayMarket:
     @property
     def times_ns(self) -> NDArray[np.int64]:
         """Slice bounds, (T+1,) [ns since 1970-01-01 UTC]."""
-        return self.times.asi8
+        return np.asarray(self.times.asi8, dtype=np.int64)
 
     @property
     def dt_s(self) -> FloatArray:
         """Length of each slice, (T,) [s]."""
-        return np.diff(self.times_ns) / 1e9
+        lengths: FloatArray = np.diff(self.times_ns).astype(np.float64) / 1e9
+        return lengths
 
     def position_of(self, instrument: str) -> int:
         """Return the column of ``instrument``.
@@ -278,7 +279,8 @@ class ReplayMarket:
         k = self.slice_of(time_ns)
         start = int(self.times_ns[k])
         if k >= self.slices or time_ns == start:
-            return self.mid[k]
+            bound: FloatArray = self.mid[k]
+            return bound
         weight = (time_ns - start) / (int(self.times_ns[k + 1]) - start)
         here: FloatArray = self.mid[k] + (self.mid[k + 1] - self.mid[k]) * weight
         return here
@@ -322,7 +324,7 @@ class ReplayMarket:
         return pd.DataFrame(self.mid, index=self.times, columns=list(self.instruments))
 
 
-def _utc(times: Sequence[pd.Timestamp] | pd.DatetimeIndex) -> pd.DatetimeIndex:
+def _utc(times: pd.DatetimeIndex) -> pd.DatetimeIndex:
     index = pd.DatetimeIndex(times)
     if index.tz is None:
         raise InvalidInput(

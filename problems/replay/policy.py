@@ -67,7 +67,7 @@ class ScheduledPolicy:
     Raises
     ------
     InvalidInput
-        For entries that are not finite or doubled columns; at reset for unknown instruments or a wrong number of slices.
+        For entries that are not finite or doubled columns; at reset: unknown instruments, a wrong number of slices.
     """
 
     def __init__(self, schedule: pd.DataFrame) -> None:

@@ -1,0 +1,211 @@
+"""P4: hedge timing by receding horizon.
+
+At every slice start the multistage program of :mod:`crosswind.optim.multistage` is solved for the next ``horizon``
+slices with the hedge as its one instrument: position p = H, exposure e_t = ΣβQ_t − H_t with the planned cash path as
+its level,
+
+    min Σ_t [ c|u_t| + η u_t² + a_t u_t ] + impact(u) + λ Σ_t σ²Δt·G_t² + c_T|p_end − w_T| + v·G_end²
+
+subject to |u_t| ≤ clip, a soft cap on |G| with an exact penalty, and an optional rate limit. c_T prices the trade
+that is still needed after the horizon (the hedge must end at w_T = ΣβQ_T): without it the program would postpone the
+unwinding for ever. v is the value of one unit of squared gap of the undiscounted linear-quadratic regulator, v² + rv
+− Λr = 0 with r = λσ²Δt and Λ = η + ½ΣK. Slices after the end of the parent have a clip of zero.
+
+What past trades leave behind and what the planned cash trades do to the future's price is linear in u and known: it
+enters as a_t. So matrices are lowered once per parent; each step updates vectors of one solver session.
+
+``decide`` never raises. Its rungs: OPTIMAL (certificate passed) → FEASIBLE (graded iterate, clipped) → RULE (the
+adaptive rule, clipped) → HOLD (input not finite).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crosswind.problems.hedge.policies import AdaptiveTrigger, _checked, _Rule
+from crosswind.problems.hedge.state import HedgeAction, HedgeContext, HedgeState, Rung
+from crosswind.solvers.errors import CrosswindError
+
+if TYPE_CHECKING:
+    from crosswind.optim.lowering import Lowered
+    from crosswind.optim.multistage import MultistageProgram
+    from crosswind.solvers.session import Session
+
+__all__ = ["MPCHedge"]
+
+
+class MPCHedge(_Rule):
+    """Model-predictive hedge (formula in the module's text).
+
+    Parameters
+    ----------
+    risk_aversion
+        λ [1/currency], >= 0.
+    horizon
+        Slices looked ahead, >= 1.
+    clip_share
+        Greatest trade per slice, as a share of the parent's beta notional; never broken, the close excepted.
+    gap_cap_share
+        Soft cap on |G|, as a share of the parent's beta notional; inf: none.
+    gap_penalty
+        Cost per unit of |G| beyond the cap [return]; above the hard cap's price the penalty is exact.
+    rate_share
+        Greatest change of the trade between slices, share of the parent's beta notional; inf: none.
+    temporary
+        η, cost ηu² [1/currency], beyond the believed modes.
+    solver, tol
+        As in :class:`crosswind.solvers.session.Session`.
+    fallback
+        Rule used when the solve fails; default: AdaptiveTrigger at 1 bp.
+
+    Raises
+    ------
+    InvalidInput
+        For parameters out of range.
+    """
+
+    def __init__(
+        self,
+        risk_aversion: float,
+        horizon: int = 20,
+        clip_share: float = math.inf,
+        gap_cap_share: float = math.inf,
+        gap_penalty: float = 1e-2,
+        rate_share: float = math.inf,
+        temporary: float = 0.0,
+        solver: str = "auto",
+        tol: float = 1e-8,
+        fallback: _Rule | None = None,
+    ) -> None:
+        super().__init__(clip_share)
+        self.risk_aversion = _checked("risk_aversion", risk_aversion, 0.0, 1e300)
+        self.horizon = int(_checked("horizon", horizon, 1, 100_000))
+        self.gap_cap_share = _checked("gap_cap_share", gap_cap_share, 0.0, open_low=True)
+        self.gap_penalty = _checked("gap_penalty", gap_penalty, 0.0, 1e300, open_low=True)
+        self.rate_share = _checked("rate_share", rate_share, 0.0, open_low=True)
+        self.temporary = _checked("temporary", temporary, 0.0, 1e300)
+        self.solver, self.tol = solver, _checked("tol", tol, 0.0, 1.0, open_low=True)
+        self.fallback = AdaptiveTrigger(1.0) if fallback is None else fallback
+        self._session: Session | None = None
+        self._lowered: Lowered | None = None
+        self._previous = 0.0
+
+    def reset(self, context: HedgeContext) -> None:
+        """Take a new parent's context; the program is lowered at its first decision."""
+        super().reset(context)
+        self.fallback.reset(context)
+        self._session, self._lowered, self._previous = None, None, 0.0
+
+    def decide(self, state: HedgeState) -> HedgeAction:
+        """Return the first trade of the program, or the best rung below it; never raises."""
+        try:
+            action = self._decide(state)
+        except Exception as err:
+            # The live loop must answer whatever breaks; what broke is in the reason.
+            action = HedgeAction(0.0, Rung.HOLD, f"{type(err).__name__}: {err}")
+        self._previous = action.trade
+        return action
+
+    def _decide(self, state: HedgeState) -> HedgeAction:
+        if not state.finite:
+            return HedgeAction(0.0, Rung.HOLD, "input not finite")
+        try:
+            trade, rung, reason = self._solve(state)
+        except (CrosswindError, ArithmeticError, ValueError, RuntimeError) as err:
+            trade, rung, reason = math.nan, Rung.RULE, f"{type(err).__name__}: {err}"
+        if not math.isfinite(trade):
+            self._session = None  # a solver in a bad state must not spoil later steps
+            rule = self.fallback.decide(state)
+            trade, rung, reason = rule.trade, rule.rung, f"{reason}; {rule.reason}"
+        return HedgeAction(self._limited(trade), rung, reason)
+
+    def _limited(self, trade: float) -> float:
+        """Return the trade within clip and rate: a check outside the optimiser."""
+        scale = self.context.scale
+        rate = self.rate_share * scale
+        trade = min(max(trade, self._previous - rate), self._previous + rate)
+        clip = self.clip_share * scale
+        return min(max(trade, -clip), clip)
+
+    def _solve(self, state: HedgeState) -> tuple[float, Rung, str]:
+        from crosswind.optim.lowering import lower
+        from crosswind.solvers.session import Session
+
+        program = self.program(state)
+        if self._session is None or self._lowered is None:
+            self._lowered = lower(program, keep_absolute=True, names=False)
+            self._session = Session(self._lowered.qp, solver=self.solver, tol=self.tol)
+        else:
+            self._lowered = lower(program, self._lowered.scaling, keep_absolute=True, names=False)
+            qp = self._lowered.qp
+            self._session.update(q=qp.q, l=qp.l, u=qp.u, lb=qp.lb, ub=qp.ub)
+        solution = self._session.solve()
+        if not (solution.status.ok or solution.status.usable):
+            return math.nan, Rung.RULE, solution.status.text
+        trade = float(self._lowered.unpack_trades(solution.x)[0, 0]) * self.context.scale
+        # Interior points leave dust beside the kink of the spread; it is below any contract and only costs messages.
+        trade = 0.0 if abs(trade) < 1e-6 * self.context.scale else trade
+        return trade, Rung.OPTIMAL if solution.status.ok else Rung.FEASIBLE, solution.status.text
+
+    def program(self, state: HedgeState) -> MultistageProgram:
+        """Return the program of one step, in units of the parent's beta notional.
+
+        Trades and positions are shares of ``scale``, costs are currency per ``scale``: coefficients stay near one
+        whatever the size of the parent, and the matrices are the same at every step.
+        """
+        from crosswind.optim.limits import BandLimit, RateLimit, SoftPenalty, TradeLimit
+        from crosswind.optim.multistage import ImpactMode, MultistageProgram, Terminal
+
+        context, scale, H = self.context, self.context.scale, self.horizon
+        left = min(H, len(state.planned_beta_q))
+        dt = float(np.median(context.dt_s))
+        level = np.full((H + 1, 1), float(state.planned_beta_q[left - 1]) / scale)
+        level[0, 0] = state.beta_q / scale
+        level[1 : left + 1, 0] = state.planned_beta_q[:left] / scale
+        drift = np.zeros((H, 1))
+        drift[:left, 0] = state.drift[:left]
+        # A hair's breadth, not zero: a bound that turns into an equation would cost a new set-up.
+        clip = np.full((H, 1), 1e-9)
+        clip[:left] = min(self.clip_share, 1e3)
+        end, spread = float(state.planned_beta_q[-1]) / scale, max(state.half_spread, 1e-12)
+        variance = context.beliefs.index_variance_per_s * dt
+        r = self.risk_aversion * scale * variance
+        quadratic = (self.temporary + 0.5 * float(context.own.sum())) * scale
+        value = 0.5 * (math.sqrt(r * r + 4.0 * quadratic * r) - r)
+        bound = np.full((H, 1), np.inf)
+        low, high = -bound, bound.copy()
+        low[-1] = high[-1] = end
+        limits: list[Any] = [TradeLimit("clip", -clip, clip)]
+        charge = max(spread * context.beliefs.close_spread_multiple, 1e-12)
+        limits.append(BandLimit("unwinding", np.eye(1), low, high, soft=SoftPenalty(charge), on="position"))
+        if math.isfinite(self.gap_cap_share):
+            cap = np.full((H, 1), self.gap_cap_share)
+            penalty = SoftPenalty(self.gap_penalty, self.gap_penalty / self.gap_cap_share)
+            limits.append(BandLimit("gap cap", np.eye(1), -cap, cap, soft=penalty, on="exposure"))
+        if math.isfinite(self.rate_share):
+            # A finite number where the rate is free keeps the rows, and with them the pattern, the same at every step.
+            rate = np.full((H, 1), 1e3)
+            rate[:left] = self.rate_share
+            limits.append(RateLimit("rate", rate, np.array([self._previous / scale])))
+        return MultistageProgram(
+            instruments=("hedge",),
+            dt_s=np.concatenate([[0.0], np.full(H - 1, dt)]),
+            p0=np.array([state.held / scale]),
+            exposure=-np.eye(1),
+            exposure_level=level,
+            spread=np.full((H, 1), spread),
+            temporary=np.full((H, 1), self.temporary * scale),
+            drift=drift,
+            impact=tuple(
+                ImpactMode(float(rate), np.array([[k * scale]]))
+                for rate, k in zip(context.rates_per_s, context.own, strict=True)
+                if k > 0.0
+            ),
+            covariance=np.array([[variance]]),
+            risk_aversion=self.risk_aversion * scale,
+            terminal=Terminal(level[-1], value),
+            limits=tuple(limits),
+        )
