@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -127,10 +127,9 @@ def elastic(
 
 def _relaxation(program: QuadraticProgram, chosen: Index, boxed: Index, weight: Vector) -> QuadraticProgram:
     n, m, rows, boxes = program.n, program.m, chosen.size, boxed.size
-    pick = sparse.csc_matrix((np.ones(rows), (chosen, np.arange(rows))), shape=(m, rows))
+    pick = sparse.csc_matrix((np.ones(rows), (chosen, np.arange(rows))), shape=(m + boxes, rows))
     unit = sparse.csc_matrix((np.ones(boxes), (np.arange(boxes), boxed)), shape=(boxes, n))
     own = sparse.csc_matrix((np.ones(boxes), (np.arange(m, m + boxes), np.arange(boxes))), shape=(m + boxes, boxes))
-    pick.resize((m + boxes, rows))
     slack = sparse.hstack((pick, own), format="csc")
     lb, ub = program.lb.copy(), program.ub.copy()
     lb[boxed], ub[boxed] = -np.inf, np.inf
@@ -148,13 +147,14 @@ def _relaxation(program: QuadraticProgram, chosen: Index, boxed: Index, weight: 
 
 def _vertex(linear: QuadraticProgram) -> tuple[Vector, Certificate]:
     """Solve a linear program by the dual simplex (HiGHS, as scipy ships it) and certify the vertex."""
-    from scipy.optimize import linprog
+    from scipy import optimize
 
+    solve_linear: Any = optimize.linprog  # its stubs know no None
     equal = linear.l == linear.u
     up, low = np.flatnonzero(np.isfinite(linear.u) & ~equal), np.flatnonzero(np.isfinite(linear.l) & ~equal)
     same = np.flatnonzero(equal)
     A = linear.A.tocsr()
-    found = linprog(
+    found = solve_linear(
         linear.q,
         A_ub=sparse.vstack((A[up], -A[low]), format="csr") if up.size + low.size else None,
         b_ub=np.concatenate((linear.u[up], -linear.l[low])) if up.size + low.size else None,

@@ -93,7 +93,7 @@ def bounds(
     return frozen(low), frozen(high)
 
 
-def sparse_matrix(value: Any, shape: tuple[int, int], field: str) -> Csc:
+def sparse_matrix(value: Csc, shape: tuple[int, int], field: str) -> Csc:
     """Return ``value`` as a read-only float64 CSC matrix of ``shape``; ``None`` gives the zero matrix.
 
     Explicit zeros of a sparse input are kept: they are part of its fixed pattern.
@@ -106,7 +106,8 @@ def sparse_matrix(value: Any, shape: tuple[int, int], field: str) -> Csc:
     if value is None:
         out = sparse.csc_matrix(shape, dtype=np.float64)
     elif sparse.issparse(value):
-        out = sparse.csc_matrix(value, dtype=np.float64, copy=True)
+        given: Any = value
+        out = sparse.csc_matrix(given, dtype=np.float64, copy=True)
         out.sum_duplicates()
     else:
         dense = _float_array(value, field)

@@ -123,8 +123,8 @@ def solver_table() -> pd.DataFrame:
     """Return one row per backend: version, licence, what it can do, and the outcome of a real tiny solve.
 
     Columns ``version``, ``licence``, ``quadratic`` and ``cones`` ("ok", the failure's text, or "no"), ``worst_rel``
-    (our certificate of the tiny solve), ``milliseconds``, ``warm_start``, ``time_limit``, ``proofs`` (returns certificate
-    vectors).
+    (our certificate of the tiny solve), ``milliseconds``, ``warm_start``, ``time_limit``, ``proofs`` (returns
+    certificate vectors).
     """
     import pandas as pd
 
