@@ -11,6 +11,7 @@ from crosswind.problems.impact.baselines import (
 )
 from crosswind.problems.impact.estimate import CrossImpact
 from crosswind.problems.impact.estimator import ImpactEstimator
+from crosswind.problems.impact.evaluate import Recovery, compare_models, recovery, truth_model
 from crosswind.problems.impact.features import Dictionary, make_dictionary
 from crosswind.problems.impact.model import ImpactModel
 
@@ -23,6 +24,10 @@ __all__ = [
     "ImpactModel",
     "KyleImpact",
     "OwnFlowOLS",
+    "Recovery",
     "SequentialHeuristic",
+    "compare_models",
     "make_dictionary",
+    "recovery",
+    "truth_model",
 ]

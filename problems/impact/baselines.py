@@ -204,7 +204,7 @@ class SequentialHeuristic(ImpactEstimator):
         if self.ridge == 0:
             start = _matrices(_least_squares(problem)[0])
         else:
-            target = resolve_target(self.target, problem, grams.total, names, self.sectors, dictionary)
+            target = resolve_target(self.target, problem, grams.raw_return_cov, names, self.sectors, dictionary)
             start = ridge_rows(replace(problem, target=target))
         self.floor_ = pd.Series(problem.floor * problem.scale**2, index=list(names), name="floor")
         return problem.unscale(np.stack([self._patch(K, problem.floor) for K in start]))

@@ -140,11 +140,14 @@ class FoldGrams:
         Consecutive blocks in time.
     guards
         Rows within the purge length of each block, on both sides, that do not belong to it.
+    raw_return_cov
+        Second moments (N, N) of the returns before any factor is taken out: sectors show in these, not in residuals.
     """
 
     total: Gram
     blocks: tuple[Gram, ...]
     guards: tuple[Gram, ...]
+    raw_return_cov: Array
 
     def train(self, fold: int) -> Gram:
         """Return the Gram of what may train against block ``fold``: everything but the block and its guard."""
@@ -221,7 +224,7 @@ def accumulate(
             value=events.bucket_s,
             remedy=f"resample the events to {dictionary.bucket_s:g} s",
         )
-    flow, _, session = aligned(events, columns)
+    flow, returns, session = aligned(events, columns)
     target = residual_returns(events, columns, loadings)
     use: NDArray[np.bool_] = np.asarray(np.isfinite(target).all(axis=1))
     rows = int(use.sum())
@@ -246,4 +249,5 @@ def accumulate(
                 beside = slice(*np.searchsorted(at, (a, b)))
                 if beside.start < beside.stop:
                     guards[k] = guards[k] + Gram.of(Z[beside], r[beside], u[beside])
-    return FoldGrams(total, tuple(blocks), tuple(guards))
+    raw = returns[use]
+    return FoldGrams(total, tuple(blocks), tuple(guards), raw.T @ raw / rows)

@@ -210,11 +210,14 @@ class LoweredFit:
         bound t ≥ |K'_ij| per off-diagonal entry.
     names, shapes
         N, M.
+    bound_rows
+        First row of K'_ij − t ≤ 0; the rows of −K'_ij − t ≤ 0 follow.
     """
 
     program: ConeProgram
     names: int
     shapes: int
+    bound_rows: int
 
     def matrices(self, x: Array) -> Array:
         """K' (M, N, N) of an iterate x; symmetric by construction."""
@@ -276,7 +279,8 @@ def lower(problem: FitProblem) -> LoweredFit:
         cones=tuple(cones),
         constant=constant,
     )
-    return LoweredFit(program, n, m)
+    first = (pairs.size if problem.corr_bound == 0 else 0) + n * m
+    return LoweredFit(program, n, m, first)
 
 
 def _constraints(

@@ -11,7 +11,6 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from crosswind.problems.impact.features import Dictionary
-from crosswind.problems.impact.gram import Gram
 from crosswind.problems.impact.model import ImpactModel
 from crosswind.problems.impact.program import FitProblem
 from crosswind.solvers.errors import InvalidInput
@@ -88,7 +87,7 @@ def block_target(problem: FitProblem, groups: NDArray[np.intp]) -> Array:
 def resolve_target(
     target: Target,
     problem: FitProblem,
-    gram: Gram,
+    return_cov: Array,
     names: Sequence[str],
     sectors: pd.Series | None,
     dictionary: Dictionary,
@@ -97,6 +96,8 @@ def resolve_target(
 
     Parameters
     ----------
+    return_cov
+        Second moments (N, N) of returns with factors in them, for the clusters.
     target
         "block" or None (sectors if given, else clusters of the return correlation), "diagonal" (zero cross terms), a
         DataFrame of G_0 (N × N, return per currency), shared out evenly over the shapes, or an
@@ -110,7 +111,7 @@ def resolve_target(
     n, m = problem.names, problem.shapes
     unit = np.outer(problem.scale, problem.scale)
     if target is None or (isinstance(target, str) and target == "block"):
-        groups = correlation_clusters(gram.return_cov) if sectors is None else sector_groups(sectors, names)
+        groups = correlation_clusters(return_cov) if sectors is None else sector_groups(sectors, names)
         return block_target(problem, groups)
     if isinstance(target, str):
         if target != "diagonal":
