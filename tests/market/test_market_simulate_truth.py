@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from crosswind.optim.admissibility import check_admissible
+from crosswind.optim.kernels import ExponentialKernel
 from crosswind.problems.market.model import MarketData
 from crosswind.problems.market.simulate import simulate
 from crosswind.problems.market.simulate_decompose import decompose
@@ -56,12 +58,9 @@ def test_no_round_trip_pays() -> None:
 
 
 def test_admissible_by_the_library() -> None:
-    admissibility = pytest.importorskip("crosswind.optim.admissibility")
-    from crosswind.optim.kernels import ExponentialKernel
-
     truth = simulate(names=4, sectors=2, days=1, bucket_s=300.0).truth
     kernel = ExponentialKernel(truth.rates_per_s, truth.matrices)
-    assert admissibility.check_admissible(kernel, np.arange(10) * 60.0).admissible
+    assert check_admissible(kernel, np.arange(10) * 60.0).admissible
 
 
 def test_slow_mode_carries_more_cross_impact() -> None:
