@@ -32,7 +32,7 @@ def read(
         ``"csv:FILE"`` or a folder: plain tables, see :func:`~crosswind.problems.market.tabular.read_table`.
         ``"sim"`` or ``"sim:key=value,…"``: :func:`~crosswind.problems.market.simulate.simulate` with these arguments.
     names
-        Names to read, in this order; default all. Not for simulations, whose names are set in the spec.
+        Names to read, in this order; default all. For simulations: the names, or their number.
     days
         Local dates; default all. For simulations: their number.
     bucket_s
@@ -73,7 +73,7 @@ def read(
         if own is not None:
             if options:
                 raise InvalidInput(
-                    "our own layout takes no such options",
+                    "our own layout takes no options",
                     field="options",
                     value=sorted(options),
                     remedy="leave them out",
@@ -131,14 +131,7 @@ def _simulated(text: str, names: Any, days: Any, bucket_s: float | None, options
     if twice:
         raise InvalidInput("given twice, in the spec and beside it", field="spec", value=twice, remedy="give it once")
     arguments |= more
-    known = list(inspect.signature(simulate).parameters)
-    unknown = sorted(set(arguments) - set(known))
-    if unknown:
-        raise InvalidInput(
-            "unknown argument of the simulator", field="spec", value=unknown, remedy=f"choose among {', '.join(known)}"
-        )
-    data: MarketData = simulate(**arguments)
-    return data
+    return simulate(**arguments)  # refuses unknown arguments itself
 
 
 def _literal(text: str) -> Any:

@@ -142,9 +142,7 @@ def _get_json(path: Path) -> dict[str, Any]:
             "the file is absent", field="file", value=str(path), remedy="give a folder written by .to_parquet()"
         ) from error
     except (OSError, ValueError) as error:
-        raise DataGap(
-            f"unreadable ({error})", field="file", value=str(path), remedy="write the folder again"
-        ) from error
+        raise _unreadable(path, error) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DataGap(
             "written by another version of the layout",
@@ -155,15 +153,17 @@ def _get_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _unreadable(path: Path, error: Exception) -> DataGap:
+    return DataGap(f"unreadable ({error})", field="file", value=str(path), remedy="write the folder again")
+
+
 def _get_frame(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except FileNotFoundError as error:
         raise DataGap("the file is absent", field="file", value=str(path), remedy="write the folder again") from error
     except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
-        raise DataGap(
-            f"unreadable ({error})", field="file", value=str(path), remedy="write the folder again"
-        ) from error
+        raise _unreadable(path, error) from error
 
 
 def read_events(folder: Path) -> MarketEvents:

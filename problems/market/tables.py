@@ -178,7 +178,7 @@ def _load(file: Path, format: str) -> pd.DataFrame:
             f"cannot be read as {format} ({error})", field="file", value=str(file), remedy="write the file again"
         ) from error
     if isinstance(table.index, pd.DatetimeIndex):
-        table = table.rename_axis(index=table.index.name or "time").reset_index()
+        table = table.rename_axis(index=str(table.index.name or "time")).reset_index()
     return table
 
 
@@ -261,9 +261,11 @@ def pivot(long: pd.DataFrame, field: str) -> pd.DataFrame:
             value=tuple(map(str, keys[keys.duplicated()][0])),
             remedy="aggregate duplicates before",
         )
-    table = pd.DataFrame({"time": long.index, "name": long["name"].to_numpy(), "value": long[field].to_numpy()})
-    wide: pd.DataFrame = table.pivot(index="time", columns="name", values="value")
-    return wide.rename_axis(index=None, columns=None)
+    row, times = pd.factorize(long.index, sort=True)
+    col, names = pd.factorize(long["name"].to_numpy(dtype=object), sort=True)
+    values = np.full((len(times), len(names)), np.nan)
+    values[row, col] = long[field].to_numpy()
+    return pd.DataFrame(values, index=pd.DatetimeIndex(times), columns=pd.Index(names, dtype=object))
 
 
 def wide_table(table: pd.DataFrame, clock: Clock, where: str) -> pd.DataFrame:
