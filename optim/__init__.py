@@ -1,4 +1,4 @@
-"""The mathematics of execution as convex pieces: kernels, closed forms, and the multistage program with named limits."""
+"""The mathematics of execution as convex pieces: kernels, closed forms, the multistage program."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _EXPORTS = {
 }
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

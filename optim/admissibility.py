@@ -113,13 +113,11 @@ class Admissibility:
         )
 
 
-def check_admissible(
-    kernel: Kernel, times_s: ArrayLike, tol: float = 1e-9, *, notional: float = 1e6
-) -> Admissibility:
+def check_admissible(kernel: Kernel, times_s: ArrayLike, tol: float = 1e-9, *, notional: float = 1e6) -> Admissibility:
     """Test whether ``kernel`` admits a profitable round trip on the grid ``times_s``.
 
-    Restricts the block Toeplitz matrix to round trips Σ_t u_t = 0 and takes its smallest eigenvalue; the eigenvector is the
-    worst round trip. For linear impact a kernel without one on any grid is positive definite (Bochner).
+    Restricts the block Toeplitz matrix to round trips Σ_t u_t = 0 and takes its smallest eigenvalue; the eigenvector
+    is the worst round trip. For linear impact a kernel without one on any grid is positive definite (Bochner).
 
     Parameters
     ----------
@@ -175,4 +173,4 @@ def _helmert(T: int) -> FloatArray:
     for j in range(1, T):
         basis[:j, j - 1] = 1.0
         basis[j, j - 1] = -j
-    return basis / np.linalg.norm(basis, axis=0)
+    return np.asarray(basis / np.linalg.norm(basis, axis=0), dtype=np.float64)

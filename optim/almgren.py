@@ -31,8 +31,8 @@ class AlmgrenChriss:
     sd
         Standard deviation of the cost, currency.
     kappa
-        κ of the discrete solution, 1/time; 1/κ is an e-fold (the paper calls it the half-life). For λ < 0 the trajectory is
-        trigonometric and κ is the imaginary part.
+        κ of the discrete solution, 1/time; 1/κ is an e-fold (the paper calls it the half-life). For λ < 0 the
+        trajectory is trigonometric and κ is the imaginary part.
     eta_tilde
         η̃ = η − γτ/2.
     drift_level
@@ -113,7 +113,10 @@ def almgren_chriss(
     if int(slices) != slices or slices < 1:
         raise InvalidInput("must be an integer ≥ 1", field="slices", value=slices, remedy="use at least one slice")
     N, tau = int(slices), T / int(slices)
-    sigma, gamma = finite_scalar("volatility", volatility, minimum=0.0), finite_scalar("permanent", permanent, minimum=0.0)
+    sigma, gamma = (
+        finite_scalar("volatility", volatility, minimum=0.0),
+        finite_scalar("permanent", permanent, minimum=0.0),
+    )
     epsilon, lam = finite_scalar("half_spread", half_spread, minimum=0.0), finite_scalar("risk_aversion", risk_aversion)
     alpha = finite_scalar("drift", drift)
     eta_tilde = finite_scalar("temporary", temporary) - 0.5 * gamma * tau
@@ -127,7 +130,10 @@ def almgren_chriss(
     if alpha != 0.0:
         if lam * sigma**2 <= 0.0:
             raise InvalidInput(
-                "needs positive risk aversion and volatility", field="drift", value=alpha, remedy="set risk_aversion > 0"
+                "needs positive risk aversion and volatility",
+                field="drift",
+                value=alpha,
+                remedy="set risk_aversion > 0",
             )
         level = alpha / (2.0 * lam * sigma**2)
     kappa, forward, backward = _profile(squared, tau, N)
@@ -207,7 +213,9 @@ def almgren_chriss_portfolio(
     X = finite_array("quantity", quantity, ndim=1)
     shape = (len(X), len(X))
     C = check_psd("covariance", finite_array("covariance", covariance, shape))
-    gamma = np.zeros(shape) if permanent is None else check_psd("permanent", finite_array("permanent", permanent, shape))
+    gamma = (
+        np.zeros(shape) if permanent is None else check_psd("permanent", finite_array("permanent", permanent, shape))
+    )
     h_tilde = finite_array("temporary", temporary, shape) - 0.5 * tau * gamma
     lam = finite_scalar("risk_aversion", risk_aversion, minimum=0.0)
     values, vectors = np.linalg.eigh(check_psd("temporary − τ permanent/2", h_tilde))

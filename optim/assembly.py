@@ -1,4 +1,4 @@
-"""Collects variables, rows and coefficients of a sparse quadratic program with index arithmetic, no Python loop per entry."""
+"""Collects the blocks of a sparse quadratic program by index arithmetic, without a Python loop per entry."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Assembler:
     """Builder of min ½x'Px + q'x + constant s.t. l ≤ Ax ≤ u, lb ≤ x ≤ ub from blocks.
 
     Each block of variables or rows is an integer array of any shape holding positions; coefficients are added with
-    broadcasting over such arrays. ``var_scale`` holds the typical size of each variable and ``row_scale`` that of each row;
-    the program handed to a solver is x = D x̂, rows / E, objective / ``cost_scale``.
+    broadcasting over such arrays. ``var_scale`` holds the typical size of each variable and ``row_scale`` that of
+    each row; the program handed to a solver is x = D x̂, rows / E, objective / ``cost_scale``.
     """
 
     n: int = 0
@@ -64,7 +64,12 @@ class Assembler:
         return index
 
     def rows(
-        self, shape: tuple[int, ...], names: Callable[[], list[str]], scale: ArrayLike, lower: ArrayLike, upper: ArrayLike
+        self,
+        shape: tuple[int, ...],
+        names: Callable[[], list[str]],
+        scale: ArrayLike,
+        lower: ArrayLike,
+        upper: ArrayLike,
     ) -> IndexArray:
         """Add a block of rows lower ≤ · ≤ upper and return their indices in ``shape``."""
         size = int(np.prod(shape))
@@ -77,37 +82,37 @@ class Assembler:
         self._row_names.append(names)
         return index
 
-    def add_A(self, rows: Any, columns: Any, values: Any) -> None:
+    def add_coefficients(self, rows: Any, columns: Any, values: Any) -> None:
         """Add coefficients, broadcasting the three against each other."""
         self._A.append(_triplet(rows, columns, values))
 
-    def add_P(self, rows: Any, columns: Any, values: Any) -> None:
+    def add_quadratic(self, rows: Any, columns: Any, values: Any) -> None:
         """Add entries of the symmetric P (both triangles are given by the caller)."""
         self._P.append(_triplet(rows, columns, values))
 
-    def add_P_block(self, index: IndexArray, weights: FloatArray, matrix: FloatArray) -> None:
+    def add_quadratic_block(self, index: IndexArray, weights: FloatArray, matrix: FloatArray) -> None:
         """Add weights_t·matrix on the variables index[t] (T, d) for every t, zeros of the matrix left out."""
         i, j = np.nonzero(matrix)
         keep = weights != 0.0
-        self.add_P(index[keep][:, i], index[keep][:, j], weights[keep][:, None] * matrix[i, j])
+        self.add_quadratic(index[keep][:, i], index[keep][:, j], weights[keep][:, None] * matrix[i, j])
 
-    def add_q(self, columns: Any, values: Any) -> None:
+    def add_linear(self, columns: Any, values: Any) -> None:
         """Add a linear cost."""
         c, v = np.broadcast_arrays(columns, values)
         self._q.append((c.ravel(), v.ravel().astype(np.float64)))
 
-    def q(self) -> FloatArray:
+    def linear_cost(self) -> FloatArray:
         """Return the linear cost (n,), unscaled."""
         q = np.zeros(self.n)
         for columns, values in self._q:
             np.add.at(q, columns, values)
         return q
 
-    def P(self) -> sparse.csc_matrix:
+    def quadratic_cost(self) -> sparse.csc_matrix:
         """Return P, unscaled."""
         return _matrix(self._P, (self.n, self.n))
 
-    def A(self) -> sparse.csc_matrix:
+    def coefficients(self) -> sparse.csc_matrix:
         """Return A, unscaled."""
         return _matrix(self._A, (self.m, self.n))
 

@@ -241,9 +241,9 @@ def synchronised_schedule(Phi: ArrayLike, Q: ArrayLike) -> FloatArray:
 def schneider_lillo_loop(eta_ab: float, eta_ba: float, v_a: float, v_b: float, horizon: float) -> float:
     """Return the cost (T²/18) v_a v_b (η_ba − η_ab) of the three-phase loop in two names under permanent linear impact.
 
-    Each phase lasts T/3: buy a at rate v_a; sell a at v_a while buying b at v_b; sell b at v_b. η_ij is the impact on name i of
-    one unit in name j. A negative cost is a free lunch, and running the loop in the other order flips the sign: only
-    η_ab = η_ba is free of dynamic arbitrage.
+    Each phase lasts T/3: buy a at rate v_a; sell a at v_a while buying b at v_b; sell b at v_b. η_ij is the impact on
+    name i of one unit in name j. A negative cost is a free lunch, and running the loop in the other order flips the
+    sign: only η_ab = η_ba is free of dynamic arbitrage.
 
     Parameters
     ----------

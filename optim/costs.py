@@ -1,7 +1,7 @@
 """The cost of any trades under a multistage program, split by component, and its exact gradient.
 
-The impact is summed trade by trade as the model states it; the solver's path goes through the energy identity instead, so
-the two check each other.
+The impact is summed trade by trade as the model states it; the solver's path goes through the energy identity
+instead, so the two check each other.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ __all__ = [
 class CostBreakdown:
     """Components of the cost in the program's currency; positive is money lost, and they sum to ``total`` exactly.
 
-    ``impact_self`` is charged by the diagonals of the K_m, ``impact_cross`` by the rest; ``risk`` (λ Σ e'Σe), ``terminal``
-    and ``soft`` are prices of the program, not cash.
+    ``impact_self`` is charged by the diagonals of the K_m, ``impact_cross`` by the rest; ``risk`` (λ Σ e'Σe),
+    ``terminal`` and ``soft`` are prices of the program, not cash.
     """
 
     spread: float
@@ -171,8 +171,8 @@ def cost(program: MultistageProgram, trades: ArrayLike) -> CostBreakdown:
 def smooth_gradient(program: MultistageProgram, trades: ArrayLike) -> FloatArray:
     """Return the gradient (T, n) of the cost without its kinked parts (spread and soft limits), by the adjoint.
 
-    Impact: K_m (z^m_t + y^m_t) with the adjoint state y_t = ρ_{t+1}(y_{t+1} + u_{t+1}), y_{T−1} = 0. Terms on positions come
-    back to a trade as the sum over the later slices.
+    Impact: K_m (z^m_t + y^m_t) with the adjoint state y_t = ρ_{t+1}(y_{t+1} + u_{t+1}), y_{T−1} = 0. Terms on
+    positions come back to a trade as the sum over the later slices.
     """
     u = _trades(program, trades)
     T = len(u)

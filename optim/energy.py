@@ -1,15 +1,17 @@
 """The energy identity: the double sum of decaying impact as a sum of squares of states.
 
-With z_t = ρ_t z_{t−1} + u_t, one term of the impact cost is u_t'Kρ_t z_{t−1} + ½u_t'Ku_t. Insert u_t = z_t − ρ_t z_{t−1}:
+With z_t = ρ_t z_{t−1} + u_t, one term of the impact cost is u_t'Kρ_t z_{t−1} + ½u_t'Ku_t. Insert u_t = z_t − ρ_t
+z_{t−1}:
 
     (z − y)'Ky + ½(z − y)'K(z − y) = ½ z'Kz − ½ y'Ky,   y = ρ_t z_{t−1}, z = z_t.
 
 Summing over t and collecting z_t, which appears with weight ½ from trade t and −½ρ²_{t+1} from trade t+1,
 
-    Σ_t (u_t'Kρ_t z_{t−1} + ½u_t'Ku_t) = ½ Σ_{t<T−1} (1 − ρ²_{t+1}) z_t'Kz_t + ½ z_{T−1}'Kz_{T−1} − ½ρ_0² z_{−1}'Kz_{−1}.
+    Σ_t (u_t'Kρ_t z_{t−1} + ½u_t'Ku_t)
+        = ½ Σ_{t<T−1} (1 − ρ²_{t+1}) z_t'Kz_t + ½ z_{T−1}'Kz_{T−1} − ½ρ_0² z_{−1}'Kz_{−1}.
 
-The left side is indefinite term by term; the right side is convex term by term, which is what a solver needs. A permanent
-mode (ρ = 1) keeps its last state only.
+The left side is indefinite term by term; the right side is convex term by term, which is what a solver needs. A
+permanent mode (ρ = 1) keeps its last state only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Why a program has no solution, in the names of the user's own limits, and the smallest relaxation that cures it.
 
-The rows of limits (never those of the dynamics) and the trade boxes get elastic slacks, priced at one per unit of the bound;
-the multipliers of that linear program say which limits are in conflict. Then each of them is relaxed alone.
+The rows of limits (never those of the dynamics) and the trade boxes get elastic slacks, priced at one per unit of the
+bound; the multipliers of that linear program say which limits are in conflict. Then each of them is relaxed alone.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Conflict:
     limits
         Names of all limits that take part in the conflict.
     alone
-        Limit name → smallest total relaxation when only this limit gives way; limits that cannot cure it alone are absent.
+        Limit name → smallest total relaxation when only this limit gives way; limits that cannot cure it alone are
+        absent.
     total
         The smallest total relaxation over all limits.
     """
@@ -128,7 +129,8 @@ def _elastic_rows(lowered: Lowered) -> _Elastic:
     owner: list[str] = []
     picked: list[int] = []
     if len(lowered.completion):
-        hard = np.flatnonzero(program.terminal.hard) if program.terminal is not None else []
+        assert program.terminal is not None
+        hard = np.flatnonzero(program.terminal.hard)
         names += [f"completion[{program.positions[i]}]" for i in hard]
         owner += ["completion"] * len(lowered.completion)
         picked += [int(r) for r in lowered.completion]
@@ -155,7 +157,9 @@ def _elastic_rows(lowered: Lowered) -> _Elastic:
             high.append(bound[t, j] / size if side == "upper" else np.inf)
             scale.append(size)
     count = len(columns)
-    boxes = sparse.coo_matrix((np.ones(count), (np.arange(count), columns)), shape=(count, qp.n))
+    boxes = sparse.coo_matrix(
+        (np.ones(count), (np.arange(count), np.array(columns, dtype=np.int64))), shape=(count, qp.n)
+    )
     A = sparse.csc_matrix(sparse.vstack([qp.A, boxes]))
     rows = np.array([*picked, *range(qp.m, qp.m + count)], dtype=np.int64)
     all_scales = np.concatenate([lowered.row_scale, np.asarray(scale, dtype=np.float64)])

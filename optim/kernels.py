@@ -1,8 +1,8 @@
 """Decay kernels: G(h), the price impact at lag h of one unit of notional traded now.
 
-A kernel is called with lags in seconds (L,) and returns matrices (L, N, N) in return per currency; row i, column j is the
-impact on name i of a trade in name j. The expected cost of trades u_0..u_{T-1} at times τ is ½ Σ_{s,t} u_s' G(|τ_t − τ_s|)
-u_t: a trade pays half of its own immediate impact.
+A kernel is called with lags in seconds (L,) and returns matrices (L, N, N) in return per currency; row i, column j is
+the impact on name i of a trade in name j. The expected cost of trades u_0..u_{T-1} at times τ is ½ Σ_{s,t} u_s'
+G(|τ_t − τ_s|) u_t: a trade pays half of its own immediate impact.
 """
 
 from __future__ import annotations
@@ -123,11 +123,11 @@ class SampledKernel:
         # A lag computed as a difference of times must not fall into the step before by one rounding error.
         left = np.searchsorted(self.lags_s, h * (1.0 + 1e-12), side="right") - 1
         if self.interpolation == "previous":
-            return self.matrices[left]
+            return np.asarray(self.matrices[left], dtype=np.float64)
         right = np.minimum(left + 1, len(self.lags_s) - 1)
         width = np.where(right > left, self.lags_s[right] - self.lags_s[left], 1.0)
         weight = ((h - self.lags_s[left]) / width)[:, None, None]
-        return (1.0 - weight) * self.matrices[left] + weight * self.matrices[right]
+        return np.asarray((1.0 - weight) * self.matrices[left] + weight * self.matrices[right], dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,8 +160,8 @@ class PowerLawKernel:
     def exponential(self, half_lives_s: ArrayLike, horizon_s: float, points: int = 400) -> ExponentialKernel:
         """Return the exponential dictionary closest to this power law, so that the schedule stays Markov.
 
-        Minimises Σ_h (Σ_m w_m e^{−β_m h} − φ(h))² over w ≥ 0 on ``points`` lags spread evenly in log(1 + h/τ); non-negative
-        weights keep the fit admissible.
+        Minimises Σ_h (Σ_m w_m e^{−β_m h} − φ(h))² over w ≥ 0 on ``points`` lags spread evenly in log(1 + h/τ);
+        non-negative weights keep the fit admissible.
 
         Parameters
         ----------

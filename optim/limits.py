@@ -163,9 +163,7 @@ class GroupCap:
         """Return the limit with its arrays checked and broadcast to the program's shape."""
         member = np.atleast_2d(np.asarray(self.membership, dtype=np.float64))
         member = finite_array(f"{self.name}.membership", member, (member.shape[0], shape.instruments), minimum=0.0)
-        cap = finite_array(
-            f"{self.name}.cap", self.cap, (shape.slices, member.shape[0]), minimum=0.0, allow_inf=True
-        )
+        cap = finite_array(f"{self.name}.cap", self.cap, (shape.slices, member.shape[0]), minimum=0.0, allow_inf=True)
         return replace(self, membership=member, cap=cap, labels=_labels(self.name, self.labels, member.shape[0]))
 
 

@@ -1,9 +1,10 @@
 """Lowering of the multistage program to a sparse convex QP, with a map from rows back to named limits.
 
-Variables: trades u; positions p_1..p_T where a term needs them; impact states z^m (one per slice, or only the last one of
-a permanent mode); a ≥ |u| only where a spread or a group cap meets a trade whose sign is not known; factor exposures
-r = F'e; slacks of soft bands. Impact enters by the energy identity (see :mod:`crosswind.optim.energy`), so P is positive
-semidefinite block by block. Everything is scaled inside: x = D x̂, rows / E, cost / s; duals come back as y = s ŷ / E.
+Variables: trades u; positions p_1..p_T where a term needs them; impact states z^m (one per slice, or only the last
+one of a permanent mode); a ≥ |u| only where a spread or a group cap meets a trade whose sign is not known; factor
+exposures r = F'e; slacks of soft bands. Impact enters by the energy identity (see :mod:`crosswind.optim.energy`), so
+P is positive semidefinite block by block. Everything is scaled inside: x = D x̂, rows / E, cost / s; duals come back
+as y = s ŷ / E.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ __all__ = ["Lowered", "RowBlock", "TradeBox", "lower", "trade_box"]
 
 @dataclass(frozen=True, eq=False)
 class TradeBox:
-    """Intersection of all trade limits: bounds (T, n) and, per side, the number of the limit that sets it (−1: none)."""
+    """Intersection of the trade limits: bounds (T, n) and, per side, the number of the limit behind it (−1: none)."""
 
     lower: FloatArray
     upper: FloatArray
@@ -36,7 +37,7 @@ class TradeBox:
 
 @dataclass(frozen=True, eq=False)
 class RowBlock:
-    """Rows of one limit: ``rows`` (T, columns) holds row numbers, −1 where there is no row; ``columns`` their labels."""
+    """Rows of one limit: ``rows`` (T, columns) holds row numbers, −1 where there is none; ``columns`` the labels."""
 
     name: str
     rows: IndexArray
@@ -132,8 +133,8 @@ def lower(
     program
         The program.
     scaling
-        Sizes to use; default :func:`crosswind.optim.scaling.choose_scaling`. Pass the first program's scaling to get the
-        same matrices for the next one of a receding horizon.
+        Sizes to use; default :func:`crosswind.optim.scaling.choose_scaling`. Pass the first program's scaling to get
+        the same matrices for the next one of a receding horizon.
     keep_absolute
         Keep a ≥ |u| for every trade, so that the pattern does not depend on the bounds' signs (receding horizon).
     names
@@ -186,13 +187,13 @@ class _Lowering:
         """Scale, build the QP and hand out the maps."""
         asm = self.asm
         D, E, s = asm.var_scale(), asm.row_scale(), self.scaling.cost
-        A, P = asm.A().tocoo(), asm.P().tocoo()
+        A, P = asm.coefficients().tocoo(), asm.quadratic_cost().tocoo()
         A.data = A.data * D[A.col] / E[A.row]
         P.data = P.data * (D[P.row] * D[P.col] / s)
         (lo, hi), (lb, ub) = asm.row_bounds(), asm.var_bounds()
         qp = QuadraticProgram(
             P=P.tocsc(),
-            q=asm.q() * D / s,
+            q=asm.linear_cost() * D / s,
             A=A.tocsc(),
             l=lo / E,
             u=hi / E,
@@ -232,17 +233,17 @@ class _Lowering:
         right = np.zeros((self.T, self.P))
         right[0] = g.p0
         rows = self.asm.rows((self.T, self.P), label_grid("position", g.positions, self.T, 1), size, right, right)
-        self.asm.add_A(rows, p, 1.0)
-        self.asm.add_A(rows[1:], p[:-1], -1.0)
+        self.asm.add_coefficients(rows, p, 1.0)
+        self.asm.add_coefficients(rows[1:], p[:-1], -1.0)
         i, j = np.nonzero(g.incidence)
-        self.asm.add_A(rows[:, i], self.u[:, j], -g.incidence[i, j])
-        self.asm.add_q(p, g.holding)
+        self.asm.add_coefficients(rows[:, i], self.u[:, j], -g.incidence[i, j])
+        self.asm.add_linear(p, g.holding)
         return p
 
     def _trade_costs(self) -> None:
-        self.asm.add_q(self.u, self.program.drift)
+        self.asm.add_linear(self.u, self.program.drift)
         if self.program.temporary.any():
-            self.asm.add_P(self.u, self.u, 2.0 * self.program.temporary)
+            self.asm.add_quadratic(self.u, self.u, 2.0 * self.program.temporary)
 
     def _absolute(self, keep: bool) -> tuple[IndexArray, FloatArray, IndexArray]:
         """Price |u|: by the sign where the box fixes it, else by a ≥ |u|."""
@@ -256,7 +257,7 @@ class _Lowering:
         sign = np.where(self.box.lower >= 0.0, 1.0, np.where(self.box.upper <= 0.0, -1.0, 0.0))
         if keep:
             needed, sign = np.full_like(needed, bool(needed.any())), np.zeros_like(sign)
-        asm.add_q(self.u, g.spread * sign)
+        asm.add_linear(self.u, g.spread * sign)
         absolute, epigraph = np.full((self.T, self.n), -1), np.full((2, self.T, self.n), -1)
         t, j = np.nonzero(needed & (sign == 0.0))
         if len(t):
@@ -270,9 +271,9 @@ class _Lowering:
                 -np.inf,
                 0.0,
             )
-            asm.add_A(rows, np.stack([self.u[t, j]] * 2), np.array([[1.0], [-1.0]]))
-            asm.add_A(rows, np.stack([a] * 2), -1.0)
-            asm.add_q(a, g.spread[t, j])
+            asm.add_coefficients(rows, np.stack([self.u[t, j]] * 2), np.array([[1.0], [-1.0]]))
+            asm.add_coefficients(rows, np.stack([a] * 2), -1.0)
+            asm.add_linear(a, g.spread[t, j])
             absolute[t, j], epigraph[:, t, j] = a, rows
         return absolute, sign, epigraph
 
@@ -287,19 +288,23 @@ class _Lowering:
             if not (weights[m, :-1] > 0.0).any():
                 # Permanent: only the last state is charged, and it is z_{−1} plus everything traded.
                 z = asm.variables((1, self.n), label_grid(name, g.instruments, 1, self.T - 1), self.scaling.trades)
-                rows = asm.rows((1, self.n), label_grid(name, g.instruments, 1), self.scaling.trades, mode.state, mode.state)
-                asm.add_A(rows, z, 1.0)
-                asm.add_A(np.broadcast_to(rows, self.u.shape), self.u, -1.0)
-                asm.add_P_block(z, np.ones(1), mode.matrix)
+                rows = asm.rows(
+                    (1, self.n), label_grid(name, g.instruments, 1), self.scaling.trades, mode.state, mode.state
+                )
+                asm.add_coefficients(rows, z, 1.0)
+                asm.add_coefficients(np.broadcast_to(rows, self.u.shape), self.u, -1.0)
+                asm.add_quadratic_block(z, np.ones(1), mode.matrix)
                 continue
             z = asm.variables((self.T, self.n), label_grid(name, g.instruments, self.T), self.scaling.trades)
             right = np.zeros((self.T, self.n))
             right[0] = rho[m, 0] * mode.state
-            rows = asm.rows((self.T, self.n), label_grid(name, g.instruments, self.T), self.scaling.trades, right, right)
-            asm.add_A(rows, z, 1.0)
-            asm.add_A(rows, self.u, -1.0)
-            asm.add_A(rows[1:], z[:-1], -rho[m, 1:, None])
-            asm.add_P_block(z, weights[m], mode.matrix)
+            rows = asm.rows(
+                (self.T, self.n), label_grid(name, g.instruments, self.T), self.scaling.trades, right, right
+            )
+            asm.add_coefficients(rows, z, 1.0)
+            asm.add_coefficients(rows, self.u, -1.0)
+            asm.add_coefficients(rows[1:], z[:-1], -rho[m, 1:, None])
+            asm.add_quadratic_block(z, weights[m], mode.matrix)
 
     def _risk(self) -> None:
         """Add λ Σ e'Σe with e = Bp + w; a factor covariance is lifted to r = F'e."""
@@ -309,8 +314,8 @@ class _Lowering:
         w, B, lam = g.exposure_level[1:], g.exposure, g.risk_aversion
         if isinstance(g.covariance, FactorRisk):
             F, d = g.covariance.loadings, g.covariance.specific
-            asm.add_P_block(p, np.ones(self.T), 2.0 * lam * (B.T * d) @ B)
-            asm.add_q(p, 2.0 * lam * (w * d) @ B)
+            asm.add_quadratic_block(p, np.ones(self.T), 2.0 * lam * (B.T * d) @ B)
+            asm.add_linear(p, 2.0 * lam * (w * d) @ B)
             asm.constant += lam * float(np.sum(d * w**2))
             toward = F.T @ B
             f = F.shape[1]
@@ -320,20 +325,20 @@ class _Lowering:
             r = asm.variables((self.T, f), label_grid("factor", labels, self.T, 1), size)
             right = w @ F
             rows = asm.rows((self.T, f), label_grid("factor", labels, self.T, 1), size, right, right)
-            asm.add_A(rows, r, 1.0)
+            asm.add_coefficients(rows, r, 1.0)
             i, j = np.nonzero(toward)
-            asm.add_A(rows[:, i], p[:, j], -toward[i, j])
-            asm.add_P(r, r, 2.0 * lam)
+            asm.add_coefficients(rows[:, i], p[:, j], -toward[i, j])
+            asm.add_quadratic(r, r, 2.0 * lam)
             return
         covariance = np.broadcast_to(g.covariance, (self.T, len(B), len(B)))
         image = np.einsum("tij,tj->ti", covariance, w)
-        asm.add_q(p, 2.0 * lam * image @ B)
+        asm.add_linear(p, 2.0 * lam * image @ B)
         asm.constant += lam * float(np.sum(w * image))
         if g.covariance.ndim == 2:
-            asm.add_P_block(p, np.ones(self.T), 2.0 * lam * _symmetric(B.T @ g.covariance @ B))
+            asm.add_quadratic_block(p, np.ones(self.T), 2.0 * lam * _symmetric(B.T @ g.covariance @ B))
         else:
             for t in range(self.T):
-                asm.add_P_block(p[t : t + 1], np.ones(1), 2.0 * lam * _symmetric(B.T @ covariance[t] @ B))
+                asm.add_quadratic_block(p[t : t + 1], np.ones(1), 2.0 * lam * _symmetric(B.T @ covariance[t] @ B))
 
     def _terminal(self) -> IndexArray:
         g, asm = self.program, self.asm
@@ -341,8 +346,8 @@ class _Lowering:
             return np.empty(0, dtype=np.int64)
         target, penalty = g.terminal.target, g.terminal.penalty
         if penalty.any() and self.p is not None:
-            asm.add_P(self.p[-1], self.p[-1], 2.0 * penalty)
-            asm.add_q(self.p[-1], -2.0 * penalty * target)
+            asm.add_quadratic(self.p[-1], self.p[-1], 2.0 * penalty)
+            asm.add_linear(self.p[-1], -2.0 * penalty * target)
             asm.constant += float(np.sum(penalty * target**2))
         hard = np.flatnonzero(g.terminal.hard)
         labels = [f"completion[{g.positions[i]}]" for i in hard]
@@ -352,15 +357,15 @@ class _Lowering:
             right = (target - g.p0)[hard]
         rows = asm.rows((len(hard),), lambda: labels, self.scaling.positions[hard], right, right)
         if self.p is not None:
-            asm.add_A(rows, self.p[-1, hard], 1.0)
+            asm.add_coefficients(rows, self.p[-1, hard], 1.0)
         else:
             i, j = np.nonzero(g.incidence[hard])
-            asm.add_A(np.broadcast_to(rows[i], (self.T, len(i))), self.u[:, j], g.incidence[hard][i, j])
+            asm.add_coefficients(np.broadcast_to(rows[i], (self.T, len(i))), self.u[:, j], g.incidence[hard][i, j])
         return rows
 
     # limits ------------------------------------------------------------------------------------------------------
 
-    def _pick(self, name: str, columns: tuple[str, ...], kept: FloatArray, start: int, scale: FloatArray,
+    def _pick(self, name: str, columns: tuple[str, ...], kept: np.ndarray, start: int, scale: FloatArray,
               low: FloatArray, high: FloatArray) -> tuple[IndexArray, IndexArray, IndexArray]:  # fmt: skip
         """Add rows only where a bound is finite; return (row numbers, slices, columns) of those."""
         t, g = np.nonzero(kept)
@@ -386,7 +391,7 @@ class _Lowering:
         rows, t, i = self._pick(band.name, band.labels, np.isfinite(low) | np.isfinite(high), 1, scale, low, high)
         for column in range(self.P):
             hit = matrix[i, column] != 0.0
-            asm.add_A(rows[hit], p[t[hit], column], matrix[i[hit], column])
+            asm.add_coefficients(rows[hit], p[t[hit], column], matrix[i[hit], column])
         if band.soft is None:
             return
         for side, sign, bound in (("over", -1.0, high), ("under", 1.0, low)):
@@ -396,10 +401,10 @@ class _Lowering:
             pairs = list(zip(t[hit].tolist(), i[hit].tolist(), strict=True))
             labels = [f"{band.name}_{side}[{band.labels[b]},{c + 1}]" for c, b in pairs]
             s = asm.variables((len(pairs),), lambda labels=labels: labels, scale[i[hit]], 0.0)  # type: ignore[misc]
-            asm.add_A(rows[hit], s, sign)
-            asm.add_q(s, band.soft.linear)
+            asm.add_coefficients(rows[hit], s, sign)
+            asm.add_linear(s, band.soft.linear)
             if band.soft.quadratic > 0.0:
-                asm.add_P(s, s, band.soft.quadratic)
+                asm.add_quadratic(s, s, band.soft.quadratic)
 
     def _group(self, cap: GroupCap) -> None:
         member = cap.membership
@@ -413,7 +418,7 @@ class _Lowering:
             r, s, weight = rows[hit], t[hit], member[i[hit], column]
             lifted = self.absolute[s, column] >= 0
             target = np.where(lifted, self.absolute[s, column], self.u[s, column])
-            self.asm.add_A(r, target, weight * np.where(lifted, 1.0, self.sign[s, column]))
+            self.asm.add_coefficients(r, target, weight * np.where(lifted, 1.0, self.sign[s, column]))
 
     def _rate(self, rate: RateLimit) -> None:
         before = np.zeros((self.T, self.n))
@@ -432,9 +437,9 @@ class _Lowering:
             before - rate.delta,
             before + rate.delta,
         )
-        self.asm.add_A(rows, self.u[t, j], 1.0)
+        self.asm.add_coefficients(rows, self.u[t, j], 1.0)
         later = t > 0
-        self.asm.add_A(rows[later], self.u[t[later] - 1, j[later]], -1.0)
+        self.asm.add_coefficients(rows[later], self.u[t[later] - 1, j[later]], -1.0)
 
 
 def _symmetric(matrix: FloatArray) -> FloatArray:

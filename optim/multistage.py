@@ -1,7 +1,7 @@
 """The multistage program in one place: its data, its solve verb and its result.
 
-:mod:`crosswind.optim.program` holds the data, :mod:`crosswind.optim.lowering` the sparse QP, :mod:`crosswind.optim.solution`
-the way back, :mod:`crosswind.optim.costs` the exact cost of any trades.
+:mod:`crosswind.optim.program` holds the data, :mod:`crosswind.optim.lowering` the sparse QP,
+:mod:`crosswind.optim.solution` the way back, :mod:`crosswind.optim.costs` the exact cost of any trades.
 """
 
 from __future__ import annotations

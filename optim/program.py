@@ -1,7 +1,7 @@
 """The multistage program: baskets, hedge timing and rolls are all this one convex program.
 
-Instruments j = 1..n are traded by signed trades u_t, t = 0..T−1. With the incidence S (P, n), exposures B (k, P) and known
-levels w:
+Instruments j = 1..n are traded by signed trades u_t, t = 0..T−1. With the incidence S (P, n), exposures B (k, P) and
+known levels w:
 
     p_{t+1} = p_t + S u_t,   e_t = B p_t + w_t,   z^m_t = ρ_{m,t} z^m_{t−1} + u_t,   ρ_{m,t} = exp(−β_m Δ_t)
 
@@ -98,7 +98,8 @@ class Terminal:
     target
         (P,), position unit.
     weight
-        inf (hard), or ≥ 0 in currency per unit²; a scalar or one per position, mixed as needed; 0 leaves a position free.
+        inf (hard), or ≥ 0 in currency per unit²; a scalar or one per position, mixed as needed; 0 leaves a position
+        free.
     """
 
     target: FloatArray
@@ -114,7 +115,7 @@ class Terminal:
     @property
     def hard(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Mask (P,) of the positions whose target is a constraint."""
-        return np.isinf(np.broadcast_to(np.asarray(self.weight), np.shape(self.target)))
+        return np.asarray(np.isinf(np.broadcast_to(np.asarray(self.weight), np.shape(self.target))))
 
     @property
     def penalty(self) -> FloatArray:
@@ -138,8 +139,8 @@ class MultistageProgram:
     positions
         P distinct names; default the instruments.
     incidence
-        S (P, n): what one unit of an instrument adds to each position (stock 1; listed calendar spread −1 near, +1 far).
-        Default the identity.
+        S (P, n): what one unit of an instrument adds to each position (stock 1; listed calendar spread −1 near, +1
+        far). Default the identity.
     exposure
         B (k, P); default the identity.
     exposure_level
@@ -241,8 +242,10 @@ class MultistageProgram:
                 )
             return frozen(np.eye(rows))
         matrix = finite_array(name, value, ndim=2)
-        return finite_array(name, matrix, (rows, columns)) if matrix.shape == (rows, columns) else self._refuse(
-            name, matrix.shape, (rows, columns)
+        return (
+            finite_array(name, matrix, (rows, columns))
+            if matrix.shape == (rows, columns)
+            else self._refuse(name, matrix.shape, (rows, columns))
         )
 
     @staticmethod

@@ -1,7 +1,8 @@
 """The multistage program as one would write it on paper, in cvxpy: the oracle of the tests and the page to read first.
 
-It shares no line with the lowering: trades are the only variables, positions are cumulative sums, and each impact mode is
-the quadratic form ½ Σ_{s,t} e^{−β|τ_t − τ_s|} u_s'Ku_t of a PSD Toeplitz matrix, factorised, not the energy identity.
+It shares no line with the lowering: trades are the only variables, positions are cumulative sums, and each impact
+mode is the quadratic form ½ Σ_{s,t} e^{−β|τ_t − τ_s|} u_s'Ku_t of a PSD Toeplitz matrix, factorised, not the energy
+identity.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def reference_multistage(
     Returns
     -------
     (Problem, dict)
-        The problem's value is the cost divided by ``money``; ``"trades"`` is the variable u/unit (T, n); each limit's name
-        maps to its list of constraints, ``"completion"`` to the hard end.
+        The problem's value is the cost divided by ``money``; ``"trades"`` is the variable u/unit (T, n); each limit's
+        name maps to its list of constraints, ``"completion"`` to the hard end.
 
     Raises
     ------

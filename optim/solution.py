@@ -1,4 +1,4 @@
-"""What a solved multistage program hands back: trades, cost split, marginal costs and the price of every named limit."""
+"""What a solved multistage program hands back: trades, cost split, marginal costs, the price of every limit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MultistageSolution", "unpack"]
 
-_KINK = 1e-6  # |u| below this fraction of its size counts as zero: the subgradient comes from the duals there
+_IDLE = 1e-6  # |u| below this fraction of its size is not traded
+_NEAR = 1e-3  # beyond this fraction of its size a trade or an excess is never taken for a kink
+_EPSILON = 1e-9  # slack of the ε-subgradient, relative to the cost
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +46,14 @@ class MultistageSolution:
     cost
         Components that sum to the total, evaluated at ``trades`` by :func:`crosswind.optim.costs.cost`.
     marginal_cost
-        MC (T, n) = ∂C/∂u, currency per unit of trade. Where |u| or a soft limit has its kink (u = 0, level at the bound)
-        the subgradient that the optimality conditions need is taken, from the duals, inside its interval [−c, c]; where
-        the box allows one sign only, the one-sided derivative into that side.
+        MC (T, n) = ∂C/∂u, currency per unit of trade. Where |u| or a soft limit has its kink (u = 0, level at the
+        bound) the subgradient that the optimality conditions need is taken, from the duals, inside its interval [−c,
+        c]; where the box allows one sign only, the one-sided derivative into that side.
     completion_price
         (P,): what one more unit of target costs; 0 where the end is free or priced.
     prices
-        Limit name → array ≥ 0: cost saved per unit by which the binding bound is relaxed; (T, n) for trade and rate limits,
-        (T, g) for bands and group caps. Where several trade limits coincide the price sits on the first.
+        Limit name → array ≥ 0: cost saved per unit by which the binding bound is relaxed; (T, n) for trade and rate
+        limits, (T, g) for bands and group caps. Where several trade limits coincide the price sits on the first.
     stationarity
         (T, n) = MC − S'completion_price − limit prices mapped back to trades; 0 at the optimum up to the tolerance.
     certificate
@@ -110,7 +112,9 @@ class MultistageSolution:
             if price != 0.0 and len(self.program.positions) <= 12:
                 lines.append(f"  completion[{label}] price {price:.6g}")
         for name, prices in self.prices.items():
-            lines.append(f"  {name}: largest price {float(prices.max(initial=0.0)):.6g}, binds {self.binding(name)} times")
+            lines.append(
+                f"  {name}: largest price {float(prices.max(initial=0.0)):.6g}, binds {self.binding(name)} times"
+            )
         return "\n".join(lines)
 
     def binding(self, name: str, tol: float = 1e-6) -> int:
@@ -201,22 +205,24 @@ def _sign_fraction(lowered: Lowered, u: FloatArray, y: FloatArray, weight: Float
         return np.where(u != 0.0, np.sign(u), side)
     net = np.where(lifted, y[lowered.epigraph[0]] - y[lowered.epigraph[1]], 0.0)
     kink = np.divide(net, weight, out=np.zeros_like(net), where=weight > 0.0)
-    inside = np.abs(u) <= _KINK * size
-    return np.asarray(
-        np.where(lifted, np.where(inside, np.clip(kink, -1.0, 1.0), np.sign(u)), np.where(u != 0.0, np.sign(u), side))
-    )
+    kink = np.clip(kink, -1.0, 1.0)
+    # g is an ε-subgradient of c|u| exactly when |g| ≤ c and c|u| − g u ≤ ε: an interior point's dust around 0 must not
+    # turn into a residual of size c.
+    loss = weight * (np.abs(u) - kink * u)
+    inside = (np.abs(u) <= _NEAR * size) & (loss <= _EPSILON * lowered.cost_scale)
+    return np.asarray(np.where(lifted, np.where(inside, kink, np.sign(u)), np.where(u != 0.0, np.sign(u), side)))
 
 
-def _soft_slope(
-    lowered: Lowered, limit: BandLimit, u: FloatArray, dual: FloatArray, matrix: FloatArray
-) -> FloatArray:
+def _soft_slope(lowered: Lowered, limit: BandLimit, u: FloatArray, dual: FloatArray, matrix: FloatArray) -> FloatArray:
     """Return the slope of a soft penalty: exact where it is smooth, the dual inside its interval at the kink."""
     assert limit.soft is not None
     excess = soft_excess(lowered.program, limit, u)
     scale = np.abs(matrix * lowered.scaling.positions).max(axis=1, initial=0.0)
     slope = np.sign(excess) * (limit.soft.linear + limit.soft.quadratic * np.abs(excess))
-    at_kink = np.abs(excess) <= _KINK * scale
-    return np.where(at_kink, np.clip(dual, -limit.soft.linear, limit.soft.linear), slope)
+    inside = np.clip(dual, -limit.soft.linear, limit.soft.linear)
+    loss = limit.soft.linear * np.abs(excess) - inside * excess
+    at_kink = (np.abs(excess) <= _NEAR * scale) & (loss <= _EPSILON * lowered.cost_scale)
+    return np.where(at_kink, inside, slope)
 
 
 def _repair(lowered: Lowered, trades: FloatArray) -> FloatArray:
@@ -232,11 +238,9 @@ def _repair(lowered: Lowered, trades: FloatArray) -> FloatArray:
     missing = np.where(program.terminal.hard, program.terminal.target - program.p0 - u.sum(axis=0), 0.0)
     room = np.where(missing > 0.0, box.upper - u, u - box.lower)
     # Only trades that are really traded take the rest: dust must not appear where the schedule is idle.
-    active = np.abs(u) > _KINK * lowered.scaling.trades
+    active = np.abs(u) > _IDLE * lowered.scaling.trades
     share = np.where(active, np.minimum(room, np.abs(u)), 0.0)
     total = share.sum(axis=0)
     fits = (total > 0.0) & (np.abs(missing) <= total)
     step = np.divide(missing, total, out=np.zeros_like(missing), where=fits)
     return np.clip(u + share * step, box.lower, box.upper)
-
-

@@ -1,10 +1,11 @@
-"""Solve a multistage program: lower, hand to a solver, map back; infeasible programs are explained in the user's names."""
+"""Solve a multistage program: lower, hand to a solver, map back, or explain why there is no solution."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from crosswind.optim.lowering import Lowered, lower
+from crosswind.optim.polish import polish
 from crosswind.optim.program import MultistageProgram
 from crosswind.optim.scaling import Scaling
 from crosswind.optim.solution import MultistageSolution, unpack
@@ -13,6 +14,9 @@ from crosswind.solvers.solution import Solution, Status
 
 __all__ = ["solve_lowered", "solve_multistage"]
 
+_SMALL = 20_000  # stored entries of a program that is always sharpened
+_STATIONARY = 1e-7
+
 
 def solve_multistage(
     program: MultistageProgram,
@@ -20,6 +24,7 @@ def solve_multistage(
     tol: float = 1e-8,
     *,
     scaling: Scaling | None = None,
+    sharpen: bool = True,
     **settings: Any,
 ) -> MultistageSolution:
     """Solve ``program`` and return trades, cost split, marginal costs and limit prices.
@@ -34,6 +39,9 @@ def solve_multistage(
         Tolerance of the certificate of the lowered, scaled QP.
     scaling
         Sizes to use; default :func:`crosswind.optim.scaling.choose_scaling`.
+    sharpen
+        Whether to solve for the exact corner of the active set afterwards (:mod:`crosswind.optim.polish`), which the
+        stationarity of 1e-6 at kinks needs.
     **settings
         Passed on to :func:`crosswind.solvers.solve.solve` (``time_limit``, ``warm_start``, backend settings).
 
@@ -52,17 +60,33 @@ def solve_multistage(
         No backend returned a usable iterate.
     """
     lowered = lower(program, scaling)
-    return solve_lowered(lowered, solver, tol, **settings)
+    return solve_lowered(lowered, solver, tol, sharpen=sharpen, **settings)
 
 
 def solve_lowered(
-    lowered: Lowered, solver: str | tuple[str, ...] = "auto", tol: float = 1e-8, **settings: Any
+    lowered: Lowered,
+    solver: str | tuple[str, ...] = "auto",
+    tol: float = 1e-8,
+    *,
+    sharpen: bool = True,
+    **settings: Any,
 ) -> MultistageSolution:
     """Solve an already lowered program; see :func:`solve_multistage`."""
     from crosswind.solvers.solve import solve
 
     solution = solve(lowered.qp, solver=solver, tol=tol, **settings)
-    return finish(lowered, solution)
+    result = finish(lowered, solution)
+    if not (sharpen and solution.status.ok):
+        return result
+    # The corner costs milliseconds on small programs; on large ones it is worth its factorisations only where it shows.
+    small = lowered.qp.P.nnz + lowered.qp.A.nnz <= _SMALL
+    if not small and result.stationarity_rel <= _STATIONARY:
+        return result
+    sharper = polish(lowered.qp, solution, rounds=6 if small else 2)
+    if sharper is solution:
+        return result
+    candidate = finish(lowered, sharper)
+    return candidate if candidate.stationarity_rel < result.stationarity_rel else result
 
 
 def finish(lowered: Lowered, solution: Solution) -> MultistageSolution:
