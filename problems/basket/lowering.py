@@ -62,7 +62,10 @@ def trade_bounds(problem: BasketProblem) -> dict[str, tuple[FloatArray, FloatArr
     boxes: dict[str, tuple[FloatArray, FloatArray]] = {}
     if arrays.participation_cap is not None:
         boxes[PARTICIPATION] = (-arrays.participation_cap, arrays.participation_cap)
-    if not problem.allow_reversal:
+    # A basket without orders has nothing to hedge: every cost is >= 0, so zero trades are optimal and may be fixed,
+    # which spares the solver a program without scale.
+    empty = not arrays.inventory.any() and not arrays.target.any() and not problem.extra_limits
+    if not problem.allow_reversal or (empty and problem.previous_trade is None):
         lower = np.where(arrays.side < 0.0, -np.inf, 0.0)
         upper = np.where(arrays.side > 0.0, np.inf, 0.0)
         boxes[NO_REVERSAL] = (np.tile(lower, (shape[0], 1)), np.tile(upper, (shape[0], 1)))

@@ -252,7 +252,7 @@ class BasketProblem:
         self,
         solver: str | tuple[str, ...] = "auto",
         tol: float = 1e-8,
-        allow_inaccurate: bool = False,
+        accept: float = 1e-6,
         **settings: Any,
     ) -> BasketSchedule:
         """Return the cheapest schedule within the limits.
@@ -262,9 +262,10 @@ class BasketProblem:
         solver
             Backend or chain of :func:`crosswind.solvers.solve`.
         tol
-            Tolerance of our own certificate.
-        allow_inaccurate
-            Whether to return a finite iterate that misses ``tol`` (a time limit); its certificate says by how much.
+            Tolerance asked of the solver.
+        accept
+            Tolerance at which our own certificate is good enough to trade on when a solver stops short of ``tol``; the
+            schedule's ``certificate`` says how good it is. ``math.inf`` takes any graded iterate, for a time limit.
         **settings
             Passed on to the solver.
 
@@ -277,7 +278,7 @@ class BasketProblem:
         """
         from crosswind.problems.basket.schedule import solve_basket
 
-        return solve_basket(self, solver, tol, allow_inaccurate, **settings)
+        return solve_basket(self, solver, tol, accept, **settings)
 
     def score(self, trades: pd.DataFrame) -> pd.Series:
         """Return what any schedule costs under this problem, by component [currency]; the ruler for every baseline.

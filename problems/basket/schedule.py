@@ -257,7 +257,7 @@ def solve_basket(
     problem: BasketProblem,
     solver: str | tuple[str, ...] = "auto",
     tol: float = 1e-8,
-    allow_inaccurate: bool = False,
+    accept: float = 1e-6,
     **settings: Any,
 ) -> BasketSchedule:
     """Return the optimal schedule of ``problem``; see :meth:`BasketProblem.solve`."""
@@ -266,12 +266,12 @@ def solve_basket(
     check_capacity(problem)
     found = solve_multistage(problem.program(), solver=solver, tol=tol, **settings)
     status = found.solution.status
-    if not status.ok and not allow_inaccurate:
+    if not status.ok and not found.certificate.passes(accept):
         raise SolverFailure(
             f"{status.name}: {status.text}",
             field="solver",
             value=f"{found.solution.backend}, {found.certificate.summary()}",
-            remedy="loosen tol, or take the graded iterate with allow_inaccurate=True",
+            remedy=f"rescale the data, try another solver, or raise accept (now {accept:g}) knowingly",
         )
     names = problem.names
     trades = _complete(problem, found.trades)
