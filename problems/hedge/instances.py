@@ -10,7 +10,7 @@ import numpy as np
 from crosswind.solvers.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from crosswind.optim.multistage import MultistageProgram
+    from crosswind.optim.program import MultistageProgram
     from crosswind.solvers.program import QuadraticProgram
 
 __all__ = ["hedge_instances", "hedge_program"]
@@ -40,7 +40,7 @@ def hedge_program(instruments: int = 1, horizon: int = 20, seed: int = 0, hostil
         For sizes below 1.
     """
     from crosswind.optim.limits import BandLimit, RateLimit, SoftPenalty, TradeLimit
-    from crosswind.optim.multistage import ImpactMode, MultistageProgram, Terminal
+    from crosswind.optim.program import ImpactMode, MultistageProgram, Terminal
 
     if instruments < 1 or horizon < 1:
         raise InvalidInput("must be at least 1", field="sizes", value=(instruments, horizon), remedy="use 1 or more")

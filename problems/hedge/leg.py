@@ -69,7 +69,7 @@ class HedgeLeg:
         self._future = market.position_of(parent.hedge)
         self._columns = [market.position_of(name) for name in parent.names]
         self._contract = float(market.multiplier[self._future] * market.mid[0, self._future])
-        self._arrival = parent.arrival(market)
+        self._arrival, self._beta = parent.arrival(market), parent.beta
         self._plans = {k: parent.known_plan(k, market) for k in [0, *(revision.slice for revision in parent.revisions)]}
         self._rates, self._own, self._cross = beliefs.coupling(parent.hedge, parent.names)
         self.records: list[LegRecord] = []
@@ -83,9 +83,9 @@ class HedgeLeg:
         self._at_ns = int(context.times.asi8[0])
         self._times_s = (context.times.asi8 - context.times.asi8[0]) / 1e9
         plan = self._plans[0]
-        scale = float(np.abs(plan.sum(axis=0) * self._arrival * self.parent.beta).sum())
+        scale = float(np.abs(plan.sum(axis=0) * self._arrival * self._beta).sum())
         if scale == 0.0:
-            scale = float(np.abs(plan * (self._arrival * self.parent.beta)).sum())
+            scale = float(np.abs(plan * (self._arrival * self._beta)).sum())
         if scale == 0.0:
             raise InvalidInput(
                 "the plan has no beta to hedge",
@@ -104,7 +104,7 @@ class HedgeLeg:
         on = float(view.positions[self._future] + view.in_flight[self._future])
         if view.closing:
             # The close fills what is in flight together with this order, so the gap after it counts that as done.
-            target = float(((remaining - flying) * self._arrival) @ self.parent.beta) / self._contract
+            target = float(((remaining - flying) * self._arrival) @ self._beta) / self._contract
             return self._close(view.slice, target, on)
         state = self._state(view, plan, remaining, on)
         action = self.policy.decide(state)
@@ -132,7 +132,7 @@ class HedgeLeg:
         return [Order(self.parent.hedge, record.contracts, tag=record.rung.name)]
 
     def _state(self, view: MarketView, plan: FloatArray, remaining: FloatArray, on: float) -> HedgeState:
-        k, beta = view.slice, self.parent.beta
+        k, beta = view.slice, self._beta
         self._absorb(view)
         mid, half = view.mid_on(k)[self._future], view.half_spread_on(k)[self._future]
         quoted = float(half / mid) if self.beliefs.half_spread is None else self.beliefs.half_spread

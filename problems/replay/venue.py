@@ -35,7 +35,7 @@ __all__ = ["Arrival", "DecayMode", "Execution", "SimulatedVenue", "VenueSession"
 
 
 class DecayMode(Protocol):
-    """One exponential mode of impact; :class:`crosswind.optim.multistage.ImpactMode` is one."""
+    """One exponential mode of impact; :class:`crosswind.optim.program.ImpactMode` is one."""
 
     @property
     def rate_per_s(self) -> float:
