@@ -26,9 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--index", help="the name that stands for the index (default: SPY where present, else the data's own)"
     )
-    parser.add_argument(
-        "--bucket", type=float, default=10.0, metavar="S", help="bucket length in seconds (default: 10)"
-    )
+    parser.add_argument("--bucket", type=float, metavar="S", help="bucket length in seconds (default: the source's own, 10 for ticks)")
     parser.add_argument(
         "--adv", type=float, default=0.02, help="basket size per name, share of daily volume (default: 0.02)"
     )
@@ -59,6 +57,6 @@ def execute(args: argparse.Namespace) -> Outcome:
     code = EXIT_OK
     if result.fallbacks:
         code = EXIT_FALLBACK
-    if not result.integrity.all():
+    if not result.passed:
         code = EXIT_INTEGRITY
     return Outcome(text=result.summary(), payload=result.to_dict(), exit_code=code)
