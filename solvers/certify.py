@@ -15,12 +15,15 @@ measures are taken (so the stationarity residual shows what it hid) and its size
 Relative measures divide by the terms a residual is made of, never by 1 + those:
 
 ==========  =====================================================================================================
-primal_rel  rows by max(|A_ij x_j|, smallest non-zero finite |l|, |u|); boxes by max(|x|, smallest non-zero |lb|, |ub|)
+primal_rel  each row i by max(|A_ij x_j|, |the bound that is missed|); each box j by the bound that is missed
 dual_rel    max(|Px|, |q|, |A'y|, |z|)
 gap_rel     max(½x'Px, |q'x|, |u'y₊ − l'y₋|, |ub'z₊ − lb'z₋|, largest |q| × smallest non-zero bound)
 ==========  =====================================================================================================
 
-The smallest bound keeps the measure meaningful where the optimum itself is zero; a loose cap never loosens it.
+Each row has its own scale, since a cash row of 1e8 would otherwise excuse a participation row of 0.1. A bound of zero
+has no scale: there the entries |A_ij| count times X_j, the larger of |x_j| and the smallest non-zero bound of
+variable j, or the largest |x| where j has none. The smallest bound keeps the gap's measure meaningful where the optimum
+itself is zero; a loose cap never loosens it.
 
 The lower bound follows from weak duality. With r = Px + q + A'y + z and any feasible v,
 
@@ -134,11 +137,16 @@ def _quadratic(program: QuadraticProgram, x: Vector, y: Vector, z: Vector | None
         refused = max(refused, refused_z)
     r = gradient + z
 
-    row_miss = _top(np.maximum(Ax - u, l - Ax)) if program.m else 0.0
-    box_miss = _top(np.maximum(x - ub, lb - x)) if program.n else 0.0
+    row_miss, row_bound = _missed(Ax, l, u)
+    box_miss, box_bound = _missed(x, lb, ub)
     row_unit, box_unit = _smallest(program, "rows"), _smallest(program, "boxes")
-    row_scale = max(_largest_product(program, x), row_unit)
-    box_scale = max(_abs_max(x), box_unit)
+    primal_rel = 0.0
+    if row_miss.any() or box_miss.any():
+        reach = _reach(program, x)
+        primal_rel = max(
+            _relative_miss(row_miss, row_bound, _row_top(program, np.abs(x)), _row_top(program, reach)),
+            _relative_miss(box_miss, box_bound, np.abs(x), reach),
+        )
 
     support_rows, support_boxes = support(u, l, y_kept), support(ub, lb, z)
     xPx, qx = float(x @ Px), float(q @ x)
@@ -148,10 +156,10 @@ def _quadratic(program: QuadraticProgram, x: Vector, y: Vector, z: Vector | None
     gap_scale = max(0.5 * abs(xPx), abs(qx), abs(support_rows), abs(support_boxes), natural)
     dual = max(_abs_max(r), refused)
     return {
-        "primal": max(row_miss, box_miss),
+        "primal": max(_abs_max(row_miss), _abs_max(box_miss)),
         "dual": dual,
         "gap": gap,
-        "primal_rel": max(_ratio(row_miss, row_scale), _ratio(box_miss, box_scale)),
+        "primal_rel": primal_rel,
         "dual_rel": _ratio(dual, max(_abs_max(Px), _abs_max(q), _abs_max(Aty), _abs_max(z))),
         "gap_rel": _ratio(gap, gap_scale),
         "objective": 0.5 * xPx + qx + program.constant,
@@ -203,7 +211,7 @@ def _conic(program: ConeProgram, x: Vector, y: Vector, s: Vector | None) -> dict
         "primal": primal,
         "dual": dual,
         "gap": gap,
-        "primal_rel": _ratio(primal, max(_largest_product(program, x), _abs_max(s), unit)),
+        "primal_rel": _ratio(primal, max(_abs_max(_row_top(program, np.abs(x))), _abs_max(s), unit)),
         "dual_rel": _ratio(dual, max(_abs_max(Px), _abs_max(q), _abs_max(Aty))),
         "gap_rel": _ratio(gap, max(0.5 * abs(xPx), abs(qx), abs(by), _abs_max(q) * unit)),
         "objective": 0.5 * xPx + qx + program.constant,
@@ -232,18 +240,44 @@ def _smallest(program: Any, which: str) -> float:
     return found if np.isfinite(found) else 0.0
 
 
-def _largest_product(program: Any, x: Vector) -> float:
-    """Return the largest |A_ij x_j|: the size of the terms that cancel in Ax."""
-    A = program.A
-    if A.nnz == 0:
+def _missed(value: Vector, lower: Vector, upper: Vector) -> tuple[Vector, Vector]:
+    """Return by how much each bound is missed and the size of that bound, zeros where none is."""
+    above, below = value - upper, lower - value
+    miss = np.maximum(np.maximum(above, below), 0.0)
+    bound = np.where(miss > 0.0, np.abs(np.where(above > below, upper, lower)), 0.0)
+    return miss, bound
+
+
+def _relative_miss(miss: Vector, bound: Vector, own: Vector, reach: Vector) -> float:
+    """Return the largest miss over its own scale; a bound that is zero up to rounding leaves the scale to ``reach``."""
+    at = np.flatnonzero(miss)
+    if at.size == 0:
         return 0.0
-    top = program._cache.get("column_top")
-    if top is None:
-        top = np.zeros(program.n)
-        filled = np.flatnonzero(np.diff(A.indptr))
-        top[filled] = np.maximum.reduceat(np.abs(A.data), A.indptr[filled])
-        program._cache["column_top"] = top
-    return float(np.max(top * np.abs(x)))
+    known = bound[at] > 1e-12 * reach[at]
+    scale = np.maximum(own[at], np.where(known, bound[at], reach[at]))
+    return float(np.max(np.where(scale > 0.0, miss[at] / np.where(scale > 0.0, scale, 1.0), np.inf)))
+
+
+def _reach(program: QuadraticProgram, x: Vector) -> Vector:
+    """Return X (n,): the larger of |x_j| and the smallest non-zero finite bound of j, or max |x| where j has none."""
+    low, high = np.abs(program.lb), np.abs(program.ub)
+    low, high = np.where(low > 0.0, low, np.inf), np.where(high > 0.0, high, np.inf)
+    unit = np.minimum(low, high)
+    return np.maximum(np.abs(x), np.where(np.isfinite(unit), unit, _abs_max(x)))
+
+
+def _row_top(program: Any, size: Vector) -> Vector:
+    """Return (m,) the largest |A_ij| size_j of each row: how large the terms are that cancel in Ax."""
+    out = np.zeros(program.m)
+    if program.A.nnz == 0:
+        return out
+    rows = program._cache.get("rows")
+    if rows is None:
+        rows = abs(program.A).tocsr()
+        program._cache["rows"] = rows
+    filled = np.flatnonzero(np.diff(rows.indptr))
+    out[filled] = np.maximum.reduceat(rows.data * size[rows.indices], rows.indptr[filled])
+    return out
 
 
 def _own_curvature(program: Any) -> Vector:
@@ -264,10 +298,6 @@ def _shaped(value: object, size: int, field: str) -> Vector:
     if out.shape != (size,):
         raise InvalidInput(f"expected shape ({size},)", field=field, value=out.shape, remedy="match the program")
     return out
-
-
-def _top(values: Vector) -> float:
-    return max(0.0, float(np.max(values)))
 
 
 def _abs_max(values: Vector) -> float:

@@ -1,10 +1,12 @@
-r"""Our own phase one: the point of least squared violation, which is a feasible point or proves that there is none.
+r"""Our own phase one: a feasible point, or a proof that there is none, without believing a backend's claim.
+
+First the shortest feasible point is asked for, min ½‖x‖² over the limits; its iterate is checked. If that fails, the
+point of least squared violation,
 
 .. math:: \min_{x,s}\ \tfrac12\lVert s\rVert^2 \quad\text{s.t.}\quad l \le Ax + Rs \le u,\ \ lb \le x \le ub
 
-with R the size of each row. It always has a solution; at one with s ≠ 0 the row multipliers y = −R⁻¹s satisfy
-A'y + z = 0 with z on the boxes, and u'y₊ − l'y₋ + ub'z₊ − lb'z₋ = −‖s‖² < 0: Farkas' certificate, from a program that
-always has an answer and without asking a backend for a vector that it may not give.
+with R the size of each row, always exists; at one with s ≠ 0 the row multipliers y = −R⁻¹s satisfy A'y + z = 0 with z
+on the boxes, and u'y₊ − l'y₋ + ub'z₊ − lb'z₋ = −‖s‖² < 0: Farkas' certificate, from backends that give none.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from crosswind.solvers.solution import Proof
 __all__ = ["find_feasible"]
 
 _TOL = 1e-8
+_FEASIBLE = 1e-7
 
 
 def find_feasible(program: Program) -> tuple[Vector | None, Proof | None]:
@@ -30,6 +33,15 @@ def find_feasible(program: Program) -> tuple[Vector | None, Proof | None]:
     if isinstance(program, ConeProgram):
         return _conic(program)
     n, m = program.n, program.m
+    shortest = QuadraticProgram(
+        sparse.identity(n), np.zeros(n), program.A, program.l, program.u, lb=program.lb, ub=program.ub
+    )
+    for name in ("piqp", "clarabel"):
+        raw = _run(name, shortest)
+        if raw is not None and np.isfinite(raw.x).all():
+            x = np.clip(raw.x, program.lb, program.ub)
+            if certify(program, x, np.zeros(m), np.zeros(n)).feasible(_FEASIBLE):
+                return x, None
     size = np.asarray(abs(program.A).max(axis=1).todense()).ravel() if program.A.nnz else np.ones(m)
     size = np.where(size > 0.0, size, 1.0)
     relaxed = QuadraticProgram(
@@ -45,9 +57,6 @@ def find_feasible(program: Program) -> tuple[Vector | None, Proof | None]:
         raw = _run(name, relaxed)
         if raw is None or not np.isfinite(raw.x).all():
             continue
-        x = np.clip(raw.x[:n], program.lb, program.ub)
-        if certify(program, x, np.zeros(m), np.zeros(n)).feasible(1e-7):
-            return x, None
         for y in (-raw.x[n:] / size, raw.y):
             proof = prove_infeasible(program, y)
             if proof is not None:
@@ -65,7 +74,7 @@ def _conic(program: ConeProgram) -> tuple[Vector | None, Proof | None]:
         proof = prove_infeasible(program, raw.farkas[0])
         if proof is not None:
             return None, proof
-    if np.isfinite(raw.x).all() and certify(program, raw.x, np.zeros(program.m), s=raw.s).feasible(1e-7):
+    if np.isfinite(raw.x).all() and certify(program, raw.x, np.zeros(program.m), s=raw.s).feasible(_FEASIBLE):
         return raw.x, None
     return None, None
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from scipy.sparse.linalg import lsmr
 
 from crosswind.solvers.certify import support
-from crosswind.solvers.cones import blocks, dual_distance, project_dual
+from crosswind.solvers.cones import dual_distance, project_dual, slack_distance
 from crosswind.solvers.matrices import Csc, Vector
-from crosswind.solvers.program import ConeProgram, QuadraticProgram
+from crosswind.solvers.program import Cone, ConeProgram, QuadraticProgram
 from crosswind.solvers.solution import Proof
 
 __all__ = ["prove_infeasible", "prove_unbounded"]
@@ -134,8 +135,6 @@ def _check_direction(program: Any, d: Vector, x: Vector) -> Proof | None:
         met = _meets(Ad, program.l, program.u)
         met_box = float(np.max(_meets(d, program.lb, program.ub), initial=0.0))
     else:
-        from crosswind.solvers.cones import slack_distance
-
         met = np.array([slack_distance(program.cones, -Ad)])
         met_box = 0.0
     residual = max(
@@ -153,26 +152,37 @@ def _check_direction(program: Any, d: Vector, x: Vector) -> Proof | None:
 
 
 def _polish_direction(program: Any, d: Vector) -> Vector:
-    """Project d on the null space of P and of the rows and boxes that it all but keeps."""
-    from scipy import sparse
+    """Project d on the directions along which P is flat and no limit is ever met, a small program of its own."""
+    from crosswind.solvers.backends.base import Options, guarded
+    from crosswind.solvers.registry import backend
 
-    parts: list[Csc] = [program.P]
-    fixed = np.zeros(program.n, dtype=bool)
-    Ad = program.A @ d
+    n = program.n
+    rows = sparse.vstack((_unit_entries(program.P), _unit_entries(program.A)), format="csc")
+    still = np.zeros(n)
+    nearest: QuadraticProgram | ConeProgram
     if isinstance(program, QuadraticProgram):
-        flat = (np.abs(Ad) <= 1e-5) & (np.isfinite(program.l) | np.isfinite(program.u))
-        parts.append(program.A[np.flatnonzero(flat)])
-        fixed = (np.abs(d) <= 1e-5) & (np.isfinite(program.lb) | np.isfinite(program.ub))
+        nearest = QuadraticProgram(
+            sparse.identity(n, format="csc"),
+            -d,
+            rows,
+            np.concatenate((still, np.where(np.isfinite(program.l), 0.0, -np.inf))),
+            np.concatenate((still, np.where(np.isfinite(program.u), 0.0, np.inf))),
+            lb=np.where(np.isfinite(program.lb), 0.0, -np.inf),
+            ub=np.where(np.isfinite(program.ub), 0.0, np.inf),
+        )
     else:
-        zero = [np.arange(rows.start, rows.stop) for cone, rows in blocks(program.cones) if cone.kind == "zero"]
-        if zero:
-            parts.append(program.A[np.concatenate(zero)])
-    d = np.where(fixed, 0.0, d)
-    free = np.flatnonzero(~fixed)
-    if free.size == 0:
-        return d
-    stacked = sparse.vstack(parts, format="csc")[:, free]
-    return d + _spread(free, _least_squares(stacked, -(stacked @ d[free])), program.n)
+        cones = (Cone("zero", n), *program.cones)
+        nearest = ConeProgram(sparse.identity(n, format="csc"), -d, rows, np.zeros(n + program.m), cones)
+    for name in ("piqp", "clarabel") if isinstance(program, QuadraticProgram) else ("clarabel",):
+        found = guarded(lambda name=name: backend(name).prepare(nearest, Options(tol=1e-10)).solve(None, None))  # type: ignore[misc]
+        if not isinstance(found, Exception) and np.isfinite(found.x).all() and np.any(found.x):
+            return found.x
+    return d
+
+
+def _unit_entries(matrix: Csc) -> Csc:
+    top = float(np.max(np.abs(matrix.data), initial=0.0))
+    return matrix / top if top > 0.0 else matrix
 
 
 def _meets(change: Vector, lower: Vector, upper: Vector) -> Vector:

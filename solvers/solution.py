@@ -149,16 +149,18 @@ class Solution:
     Attributes
     ----------
     x
-        (n,) the iterate; NaN where there is none.
+        (n,) the iterate; NaN where there is none, as with INFEASIBLE and UNBOUNDED.
     y
         (m,) row multipliers, positive where the upper bound binds, negative where the lower one does
-        (L = f + y'(Ax) + z'x). For cones: the dual of Ax + s = b, y ∈ K*.
+        (L = f + y'(Ax) + z'x). For cones: the dual of Ax + s = b, y ∈ K*. With INFEASIBLE, y and z are the verified
+        Farkas multipliers.
     z
         (n,) box multipliers with the same sign rule; zeros for cones.
     s
         (m,) cone slack; empty for a quadratic program.
     status, certificate, objective
-        Our grade, our measures, ½x'Px + q'x + constant.
+        Our grade, our measures of the backend's last iterate, ½x'Px + q'x + constant (+∞ for INFEASIBLE, −∞ for
+        UNBOUNDED).
     backend, backend_status
         Who gave the iterate, and its own word for it.
     setup_s, solve_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -162,9 +163,9 @@ def run_chain(
         if best.status in _FINAL:
             break
     assert best is not None
-    if best.status not in _FINAL and claimed:
+    if best.status is Status.NUMERICAL or (best.status not in _FINAL and claimed):
         best = _prove(program, best, options, attempts)
-    return _replace(best, attempts=tuple(attempts))
+    return replace(best, attempts=tuple(attempts))
 
 
 def _attempt(
@@ -189,6 +190,8 @@ def _attempt(
         raw = Raw(Claim.FAILED, f"{type(raw).__name__}: {raw}", nothing, np.full(program.m, np.nan), nothing)
     end = time.perf_counter()
     status, certificate, proof, note = _grade(program, raw, options.tol)
+    if proof is not None:
+        raw = _without_iterate(program, raw, proof)
     solution = Solution(
         x=raw.x,
         y=raw.y,
@@ -196,7 +199,7 @@ def _attempt(
         s=raw.s if raw.s is not None else np.zeros(0),
         status=status,
         certificate=certificate,
-        objective=certificate.objective,
+        objective=certificate.objective if proof is None else _worth(proof),
         backend=found.name,
         backend_status=raw.word,
         setup_s=between - start,
@@ -251,14 +254,17 @@ def _grade_ray(program: Program, ray: Vector) -> tuple[Status, Proof | None, str
 
 
 def _prove(program: Program, best: Solution, options: Options, attempts: list[Attempt]) -> Solution:
-    """Look for the proof that the chain's claim of infeasibility lacks, through our own phase one."""
+    """Look for the proof that a claim of infeasibility, or a failure, lacks, through our own phase one."""
     start = time.perf_counter()
     _, proof = find_feasible(program)
     seconds = time.perf_counter() - start
     status = best.status if proof is None else Status.INFEASIBLE
     note = "no proof found" if proof is None else "Farkas certificate from the least-squares violation, verified"
     attempts.append(Attempt("phase one", "", status, seconds, note))
-    return best if proof is None else _replace(best, status=status, proof=proof)
+    if proof is None:
+        return best
+    nothing = np.full(program.n, np.nan)
+    return replace(best, status=status, proof=proof, x=nothing, y=proof.y, z=proof.z, objective=_worth(proof))
 
 
 def _constant_program(program: Program, options: Options) -> Solution:
@@ -288,11 +294,17 @@ def _constant_program(program: Program, options: Options) -> Solution:
     )
 
 
+def _without_iterate(program: Program, raw: Raw, proof: Proof) -> Raw:
+    """Replace an iterate that means nothing by what is proved: Farkas' multipliers, or no number at all."""
+    nothing = np.full(program.n, np.nan)
+    if proof.kind == "infeasible":
+        return replace(raw, x=nothing, y=proof.y, z=proof.z, s=None)
+    return replace(raw, x=nothing, y=np.full(program.m, np.nan), z=nothing, s=None)
+
+
+def _worth(proof: Proof) -> float:
+    return np.inf if proof.kind == "infeasible" else -np.inf
+
+
 def _rank(solution: Solution) -> tuple[int, float]:
     return _ORDER.index(solution.status), solution.certificate.worst
-
-
-def _replace(solution: Solution, **changes: Any) -> Solution:
-    from dataclasses import replace
-
-    return replace(solution, **changes)
