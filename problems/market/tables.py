@@ -97,7 +97,6 @@ class Clock:
             if times.dtype.kind != "M" and not isinstance(times.dtype, pd.DatetimeTZDtype):
                 # Offsets that change with daylight saving need utc=True, which would also bless naive text: so look.
                 zoned = times.astype("str").str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$", regex=True).to_numpy(dtype=bool)
-                parsed = pd.to_datetime(times, utc=bool(len(times)) and bool(zoned.all()), format="ISO8601")
                 if len(times) and zoned.any() and not zoned.all():
                     raise InvalidInput(
                         "some times have a zone and some do not",
@@ -105,6 +104,7 @@ class Clock:
                         value=str(times[~zoned].iloc[0]),
                         remedy="write all with an offset",
                     )
+                parsed = pd.to_datetime(times, utc=bool(len(times)) and bool(zoned.all()), format="ISO8601")
                 index = pd.DatetimeIndex(parsed)
             else:
                 index = pd.DatetimeIndex(times)
