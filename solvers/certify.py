@@ -21,9 +21,9 @@ gap_rel     max(½x'Px, |q'x|, |u'y₊ − l'y₋|, |ub'z₊ − lb'z₋|, large
 ==========  =====================================================================================================
 
 Each row has its own scale, since a cash row of 1e8 would otherwise excuse a participation row of 0.1. A bound of zero
-has no scale: there the entries |A_ij| count times X_j, the larger of |x_j| and the smallest non-zero bound of
-variable j, or the largest |x| where j has none. The smallest bound keeps the gap's measure meaningful where the optimum
-itself is zero; a loose cap never loosens it.
+has no scale: there the entries |A_ij| count times at least 1e-4 X_j, X_j being the larger of |x_j| and the smallest
+non-zero bound of variable j, or the largest |x| where j has none, so that a program whose optimum is to do nothing can
+pass. The smallest bound in the gap's scale is there for the same reason; a loose cap loosens nothing.
 
 The lower bound follows from weak duality. With r = Px + q + A'y + z and any feasible v,
 
@@ -48,6 +48,8 @@ from crosswind.solvers.program import ConeProgram, QuadraticProgram
 from crosswind.solvers.solution import Certificate
 
 __all__ = ["certify", "support"]
+
+_AT_REST = 1e-4  # of the reach: below it a row with bound zero counts as being at rest
 
 _WORTHLESS = {
     "primal": np.inf,
@@ -254,7 +256,7 @@ def _relative_miss(miss: Vector, bound: Vector, own: Vector, reach: Vector) -> f
     if at.size == 0:
         return 0.0
     known = bound[at] > 1e-12 * reach[at]
-    scale = np.maximum(own[at], np.where(known, bound[at], reach[at]))
+    scale = np.maximum(own[at], np.where(known, bound[at], _AT_REST * reach[at]))
     return float(np.max(np.where(scale > 0.0, miss[at] / np.where(scale > 0.0, scale, 1.0), np.inf)))
 
 

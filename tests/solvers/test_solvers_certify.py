@@ -1,0 +1,198 @@
+"""Certificates: closed forms, tampering, infinite bounds, valid lower bounds."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crosswind.solvers import Cone, ConeProgram, QuadraticProgram, certify, smat, solve, svec
+from crosswind.solvers.cones import dual_distance, project_dual, slack_distance
+from crosswind.solvers.errors import InvalidInput
+
+
+def test_residuals_are_the_formulas():
+    program = QuadraticProgram(
+        np.diag([2.0, 4.0]), [1.0, -1.0], [[1.0, 2.0], [0.0, 1.0]], [1.0, -np.inf], [1.0, 3.0], lb=[-0.4, -1.0], ub=5.0
+    )
+    x, y, z = np.array([-0.5, 4.0]), np.array([-2.0, 1.5]), np.array([-0.25, 0.5])
+    found = certify(program, x, y, z)
+    Ax = np.array([7.5, 4.0])
+    assert found.primal == pytest.approx(max(Ax[0] - 1.0, Ax[1] - 3.0, 0.1))
+    r = np.array([2 * x[0] + 1 + y[0] + z[0], 4 * x[1] - 1 + 2 * y[0] + y[1] + z[1]])
+    assert found.dual == pytest.approx(np.max(np.abs(r)))
+    support = 3.0 * 1.5 - 1.0 * 2.0 + 5.0 * 0.5 + 0.4 * 0.25
+    assert found.gap == pytest.approx(abs(2 * x[0] ** 2 + 4 * x[1] ** 2 + x[0] - x[1] + support))
+    assert found.primal_rel == pytest.approx(6.5 / 8.0)  # row 0: |A x| terms −0.5 and 8; box 0: 0.1 / 0.5
+
+
+def test_infinite_bounds_never_make_nan_and_false_multipliers_are_caught():
+    program = QuadraticProgram(np.eye(2), [0.0, 0.0], [[1.0, 1.0]], 1.0, np.inf)
+    x = np.array([0.5, 0.5])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        good = certify(program, x, np.array([-0.5]), np.zeros(2))
+        tampered = certify(program, x, np.array([0.5]), np.zeros(2))  # leans on u = ∞
+        boxed = certify(program, x, np.array([-0.5]), np.array([1e-3, 0.0]))
+    assert good.passes(1e-12)
+    for bad in (tampered, boxed):
+        assert all(np.isfinite([bad.primal, bad.dual, bad.gap]))
+        assert not bad.passes(1e-6)
+    assert tampered.dual >= 0.5
+    # A zero row has no part in A'y: only the refused size shows the false multiplier.
+    empty = QuadraticProgram(np.eye(1), [0.0], [[0.0]], -np.inf, np.inf)
+    assert not certify(empty, np.zeros(1), np.array([7.0])).passes(1e-3)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_iterates_that_are_not_finite_are_worthless_but_graded(bad):
+    program = QuadraticProgram(np.eye(2), [0.0, 0.0], [[1.0, 1.0]], 1.0, 1.0)
+    for x, y in ((np.array([bad, 0.0]), np.zeros(1)), (np.zeros(2), np.array([bad]))):
+        found = certify(program, x, y)
+        assert found.primal == np.inf
+        assert found.lower_bound == -np.inf
+        assert not found.passes(0.9)
+        assert not np.isnan(found.objective)
+    assert not certify(program, np.full(2, 1e200), np.zeros(1)).passes(0.9)
+
+
+def test_wrong_shapes_are_refused():
+    program = QuadraticProgram(np.eye(2), [0.0, 0.0], [[1.0, 1.0]], 1.0, 1.0)
+    for args in ((np.zeros(3), np.zeros(1)), (np.zeros(2), np.zeros(2)), (np.zeros(2), np.zeros(1), np.zeros(1))):
+        with pytest.raises(InvalidInput, match="shape"):
+            certify(program, *args)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_tampered_solutions_are_caught(make_program, seed):
+    program = make_program(seed, span=1.0)
+    found = solve(program, tol=1e-8)
+    assert found.certificate.passes(1e-8)
+    rng = np.random.default_rng(seed)
+    moved = found.x + 1e-2 * max(1e-12, np.max(np.abs(found.x))) * rng.choice([-1.0, 1.0], size=program.n)
+    before = certify(program, found.x, found.y, found.z)
+    after = certify(program, moved, found.y, found.z)
+    flat = np.max(np.abs(program.P.data), initial=0.0) == 0.0 and not np.any(program.q)
+    assert flat or after.worst > 10.0 * max(before.worst, 1e-9)
+    if np.max(np.abs(found.y), initial=0.0) > 1e-3 * np.max(np.abs(program.q)):
+        flipped = certify(program, found.x, -found.y, found.z)
+        assert flipped.worst > 1e-4
+
+
+def test_small_rows_are_not_excused_by_large_ones():
+    # A cash row of 1e8 beside a share row of 0.1: one common scale would call a violation of 50 % optimal.
+    program = QuadraticProgram(np.diag([1e-8, 1.0]), [0.0, 0.0], np.eye(2), [1e8, -np.inf], [1e8, 0.1])
+    found = certify(program, np.array([1e8, 0.15]), np.array([-1.0, 0.0]))
+    assert found.primal == pytest.approx(0.05)
+    assert found.primal_rel == pytest.approx(0.05 / 0.15)
+    assert not found.passes(1e-6)
+
+
+def test_neutral_row_is_measured_by_what_cancels_in_it():
+    program = QuadraticProgram(np.eye(2), [0.0, 0.0], [[1.0, 1.0]], 0.0, 0.0, lb=-1e9, ub=1e9)
+    found = certify(program, np.array([1e6, -1e6 + 0.72]), np.zeros(1), np.zeros(2))
+    assert found.primal_rel == pytest.approx(0.72e-6, rel=1e-3)
+
+
+def test_loose_caps_do_not_loosen_the_measure():
+    loose = QuadraticProgram(np.eye(1), [0.0], [[1.0]], 1.0, 1e9)
+    assert certify(loose, np.array([0.9]), np.array([-0.9])).primal_rel == pytest.approx(0.1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.0, 1.0))
+def test_lower_bound_is_never_above_the_optimum(seed, noise):
+    """Whatever (x, y, z) is offered, the bound must hold; with finite boxes it must also be finite."""
+    rng = np.random.default_rng(seed)
+    n, m = int(rng.integers(1, 8)), int(rng.integers(0, 6))
+    G = rng.normal(size=(n, n))
+    A = rng.normal(size=(m, n))
+    boxed = rng.random() < 0.7
+    program = QuadraticProgram(
+        G @ G.T if rng.random() < 0.7 else np.diag(rng.random(n)),
+        rng.normal(size=n),
+        A,
+        A @ np.zeros(m and n) - rng.random(m) if m else None,
+        np.where(rng.random(m) < 0.5, np.inf, 1.0) if m else None,
+        lb=-1.0 if boxed else -np.inf,
+        ub=2.0 if boxed else np.inf,
+        constant=5.0,
+    )
+    best = solve(program, "clarabel", tol=1e-9)
+    assert best.status.ok
+    offered = certify(
+        program,
+        best.x + noise * rng.normal(size=n),
+        best.y + noise * rng.normal(size=m),
+        best.z + noise * rng.normal(size=n),
+    )
+    assert offered.lower_bound <= best.objective + 1e-7 * max(1.0, abs(best.objective))
+    if boxed:
+        assert np.isfinite(offered.lower_bound)
+        if noise == 0.0:
+            assert offered.lower_bound == pytest.approx(best.objective, rel=1e-5, abs=1e-5)
+
+
+def test_lower_bound_without_boxes_uses_separable_curvature_or_says_nothing():
+    separable = QuadraticProgram(np.diag([1.0, 2.0]), [-1.0, -1.0])
+    found = certify(separable, np.zeros(2), np.zeros(0))
+    assert found.lower_bound == pytest.approx(-0.5 - 0.25)  # the exact optimum from x = 0
+    coupled = QuadraticProgram([[1.0, 0.5], [0.5, 1.0]], [-1.0, -1.0])
+    assert certify(coupled, np.zeros(2), np.zeros(0)).lower_bound == -np.inf
+
+
+def test_missing_box_multipliers_are_recovered():
+    program = QuadraticProgram(np.eye(3), [-2.0, 2.0, -0.5], lb=0.0, ub=1.0)
+    assert certify(program, np.array([1.0, 0.0, 0.5]), np.zeros(0)).passes(1e-12)
+
+
+def test_cone_distances_and_projections():
+    rng = np.random.default_rng(1)
+    psd = Cone("psd", 4)
+    cones = (Cone("zero", 2), Cone("nonneg", 3), Cone("soc", 4), psd)
+    rows = sum(cone.rows for cone in cones)
+    s = rng.normal(size=rows)
+    zero, positive, soc, matrix = s[:2], s[2:5], s[5:9], smat(s[9:])
+    expected = max(
+        np.max(np.abs(zero)),
+        max(0.0, -positive.min()),
+        max(0.0, (np.linalg.norm(soc[1:]) - soc[0]) / np.sqrt(2.0)),
+        max(0.0, -np.linalg.eigvalsh(matrix)[0]),
+    )
+    assert slack_distance(cones, s) == pytest.approx(expected)
+    projected = project_dual(cones, s)
+    assert dual_distance(cones, projected) < 1e-13
+    assert np.array_equal(projected[:2], s[:2])  # the dual of {0} is everything
+    for _ in range(50):  # the projection is the nearest point: obtuse angle with any member
+        member = project_dual(cones, rng.normal(size=rows))
+        assert (s - projected) @ (member - projected) <= 1e-10
+    assert dual_distance((Cone("soc", 3),), np.array([-1.0, 0.2, 0.1])) == pytest.approx(
+        np.linalg.norm([-1.0, 0.2, 0.1])
+    )
+
+
+def test_cone_certificate_catches_each_kind_of_lie():
+    M = np.diag([2.0, -1.0])
+    d = svec(M).size
+    program = ConeProgram(np.eye(d), -svec(M), -np.eye(d), np.zeros(d), (Cone("psd", 2),))
+    found = solve(program, tol=1e-9)
+    assert smat(found.x) == pytest.approx(np.diag([2.0, 0.0]), abs=1e-6)  # nearest PSD matrix
+    assert found.certificate.passes(1e-8)
+    assert not certify(program, svec(M), np.zeros(d)).passes(1e-2)  # s not PSD
+    assert not certify(program, found.x, svec(np.diag([0.0, -1.0]))).passes(1e-2)  # y not PSD
+    assert not certify(program, found.x, found.y, s=found.s + 0.1).passes(1e-2)  # Ax + s ≠ b
+    assert not certify(program, 0.5 * found.x, found.y).passes(1e-2)
+    assert certify(program, found.x, found.y).lower_bound <= found.objective + 1e-8
+
+
+def test_summary_and_floor():
+    program = QuadraticProgram(np.eye(1), [0.0])
+    found = certify(program, np.array([1e-13]), np.zeros(0))
+    assert found.dual_rel == 1.0
+    assert found.passes(1e-9)  # below the absolute floor: an optimum of zero has no scale
+    assert "asked 1e-06" in found.summary()
+    assert not replace(found, dual=1.0).passes()
