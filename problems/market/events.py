@@ -329,6 +329,12 @@ class MarketEvents:
 
         return read_events(Path(folder))
 
+    def plot(self) -> Any:
+        """Return a plotly figure of mids and cumulative flow; see :func:`~crosswind.problems.market.plots.plot_events`."""
+        from crosswind.problems.market.plots import plot_events
+
+        return plot_events(self)
+
     def summary(self) -> str:
         """Return a few lines: names, days, buckets, daily volume, spread in bps and return per bucket."""
         spread_bps = (self.spread / self.mid * 1e4).median()

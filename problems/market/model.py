@@ -174,3 +174,8 @@ class MarketData:
         parts += [quotes.summary() for quotes in self.futures.values()]
         parts += [f"note: {note}" for note in self.notes]
         return "\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(self.summary())}</pre>"

@@ -287,6 +287,7 @@ def test_market_data_holds_parts_that_fit():
     data = MarketData(tiny_events(), {"ES": f}, truth(), "test", ["one note"])
     assert data.notes == ("one note",)
     assert "note: one note" in data.summary()
+    assert "&lt;" in MarketData(tiny_events(), source="<b>")._repr_html_()
     with pytest.raises(InvalidInput, match="not the root"):
         MarketData(tiny_events(), {"NQ": f})
     with pytest.raises(InvalidInput, match="names differ"):

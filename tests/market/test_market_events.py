@@ -284,6 +284,18 @@ def test_summary_and_frame():
     assert e.to_frame()["mid"].equals(e.mid)
 
 
+def test_plot_has_two_lines_a_name_and_a_mark_between_sessions():
+    pytest.importorskip("plotly")
+    e = events()
+    fig = e.plot()
+    assert len(fig.data) == 4
+    assert [trace.name for trace in fig.data] == ["AAA", "AAA", "BBB", "BBB"]
+    assert fig.data[0].y[0] == fig.data[0].y[6] == 0.0
+    assert fig.data[1].y[5] == pytest.approx(e.flow["AAA"].iloc[:6].sum())
+    assert fig.data[1].y[6] == pytest.approx(e.flow["AAA"].iloc[6])
+    assert len(fig.layout.shapes) == 1
+
+
 def test_dates_and_times():
     assert as_date("20131218") == as_date("2013-12-18") == as_date(pd.Timestamp("2013-12-18 15:00", tz="UTC"))
     for bad in ("2013-13-01", "today", 5, None, pd.NaT):
