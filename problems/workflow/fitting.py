@@ -59,12 +59,19 @@ def estimators(sectors: pd.Series | None = None) -> dict[str, Any]:
     }
 
 
-def fit_stage(train: MarketEvents, test: MarketEvents, truth: SimulatedTruth | None) -> FitStage:
+def fit_stage(
+    train: MarketEvents,
+    test: MarketEvents,
+    truth: SimulatedTruth | None,
+    models: Mapping[str, Any] | None = None,
+) -> FitStage:
     """Fit all estimators on ``train`` and score them on ``test``; with a known truth, measure the distance to it.
 
-    The sectors handed to the joint fit are public knowledge; nothing else of the truth is used in a fit.
+    The sectors handed to the joint fit are public knowledge; nothing else of the truth is used in a fit. ``models`` replaces the
+    default estimators; one of them must be called ``"joint"``.
     """
-    models = estimators(None if truth is None else truth.sectors)
+    if models is None:
+        models = estimators(None if truth is None else truth.sectors)
     table = compare_models(models, train, test)
     joint = models[JOINT]
     if not hasattr(

@@ -95,13 +95,9 @@ def index_level(events: MarketEvents, name: str | None, shares: pd.Series | None
     Raises
     ------
     InvalidInput
-        When ``name`` or a constituent is not among the events' names.
+        When a constituent is not among the events' names.
     """
     if name is not None:
-        if name not in events.names:
-            raise InvalidInput(
-                "is not among the names", field="index", value=name, remedy=f"one of {', '.join(events.names)}"
-            )
         return events.mid[name].rename("index")
     if shares is None:
         shares = 1.0 / events.mid.iloc[0]

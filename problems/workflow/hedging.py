@@ -44,7 +44,9 @@ from crosswind.problems.workflow.scheduling import ScheduleStage, basket_problem
 if TYPE_CHECKING:
     from crosswind.problems.market import MarketData, MarketEvents
 
-__all__ = ["HedgeAssumptions", "HedgeStage", "hedge_stage"]
+__all__ = ["BASELINE", "MPC", "HedgeAssumptions", "HedgeStage", "hedge_stage", "tuned_policies"]
+
+BASELINE, MPC = "P1 immediate", "P4 MPC"
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class HedgeStage:
         rungs: dict[str, int] = {}
         for comparison in (self.comparison, self.day):
             for (_, policy), run in comparison.replays.items():
-                if policy == "P4":
+                if policy == MPC:
                     for rung in run.decisions["rung"]:
                         rungs[str(rung)] = rungs.get(str(rung), 0) + 1
         return tuple(
@@ -330,10 +332,19 @@ def hedge_stage(
         horizon=a.horizon,
     )
     parents, cut = desk.parents(test, markets[last], ahead, rng)
-    comparison = compare_policies(parents, policies, cut, beliefs_on(last), venue_on(last), seed=seed)
+    comparison = compare_policies(
+        parents, policies, cut, beliefs_on(last), venue_on(last), baseline=BASELINE, seed=seed
+    )
     whole, day_market = desk.parent("basket", planned.schedule.trades, ahead.slice_s, markets[last], rng)
     basket = compare_policies(
-        [whole], policies, day_market, beliefs_on(last), venue_on(last), seed=seed, zero_impact=False
+        [whole],
+        policies,
+        day_market,
+        beliefs_on(last),
+        venue_on(last),
+        baseline=BASELINE,
+        seed=seed,
+        zero_impact=False,
     )
     notes = [f"hedged with {legs[last].name}; {len(training)} training and {len(parents)} test parents"]
     if market.truth is None:
@@ -370,13 +381,13 @@ def tuned_policies(
     """
     factors = (0.1, 1.0, 10.0, 100.0)
     grids: dict[str, tuple[Any, dict[str, Sequence[Any]]]] = {
-        "P2": (BatchedHedge, {"every": (2, 5, 10, 20)}),
-        "P3": (AdaptiveTrigger, {"threshold_bps": (0.3, 1.0, 2.0, 4.0)}),
-        "BF": (FractionHedge, {"fraction": (0.05, 0.1, 0.25, 0.5)}),
-        "BS": (PlanHedge, {"fraction": (0.05, 0.1, 0.25, 0.5)}),
-        "P4": (MPCHedge, {"risk_aversion": tuple(f * risk_aversion for f in factors), "horizon": (horizon,)}),
+        "P2 batched": (BatchedHedge, {"every": (2, 5, 10, 20)}),
+        "P3 adaptive trigger": (AdaptiveTrigger, {"threshold_bps": (0.3, 1.0, 2.0, 4.0)}),
+        "BF fraction of the gap": (FractionHedge, {"fraction": (0.05, 0.1, 0.25, 0.5)}),
+        "BS plan + fraction": (PlanHedge, {"fraction": (0.05, 0.1, 0.25, 0.5)}),
+        MPC: (MPCHedge, {"risk_aversion": tuple(f * risk_aversion for f in factors), "horizon": (horizon,)}),
     }
-    policies: dict[str, Any] = {"P0": NoHedge(), "P1": ImmediateHedge()}
+    policies: dict[str, Any] = {"P0 none": NoHedge(), BASELINE: ImmediateHedge()}
     parameters: dict[str, dict[str, Any]] = {}
     for label, (make, grid) in grids.items():
         found = tune_policy(make, grid, parents, markets, beliefs, venue)

@@ -86,6 +86,8 @@ class RunResult:
         Seconds by stage (the only part that differs between two runs).
     versions
         Versions of the packages that computed it.
+    sectors
+        Sector by name where the data know it; orders the figures.
     out
         Folder written, or None.
     """
@@ -105,6 +107,7 @@ class RunResult:
     settings: Mapping[str, Any]
     timings: Mapping[str, float]
     versions: Mapping[str, str]
+    sectors: pd.Series | None = None
     out: Path | None = None
 
     @property

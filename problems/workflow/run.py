@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from crosswind.problems.market import MarketData, read
+from crosswind.problems.market import MarketData, MarketEvents, read
 from crosswind.problems.workflow.fitting import fit_stage
 from crosswind.problems.workflow.hedging import hedge_stage
 from crosswind.problems.workflow.model import RunResult
@@ -24,7 +24,7 @@ from crosswind.problems.workflow.promises import checks_of
 from crosswind.problems.workflow.scheduling import schedule_stage
 from crosswind.solvers.errors import DataGap, InvalidInput, MissingDependency
 
-__all__ = ["run"]
+__all__ = ["default_index", "run", "split_days"]
 
 Progress = Callable[[str, float], None]
 _PACKAGES = ("crosswind", "numpy", "scipy", "pandas", "cvxpy", "clarabel", "piqp", "osqp", "jax")
@@ -68,6 +68,42 @@ def _read(data: str | MarketData, seed: int, names: Sequence[str] | None, bucket
     if names is None:
         return market
     return replace(market, events=market.events.select(names), truth=None)
+
+
+def split_days(events: MarketEvents) -> tuple[MarketEvents, MarketEvents]:
+    """Return the earlier days, to fit on, and the last day, to test on.
+
+    Raises
+    ------
+    DataGap
+        When there are fewer than two sessions.
+    """
+    days = events.days
+    if len(days) < 2:
+        raise DataGap(
+            "needs at least two sessions: earlier days to fit on, the last to test",
+            field="data",
+            value=[str(d) for d in days],
+            remedy="add days",
+        )
+    return events.on(days[:-1]), events.on(days[-1:])
+
+
+def default_index(events: MarketEvents, index: str | None) -> str | None:
+    """Return the name that stands for the index: the given one, else SPY where present, else None.
+
+    Raises
+    ------
+    InvalidInput
+        When the given name is not among the events' names.
+    """
+    if index is None:
+        return "SPY" if "SPY" in events.names else None
+    if index not in events.names:
+        raise InvalidInput(
+            "is not among the names", field="index", value=index, remedy=f"one of {', '.join(events.names)}"
+        )
+    return index
 
 
 def run(
@@ -145,17 +181,8 @@ def run(
     clock = _Clock(progress)
     with clock.stage("read", 0.0):
         market = _read(data, seed, names, bucket_s)
-        days = market.events.days
-        if len(days) < 2:
-            raise DataGap(
-                "needs at least two sessions: earlier days to fit on, the last to test",
-                field="data",
-                value=[str(d) for d in days],
-                remedy="add days",
-            )
-        train, test = market.events.on(days[:-1]), market.events.on(days[-1:])
-        if index is None and "SPY" in market.events.names:
-            index = "SPY"
+        train, test = split_days(market.events)
+        index = default_index(market.events, index)
     with clock.stage("fit", 0.1):
         fitted = fit_stage(train, test, market.truth)
     with clock.stage("schedule", 0.4):
@@ -200,6 +227,7 @@ def run(
         },
         timings=clock.seconds,
         versions={name: metadata.version(name) for name in _PACKAGES},
+        sectors=None if market.truth is None else market.truth.sectors,
     )
     if out is None:
         return result

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 if TYPE_CHECKING:
+    import pandas as pd
+
     from crosswind.problems.workflow.model import RunResult
 
-__all__ = ["POLICY_NAMES", "policy_table", "summary_text"]
-
-POLICY_NAMES = {
-    "P0": "none",
-    "P1": "immediate",
-    "P2": "batched",
-    "P3": "adaptive trigger",
-    "BF": "fraction of the gap",
-    "BS": "plan + fraction",
-    "P4": "MPC",
-}
+__all__ = ["policy_table", "summary_text"]
 
 
 def policy_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns of a policy comparison that a desk reads first, with the policies' names."""
+    """Return the columns of a policy comparison that a desk reads first."""
     columns = {
         "hedge_cost_mean_bps": "mean",
         "hedge_cost_q95_bps": "q95",
@@ -33,9 +23,7 @@ def policy_table(table: pd.DataFrame) -> pd.DataFrame:
         "cross_bps": "cross",
         "lag_std_bps": "lag sd",
     }
-    out = table[list(columns)].rename(columns=columns)
-    out.index = pd.Index([f"{p} {POLICY_NAMES.get(str(p), '')}".strip() for p in out.index], name="policy")
-    return out
+    return table[list(columns)].rename(columns=columns)
 
 
 def _indent(text: str) -> str:
@@ -75,7 +63,7 @@ def summary_text(result: RunResult) -> str:
             f"Hedge with {h.settings['future']}: cost over {len(h.comparison.parents)} hourly parents of the last day "
             "[bps of parent notional]",
             _table(policy_table(h.comparison.table())),
-            "  paired difference against P1, with 95 % bootstrap intervals",
+            f"  paired difference against {h.comparison.baseline}, with 95 % bootstrap intervals",
             _table(h.comparison.differences()),
         ]
         if h.comparison.zero_impact is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,10 +19,12 @@ __all__ = [
     "EXIT_INTEGRITY",
     "EXIT_OK",
     "Outcome",
+    "data_options",
     "emit",
     "emit_error",
     "progress_on_terminal",
     "split_names",
+    "split_numbers",
 ]
 
 EXIT_OK, EXIT_INPUT, EXIT_GUARD, EXIT_FALLBACK, EXIT_INTEGRITY = 0, 2, 3, 4, 5
@@ -36,6 +39,18 @@ class Outcome:
     text: str
     payload: Mapping[str, Any]
     exit_code: int = EXIT_OK
+
+
+def data_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options by which a verb is told its data."""
+    parser.add_argument(
+        "--data", default="sim", help="sim[:key=value,…] | lean:DIR | parquet:DIR | csv:FILE (default: sim)"
+    )
+    parser.add_argument("--names", help="only these names, as IBM,BAC,AIG")
+    parser.add_argument(
+        "--bucket", type=float, metavar="S", help="bucket length in seconds (default: the source's own)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def emit(outcome: Outcome, *, as_json: bool) -> None:
@@ -100,3 +115,19 @@ def split_names(text: str | None, field: str) -> tuple[str, ...] | None:
     if not all(names) or len(set(names)) < len(names):
         raise InvalidInput("names must be distinct and not empty", field=field, value=text, remedy="write IBM,BAC,AIG")
     return names
+
+
+def split_numbers(text: str | None, field: str) -> tuple[float, ...] | None:
+    """Turn ``"20,200"`` into numbers; None stays None.
+
+    Raises
+    ------
+    InvalidInput
+        When a part is no number.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InvalidInput("expected numbers", field=field, value=text, remedy="write 20,200") from None

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from crosswind.cli.common import EXIT_FALLBACK, EXIT_INTEGRITY, EXIT_OK, Outcome, progress_on_terminal, split_names
+from crosswind.cli.common import (
+    EXIT_FALLBACK,
+    EXIT_INTEGRITY,
+    EXIT_OK,
+    Outcome,
+    data_options,
+    progress_on_terminal,
+    split_names,
+)
 
 NAME = "run"
 HELP = "the main job: fit impact, schedule a basket, time its hedge, report the cost"
@@ -17,16 +25,12 @@ EXAMPLE = "crosswind run --data lean:../shared/data/lean --out crosswind-out/lea
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the main job."""
-    parser.add_argument(
-        "--data", default="sim", help="sim[:key=value,…] | lean:DIR | parquet:DIR | csv:FILE (default: sim)"
-    )
+    data_options(parser)
     parser.add_argument("--out", metavar="DIR", help="write summary.json, tables and report.html there, all or nothing")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
-    parser.add_argument("--names", help="only these names, as IBM,BAC,AIG")
     parser.add_argument(
         "--index", help="the name that stands for the index (default: SPY where present, else the data's own)"
     )
-    parser.add_argument("--bucket", type=float, metavar="S", help="bucket length in seconds (default: the source's own, 10 for ticks)")
     parser.add_argument(
         "--adv", type=float, default=0.02, help="basket size per name, share of daily volume (default: 0.02)"
     )
@@ -34,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--risk-aversion", type=float, default=None, metavar="L", help="λ in 1/currency (default: from the basket)"
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def execute(args: argparse.Namespace) -> Outcome:
