@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crosswind.problems.basket.baselines import twap, vwap
+from crosswind.problems.basket.lowering import NO_REVERSAL
 from crosswind.problems.plotting import DIVERGING, PALETTE, figure, graph_objects
 
 if TYPE_CHECKING:
@@ -46,6 +47,16 @@ def _ticks(times: pd.DatetimeIndex) -> list[str]:
     return [t.strftime("%H:%M" if one_day else "%m-%d %H:%M") for t in times]
 
 
+def _legend_below(fig: Any) -> Any:
+    """Move the legend under the axis: a wrapped legend above the panel would run into the title."""
+    fig.update_layout(
+        legend={"orientation": "h", "x": 0.0, "xanchor": "left", "y": -0.2, "yanchor": "top"},
+        margin={"b": 110},
+        height=(fig.layout.height or 420) + 40,
+    )
+    return fig
+
+
 def _largest(schedule: BasketSchedule, most: int) -> list[str]:
     """Return the names with the largest parent orders, so that a line chart of a big basket stays readable."""
     size = schedule.problem.inventory.abs().sort_values(ascending=False, kind="stable")
@@ -59,6 +70,16 @@ def _by_sector(schedule: BasketSchedule) -> list[str]:
         return names
     label = {str(n): str(s) for n, s in sectors.items()}
     return sorted(names, key=lambda n: (label[n], names.index(n)))
+
+
+def _binding_slices(schedule: BasketSchedule) -> dict[int, list[str]]:
+    """Return slice -> limits with a price there; no reversal is left out, as it binds wherever a name rests."""
+    found: dict[int, list[str]] = {}
+    for name, table in schedule.prices.items():
+        if name != NO_REVERSAL:
+            for t in np.flatnonzero((1e4 * table.to_numpy() > 1e-6).any(axis=1)).tolist():
+                found.setdefault(t, []).append(name)
+    return dict(sorted(found.items()))
 
 
 def schedule_heatmap(schedule: BasketSchedule) -> Any:
@@ -85,7 +106,10 @@ def schedule_heatmap(schedule: BasketSchedule) -> Any:
 
 
 def schedule_bars(schedule: BasketSchedule, most: int = 7) -> Any:
-    """Return trades per slice as stacked bars (largest names, the rest as one), with TWAP and VWAP gross as lines."""
+    """Return trades per slice as stacked bars (largest names, the rest as one), with TWAP and VWAP gross as lines.
+
+    Diamonds on the zero line mark the slices where a limit has a price; hovering names it.
+    """
     p = schedule.problem
     x = _ticks(p.times)
     go = graph_objects()
@@ -114,9 +138,21 @@ def schedule_bars(schedule: BasketSchedule, most: int = 7) -> Any:
                         line={"color": "#000", "dash": dash, "width": 1.5},
                     )
                 )
-    fig.update_layout(barmode="relative", margin={"t": 96}, legend={"y": 1.0})
+    bound = _binding_slices(schedule)
+    if bound:
+        fig.add_scatter(
+            x=[x[t] for t in bound],
+            y=[0.0] * len(bound),
+            mode="markers",
+            name="a limit binds",
+            marker={"symbol": "diamond", "size": 8, "color": "#FFF", "line": {"color": "#000", "width": 1.5}},
+            text=[", ".join(labels) for labels in bound.values()],
+            hovertemplate="%{x}: %{text}<extra></extra>",
+        )
+    fig.update_layout(barmode="relative")
     fig.update_xaxes(type="category", nticks=14)
-    return fig
+    fig.update_yaxes(tickformat=",.0f")
+    return _legend_below(fig)
 
 
 def inventory_paths(schedule: BasketSchedule, most: int = 8) -> Any:
@@ -132,7 +168,7 @@ def inventory_paths(schedule: BasketSchedule, most: int = 8) -> Any:
     steps = np.arange(schedule.problem.n_slices + 1)
     even = 100.0 * (1.0 - steps / schedule.problem.n_slices)
     fig.add_scatter(x=steps, y=even, mode="lines", name="TWAP", line={"dash": "dash", "color": "#000", "width": 1})
-    return fig
+    return _legend_below(fig)
 
 
 def participation(schedule: BasketSchedule, most: int = 8) -> Any:
@@ -154,7 +190,7 @@ def participation(schedule: BasketSchedule, most: int = 8) -> Any:
         fig.add_scatter(x=x, y=[top] * len(x), mode="lines", name="cap", line={"dash": "dash", "color": "#000"})
     fig.update_xaxes(type="category", nticks=14)
     fig.update_yaxes(rangemode="tozero")
-    return fig
+    return _legend_below(fig)
 
 
 def marginal_costs(schedule: BasketSchedule, most: int = 8) -> Any:
@@ -168,7 +204,7 @@ def marginal_costs(schedule: BasketSchedule, most: int = 8) -> Any:
         side = np.sign(schedule.problem.inventory[name]) or 1.0
         fig.add_scatter(x=x, y=1e4 * side * schedule.marginal_costs[name].to_numpy(), mode="lines", name=name)
     fig.update_xaxes(type="category", nticks=14)
-    return fig
+    return _legend_below(fig)
 
 
 def _waterfall(schedule: BasketSchedule) -> tuple[list[str], list[float], list[str]]:
@@ -230,7 +266,7 @@ def comparison(table: pd.DataFrame) -> Any:
             fig.add_bar(x=x, y=table[part].to_numpy(), name=label, marker_color=PALETTE[k])
     fig.update_layout(barmode="relative")
     fig.update_xaxes(title="* breaks a limit" if table["breaches"].any() else "")
-    return fig
+    return _legend_below(fig)
 
 
 def frontier_curve(table: pd.DataFrame, points: Mapping[str, tuple[float, float]] | None = None) -> Any:
@@ -285,7 +321,7 @@ def overview(schedule: BasketSchedule) -> Any:
         fig.update_xaxes(title_text=panel.layout.xaxis.title.text, type=panel.layout.xaxis.type, row=row, col=col)
         fig.update_yaxes(title_text=panel.layout.yaxis.title.text, row=row, col=col)
     fig.add_trace(_waterfall_trace(schedule), row=2, col=2)
-    fig.update_yaxes(title_text="cost [bps of parent notional, > 0 is money lost]", row=2, col=2)
+    fig.update_yaxes(title_text="cost [bps, > 0 is money lost]", row=2, col=2)
     fig.update_yaxes(autorange="reversed", type="category", row=1, col=1)
     fig.update_xaxes(nticks=12)
     bar = {"len": 0.42, "y": 0.8, "x": 0.435, "thickness": 10, "title": {"text": _TRADE, "side": "right"}}
