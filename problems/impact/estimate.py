@@ -28,6 +28,7 @@ Array = NDArray[np.float64]
 
 RIDGE_GRID: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 _CV_TOL = 1e-6
+_ACCEPTED = 1e-5  # an iterate that its backend gave up on is kept when our own bound proves this much
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,7 @@ def fit_problem(problem: FitProblem, solver: str | tuple[str, ...] = "auto", tol
     Raises
     ------
     SolverFailure
-        The backend gave no usable iterate; the message carries its status and what to do.
+        The backend gave no usable iterate, or one that our own bound does not prove good; the message says what to do.
     """
     from crosswind.solvers.certify import certify
     from crosswind.solvers.solve import solve
@@ -95,7 +96,15 @@ def fit_problem(problem: FitProblem, solver: str | tuple[str, ...] = "auto", tol
     fixed = repair(problem, lowered.matrices(solution.x))
     x = lowered.vector(fixed.matrices)
     certificate = certify(lowered.program, x, solution.y, tol=tol)
-    return Fitted(problem, lowered, solution, fixed, certificate, lower_bound(problem, lowered, solution.y))
+    fitted = Fitted(problem, lowered, solution, fixed, certificate, lower_bound(problem, lowered, solution.y))
+    if not solution.status.ok and not fitted.suboptimality <= max(_ACCEPTED, 100.0 * tol):
+        raise SolverFailure(
+            "the impact fit is not accurate enough to use",
+            field="solver",
+            value=f"{solution.status.name}, suboptimality {fitted.suboptimality:.1e}",
+            remedy="loosen tol, or add a ridge: the moments may be close to singular",
+        )
+    return fitted
 
 
 class CrossImpact(ImpactEstimator):

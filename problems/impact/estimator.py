@@ -253,5 +253,5 @@ def _sums(values: Array, session: NDArray[Any], steps: int) -> Array:
     for part in session_rows(session):
         whole = (part.stop - part.start) // steps
         block = values[part][: whole * steps]
-        groups.append(block.reshape(whole, steps, -1).sum(axis=1))
+        groups.append(block.reshape(whole, steps, values.shape[1]).sum(axis=1))
     return np.concatenate(groups) if groups else values[:0]
