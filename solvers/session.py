@@ -133,7 +133,9 @@ class Session:
             self.last = found
             return found
 
-    def _prepared(self, found: Backend) -> Prepared:
+    def _prepared(self, found: Backend, options: Options) -> Prepared:
+        if options.tol != self.options.tol:
+            return found.prepare(self.program, options)  # a second, tighter attempt: not the one to keep
         ready = self._ready.pop(found.name, None)
         if ready is not None and ready.fits(self.program):
             ready.update(self.program)

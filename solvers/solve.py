@@ -88,7 +88,7 @@ def solve(
         program.require_convex()
     options = Options(tol, time_limit, settings)
     warm = warm_point(program, warm_start)
-    return run_chain(program, chain, options, warm, lambda found: found.prepare(program, options))
+    return run_chain(program, chain, options, warm, lambda found, how: found.prepare(program, how))
 
 
 def check_request(program: object, tol: float, time_limit: float | None) -> None:
@@ -139,7 +139,7 @@ def run_chain(
     chain: tuple[str, ...],
     options: Options,
     warm: WarmStart | None,
-    prepare: Callable[[Backend], Prepared],
+    prepare: Callable[[Backend, Options], Prepared],
 ) -> Solution:
     """Call the backends of ``chain`` in order until one answer is final; return the best with all attempts."""
     if program.n == 0:
@@ -148,12 +148,14 @@ def run_chain(
     attempts: list[Attempt] = []
     best: Solution | None = None
     claimed = False
-    for name in chain:
+    queue = [(name, options) for name in chain]
+    while queue:
+        name, how = queue.pop(0)
         found = backend(name)
         left = None if options.time_limit is None else options.time_limit - (time.perf_counter() - begin)
         if left is not None and left <= 0.0 and best is not None:
             break
-        candidate, raw_claim, note = _attempt(found, program, options, warm, prepare, left)
+        candidate, raw_claim, note = _attempt(found, program, how, options.tol, warm, prepare, left)
         claimed |= raw_claim is Claim.INFEASIBLE
         attempts.append(
             Attempt(name, candidate.backend_status, candidate.status, candidate.setup_s + candidate.solve_s, note)
@@ -162,6 +164,9 @@ def run_chain(
             best = candidate
         if best.status in _FINAL:
             break
+        if raw_claim is Claim.SOLVED and how is options:
+            # It stopped by its own, looser rule (often relative to 1 + data): once more, a thousand times tighter.
+            queue.insert(0, (name, Options(1e-3 * options.tol, options.time_limit, options.settings)))
     assert best is not None
     if best.status is Status.NUMERICAL or (best.status not in _FINAL and claimed):
         best = _prove(program, best, options, attempts)
@@ -172,12 +177,13 @@ def _attempt(
     found: Backend,
     program: Program,
     options: Options,
+    tol: float,
     warm: WarmStart | None,
-    prepare: Callable[[Backend], Prepared],
+    prepare: Callable[[Backend, Options], Prepared],
     time_left: float | None,
 ) -> tuple[Solution, Claim, str]:
     start = time.perf_counter()
-    prepared = guarded(lambda: prepare(found))
+    prepared = guarded(lambda: prepare(found, options))
     between = time.perf_counter()
     raw: Raw | Exception
     if isinstance(prepared, Exception):
@@ -189,7 +195,7 @@ def _attempt(
         nothing = np.full(program.n, np.nan)
         raw = Raw(Claim.FAILED, f"{type(raw).__name__}: {raw}", nothing, np.full(program.m, np.nan), nothing)
     end = time.perf_counter()
-    status, certificate, proof, note = _grade(program, raw, options.tol)
+    status, certificate, proof, note = _grade(program, raw, tol)
     if proof is not None:
         raw = _without_iterate(program, raw, proof)
     solution = Solution(
@@ -205,7 +211,7 @@ def _attempt(
         setup_s=between - start,
         solve_s=end - between,
         iterations=raw.iterations,
-        settings={"tol": options.tol, "time_limit": options.time_limit} | options.settings,
+        settings={"tol": tol, "time_limit": options.time_limit} | options.settings,
         proof=proof,
         var_names=program.var_names,
     )

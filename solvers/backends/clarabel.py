@@ -59,7 +59,8 @@ class _ClarabelPrepared(Prepared):
         self.scaling = scaling = Scaling.of(program)
         self.options = options
         self.sides: Sides | None = None
-        self.limit_pins = False
+        self.limited = False
+        self.pins_threads = False
         cones: list[Any]
         if isinstance(program, QuadraticProgram):
             self.sides = sides = Sides.of(program)
@@ -86,7 +87,7 @@ class _ClarabelPrepared(Prepared):
             A = sparse.csc_matrix(program.A, copy=True)
             cones = [kinds[cone.kind](cone.size) for cone in program.cones]
             self.cones = program.cones
-            self.limit_pins = any(cone.kind == "psd" and cone.size > 16 for cone in program.cones)
+            self.pins_threads = any(cone.kind == "psd" and cone.size > 16 for cone in program.cones)
         upper = sparse.triu(program.P, format="csc") * scaling.quadratic
         q, b = self._vectors(program)
         self.solver = clarabel.DefaultSolver(upper, q, A, b, cones, self._settings(None))
@@ -101,8 +102,8 @@ class _ClarabelPrepared(Prepared):
         # Presolve drops rows with huge bounds and would forbid updates; unbounded rows never get here.
         settings.presolve_enable = False
         settings.chordal_decomposition_enable = False
-        settings.tol_feas = max(1e-12, 0.02 * tol)
-        settings.tol_gap_abs = settings.tol_gap_rel = max(1e-12, 0.02 * tol)
+        settings.tol_feas = max(1e-12, 0.01 * tol)
+        settings.tol_gap_abs = settings.tol_gap_rel = max(1e-12, 0.01 * tol)
         settings.time_limit = float("inf") if time_limit is None else float(time_limit)
         apply_settings(settings, self.options.settings, "clarabel")
         return settings
@@ -137,9 +138,10 @@ class _ClarabelPrepared(Prepared):
         self.solver.update(q=q, b=b)
 
     def solve(self, warm: WarmStart | None, time_limit: float | None) -> Raw:
-        if time_limit is not None:
+        if time_limit is not None or self.limited:
+            self.limited = time_limit is not None
             self.solver.update(settings=self._settings(time_limit))
-        if self.limit_pins:
+        if self.pins_threads:
             from threadpoolctl import threadpool_limits
 
             # Small eigenproblems by the thousand: a second BLAS thread costs ten times what it brings.

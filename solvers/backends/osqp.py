@@ -23,6 +23,7 @@ from crosswind.solvers.program import QuadraticProgram
 __all__ = ["Osqp"]
 
 _INFINITY = 1e30
+_FOREVER = 1e10  # seconds, OSQP's own default
 _CLAIMS = {
     "solved": Claim.SOLVED,
     "solved inaccurate": Claim.ALMOST,
@@ -62,6 +63,7 @@ class _OsqpPrepared(Prepared):
         matrix = stack(program.A, (("row", every, 1.0), ("box", self.boxes, 1.0)))
         upper = sparse.csc_matrix(sparse.triu(program.P, format="csc") * scaling.quadratic)
         q, low, high = self._vectors(program)
+        self.limited = False
         self.solver = osqp.OSQP()
         tol = max(1e-11, 2e-3 * options.tol)
         settings = {
@@ -79,8 +81,6 @@ class _OsqpPrepared(Prepared):
         probe = self.solver.ext.OSQPSettings()
         self.solver.ext.osqp_set_default_settings(probe)
         apply_settings(probe, options.settings, "osqp")
-        if options.time_limit is not None:
-            settings["time_limit"] = float(options.time_limit)
         self.solver.setup(upper, q, matrix, low, high, **(settings | options.settings))
 
     def _vectors(self, program: QuadraticProgram) -> tuple[Vector, Vector, Vector]:
@@ -108,8 +108,9 @@ class _OsqpPrepared(Prepared):
         if warm is not None:
             dual = np.concatenate((warm.y, warm.z[self.boxes])) / scaling.dual
             self.solver.warm_start(x=warm.x / scaling.length, y=dual)
-        if time_limit is not None:
-            self.solver.update_settings(time_limit=float(time_limit))
+        if time_limit is not None or self.limited:
+            self.solver.update_settings(time_limit=_FOREVER if time_limit is None else float(time_limit))
+            self.limited = time_limit is not None
         found = self.solver.solve(raise_error=False)
         word = str(found.info.status)
         claim = _CLAIMS.get(word, Claim.FAILED)
