@@ -25,6 +25,7 @@ from crosswind.solvers.errors import DataGap, InvalidInput
 __all__ = ["FIELDS", "MarketEvents"]
 
 FIELDS = ("flow", "mid", "spread", "volume", "depth")
+_EPOCH = dt.date(1970, 1, 1)
 _ROUNDING = 1e-9  # relative slack of |flow| ≤ volume: both are sums of the same trades in another order
 
 
@@ -157,13 +158,14 @@ class MarketEvents:
     @property
     def session(self) -> pd.Series[Any]:
         """Local date of each bucket (T,)."""
-        local = (self.index - pd.Timedelta(1, "ns")).tz_convert(self.tz)
-        return pd.Series(local.date, index=self.index, name="session", dtype=object)
+        days, codes = np.unique(self._day_number(), return_inverse=True)
+        dates = np.array([_EPOCH + dt.timedelta(days=int(d)) for d in days], dtype=object)
+        return pd.Series(dates[codes], index=self.index, name="session", dtype=object)
 
     @property
     def days(self) -> tuple[dt.date, ...]:
         """The sessions present, ascending."""
-        return tuple(dt.date(1970, 1, 1) + dt.timedelta(days=int(d)) for d in np.unique(self._day_number()))
+        return tuple(_EPOCH + dt.timedelta(days=int(d)) for d in np.unique(self._day_number()))
 
     @property
     def returns(self) -> pd.DataFrame:
@@ -223,7 +225,7 @@ class MarketEvents:
         if missing or not wanted:
             have = ", ".join(str(d) for d in self.days)
             raise DataGap("no such session", field="days", value=missing, remedy=f"choose among {have}")
-        numbers = [(d - dt.date(1970, 1, 1)).days for d in wanted]
+        numbers = [(d - _EPOCH).days for d in wanted]
         return self._rows(np.isin(self._day_number(), numbers))
 
     def select(self, names: Iterable[str]) -> MarketEvents:
@@ -330,7 +332,7 @@ class MarketEvents:
         return read_events(Path(folder))
 
     def plot(self) -> Any:
-        """Return a plotly figure of mids and cumulative flow; see :func:`~crosswind.problems.market.plots.plot_events`."""
+        """Return a plotly figure: moves of the mids and cumulative flow, session by session."""
         from crosswind.problems.market.plots import plot_events
 
         return plot_events(self)

@@ -210,7 +210,8 @@ def _ticks(
     tapes: dict[dt.date, dict[str, tuple[TradeTape, QuoteTape]]] = {}
     for day in wanted:
         edges = session.edges_ns(day)
-        tapes[day] = {n: (_trade_tape(trades, n, edges), _quote_tape(quotes, n, edges)) for n in chosen}
+        midnight = int(pd.Timestamp(day).tz_localize(session.tz).as_unit("ns").value)
+        tapes[day] = {n: (_trade_tape(trades, n, edges), _quote_tape(quotes, n, midnight, edges)) for n in chosen}
     return bucketise(tapes, chosen, session, tick=tick, stale_limit_s=stale_limit_s, currency=currency)
 
 
@@ -223,9 +224,9 @@ def _trade_tape(trades: pd.DataFrame, name: str, edges: np.ndarray[Any, Any]) ->
     return TradeTape(time[keep], price, size, np.ones(int(keep.sum()), dtype=bool), sign)
 
 
-def _quote_tape(quotes: pd.DataFrame, name: str, edges: np.ndarray[Any, Any]) -> QuoteTape:
+def _quote_tape(quotes: pd.DataFrame, name: str, midnight: int, edges: np.ndarray[Any, Any]) -> QuoteTape:
     own = quotes[(quotes["name"] == name).to_numpy()]
     time = pd.DatetimeIndex(own.index).asi8
     # Quotes from before the opening prevail at it, but not those of the day before.
-    keep = (time > edges[-1] - 86_400_000_000_000) & (time <= edges[-1])
+    keep = (time >= midnight) & (time <= edges[-1])
     return QuoteTape(time[keep], *(own[c].to_numpy()[keep] for c in QUOTE_COLUMNS))

@@ -71,6 +71,8 @@ def test_a_bucket_ending_at_midnight_belongs_to_the_day_it_began_in():
     ones = pd.DataFrame(1.0, index=index, columns=["A"])
     e = MarketEvents(ones, ones, ones, ones, ones, 3600, "UTC")
     assert list(e.session) == [dt.date(2024, 1, 1)] * 2 + [dt.date(2024, 1, 2)]
+    assert len(e.on("2024-01-01").index) == 2
+    assert e.returns["A"].isna().tolist() == [True, False, True]
 
 
 def test_returns_stay_within_sessions():

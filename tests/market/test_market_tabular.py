@@ -141,10 +141,13 @@ def test_parts_of_one_table_and_several_days(tmp_path):
 
 def test_yesterdays_quote_does_not_prevail_today(tmp_path):
     table = ticks()
-    table.loc[table["name"] == "BBB", "time"] = "2024-03-07T09:30:05-05:00"
+    table.loc[table["name"] == "BBB", "time"] = "2024-03-07T23:59:59-05:00"
     path = save(table, tmp_path / "t.csv")
     with pytest.raises(DataGap, match="BBB on 2024-03-08"):
-        read_table(path, days="2024-03-08", **SHORT)
+        read_table(path, days="2024-03-08", stale_limit_s=1e6, **SHORT)
+    table.loc[table["name"] == "BBB", "time"] = "2024-03-08T00:00:00-05:00"
+    early = read_table(save(table, tmp_path / "t.csv"), days="2024-03-08", stale_limit_s=1e6, **SHORT)
+    np.testing.assert_allclose(early.events.mid["BBB"], 20.0)
 
 
 @pytest.mark.parametrize(
