@@ -136,7 +136,15 @@ def derive(
                 value=None,
                 remedy="pass volume or participation=None",
             )
-        cap = per_name(participation, names, "participation") * V
+        rate = per_name(participation, names, "participation")
+        if (rate > 1.0).any():
+            raise InvalidInput(
+                "is a share of the volume and cannot exceed 1",
+                field="participation",
+                value=float(rate.max()),
+                remedy="pass 0.1 for 10 %, or None for no limit",
+            )
+        cap = rate * V
     if isinstance(completion, pd.Series):
         require_names(completion.index, names, "completion")
         target = per_name(completion, names, "completion", minimum=-np.inf)
@@ -247,5 +255,15 @@ def sector_rows(
     else:
         capped = present
         cap = np.full(len(capped), as_scalar(sector_cap, "sector_cap"))
+    if isinstance(sector_cap, pd.Series):
+        # A sector of the universe without a name in the basket is fine; one that no name belongs to is a typo.
+        unknown = sorted(set(map(str, sector_cap.index)) - {str(s) for s in by_name})
+        if unknown:
+            raise InvalidInput(
+                f"unknown sectors: {', '.join(unknown)}",
+                field="sector_cap",
+                value=unknown,
+                remedy="use the labels of sectors",
+            )
     membership = np.array([[1.0 if label == s else 0.0 for label in labels] for s in capped], dtype=np.float64)
     return membership.reshape(len(capped), len(names)), cap, capped

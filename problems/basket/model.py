@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["BasketProblem"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BasketProblem:
     r"""A two-sided basket to be traded over T slices under cross-impact.
 
@@ -122,7 +122,19 @@ class BasketProblem:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
+        from crosswind.problems.basket.lowering import to_multistage
+        from crosswind.problems.impact.model import ImpactModel
+
         put(self, "inventory", as_inventory(self.inventory))
+        kinds = {"model": ImpactModel, "must_finish": pd.Series | None, "previous_trade": pd.Series | None}
+        for name, kind in kinds.items():
+            if not isinstance(getattr(self, name), kind):
+                raise InvalidInput(
+                    "has the wrong type",
+                    field=name,
+                    value=type(getattr(self, name)).__name__,
+                    remedy=f"pass {'an ImpactModel' if name == 'model' else 'a Series by name, or None'}",
+                )
         require_names(self.model.names, self.names, "model")
         put(self, "model", self.model.subset(self.names))
         put(self, "times", as_times(self.times))
@@ -138,6 +150,14 @@ class BasketProblem:
         elif not isinstance(self.completion, pd.Series):
             put(self, "completion", as_scalar(self.completion, "completion", strict=True))
         put(self, "blackouts", tuple(self.blackouts))
+        for window in self.blackouts:
+            if not isinstance(window, Blackout):
+                raise InvalidInput(
+                    "must hold Blackout windows",
+                    field="blackouts",
+                    value=window,
+                    remedy="use Blackout(start, end, names=None)",
+                )
         put(self, "extra_limits", tuple(self.extra_limits))
         for table in ("volume", "covariance", "spread", "temporary", "participation", "sectors", "sector_cap"):
             value = getattr(self, table)
@@ -145,9 +165,13 @@ class BasketProblem:
                 put(self, table, value.copy())
         put(self, "arrays", self._derive())
         # Built here so that a malformed limit or an indefinite model is refused at the edge, not at the solve.
-        from crosswind.problems.basket.lowering import to_multistage
-
         put(self, "_program", to_multistage(self))
+
+    def __repr__(self) -> str:
+        return (
+            f"BasketProblem({self.n_names} names × {self.n_slices} slices of {self.slice_s:g} s, "
+            f"{self.parent_notional:,.0f} gross)"
+        )
 
     def _derive(self) -> BasketArrays:
         return derive(
@@ -296,11 +320,11 @@ class BasketProblem:
 
         return cost_series(self, self.trade_array(trades))
 
-    def breaches(self, trades: pd.DataFrame) -> pd.DataFrame:
+    def breaches(self, trades: pd.DataFrame, tol: float = 1e-9) -> pd.DataFrame:
         """Return how far a schedule breaks each limit: frame with limit, where, slice and breach [currency].
 
-        Breaches up to 1e-9 of the parent notional count as rounding and are left out; the worst comes first.
+        Breaches up to ``tol`` of the parent notional count as rounding and are left out; the worst comes first.
         """
         from crosswind.problems.basket.breaches import breaches
 
-        return breaches(self, self.trade_array(trades))
+        return breaches(self, self.trade_array(trades), tol)

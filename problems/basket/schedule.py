@@ -55,9 +55,11 @@ class BasketSchedule:
     trades : (T × N) signed notional to trade in each slice [currency, buy positive].
     inventory : (T + 1 × N) remaining signed notional before each slice and after the last [currency].
     costs : cost by component and in total [currency, positive is money lost].
-    marginal_costs : (T × N) MC = ∂C/∂u [currency per unit of notional bought]; at a kink of |u|, the derivative at 0.
-    completion_price : (N,) price of a hard completion: what buying one unit more in all would cost, hence what leaving
-        one unit of a buy (of a sell: minus that) would save [same unit]; zero where completion is penalised.
+    marginal_costs : (T × N) MC = ∂C/∂u of all costs but a completion penalty [currency per unit of notional bought]; at
+        the kink of |u|, the subgradient that optimality needs.
+    completion_price : (N,) what buying one unit more in all would cost, hence what leaving one unit of a buy would save
+        (of a sell: minus that) [same unit]. Under a penalty w it is 2w(q_T − target), the price that the penalty sets.
+        At the optimum MC = completion price + prices of the limits that bind.
     prices : per limit, (T × labels) cost saved per unit of bound relaxed, ≥ 0 [currency per currency].
     certificate : our own residuals and gap of the optimum.
     solution : the multistage solution underneath.
@@ -275,6 +277,12 @@ def solve_basket(
         )
     names = problem.names
     trades = _complete(problem, found.trades)
+    # The multistage price is per unit of position q_T, and trades lower q: per unit bought it is the negative.
+    price, marginal = found.completion_price @ found.program.incidence, found.marginal_cost
+    if isinstance(problem.completion, float):
+        # A penalty is part of the multistage cost, so MC would be zero; a desk asks what trading costs against it.
+        price = 2.0 * problem.completion * (problem.remaining(trades)[-1] - problem.arrays.target)
+        marginal = marginal + price
     ends = problem.times.append(problem.times[-1:] + pd.Timedelta(problem.slice_s, unit="s"))
     columns = pd.Index(names, name="name")
     labels = {limit.name: getattr(limit, "labels", names) or names for limit in found.program.limits}
@@ -283,11 +291,8 @@ def solve_basket(
         trades=problem.frame(trades),
         inventory=pd.DataFrame(problem.remaining(trades), index=ends.rename("time"), columns=columns),
         costs=cost_series(problem, trades),
-        marginal_costs=problem.frame(found.marginal_cost),
-        # The multistage price is per unit of position q_T, and trades lower q: per unit bought it is the negative.
-        completion_price=pd.Series(
-            found.completion_price @ found.program.incidence, index=columns, name="completion_price"
-        ),
+        marginal_costs=problem.frame(marginal),
+        completion_price=pd.Series(price, index=columns, name="completion_price"),
         prices={
             name: pd.DataFrame(values, index=problem.times.rename("time"), columns=list(labels[name]))
             for name, values in found.prices.items()

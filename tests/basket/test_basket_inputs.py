@@ -91,6 +91,12 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "blackout of a stranger": ({"blackouts": (Blackout(TIMES[0], TIMES[1], ("XOM",)),)}, "blackouts", "XOM"),
     "deadline of a stranger": ({"must_finish": pd.Series({"XOM": TIMES[3]})}, "must_finish", "XOM"),
     "deadline naive": ({"must_finish": pd.Series({"IBM": pd.Timestamp("2024-03-04")})}, "must_finish[IBM]", "naive"),
+    "participation in percent": ({"participation": 10.0}, "participation", "share of the volume"),
+    "sector mistyped": ({"sectors": ONE_SECTOR, "sector_cap": pd.Series({"T": 1e6})}, "sector_cap", "T"),
+    "model of another kind": ({"model": np.eye(3)}, "model", "ImpactModel"),
+    "deadlines as dict": ({"must_finish": {"IBM": TIMES[3]}}, "must_finish", "Series"),
+    "previous trade as array": ({"previous_trade": np.zeros(3)}, "previous_trade", "Series"),
+    "blackout as tuple": ({"blackouts": ((TIMES[0], TIMES[1]),)}, "blackouts", "Blackout"),
     "change negative": ({"max_change": -1.0}, "max_change", ">= 0"),
 }  # fmt: skip
 
@@ -146,6 +152,22 @@ def test_callers_objects_are_neither_kept_nor_changed(make: Maker) -> None:
     np.testing.assert_array_equal(problem.replace(cash_band=1e9).arrays.temporary, before)
     with pytest.raises(ValueError, match="read-only"):
         problem.arrays.inventory[0] = 0.0
+
+
+def test_default_temporary_cost_is_a_tenth_of_volatility_over_volume(make: Maker) -> None:
+    problem = make(volume=volume(BAC=0.0), covariance=covariance())
+    expected = 0.1 * np.sqrt(1e-9 * 900.0) / 2e7
+    np.testing.assert_allclose(problem.arrays.temporary, expected, rtol=1e-12)  # also where nothing trades
+    by_slice = problem.replace(temporary=volume(IBM=3.0) * 1e-16)
+    assert by_slice.arrays.temporary[2, 0] == pytest.approx(3e-16)
+    assert (problem.replace(temporary=pd.Series([0.0, 1e-9, 2e-9], index=NAMES)).arrays.temporary[:, 1] == 1e-9).all()
+
+
+def test_participation_and_caps_by_name(make: Maker) -> None:
+    problem = make(participation=pd.Series({"IBM": 0.2, "BAC": 0.1, "AIG": 0.05}), volume=volume())
+    assert problem.arrays.participation_cap is not None
+    np.testing.assert_allclose(problem.arrays.participation_cap[0], [4e6, 2e6, 1e6])
+    assert repr(problem) == "BasketProblem(3 names × 6 slices of 900 s, 9,000,000 gross)"
 
 
 def test_wider_tables_in_another_order_give_the_same_problem(make: Maker) -> None:

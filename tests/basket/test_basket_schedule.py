@@ -57,6 +57,18 @@ def test_marginal_cost_is_completion_price_plus_limit_prices() -> None:
     assert seen == {"participation", "no reversal", "sector cap", "cash band"}  # each price took part in the sum
 
 
+def test_the_same_holds_under_a_penalty() -> None:
+    for seed in range(4):
+        problem = basket_instance(5, 7, seed=seed, participation=0.12, risk_aversion=4e-6)
+        schedule = problem.replace(completion=3.0 / problem.parent_notional).solve()
+        left = schedule.inventory.iloc[-1]
+        np.testing.assert_allclose(schedule.completion_price, 6.0 / problem.parent_notional * left, rtol=1e-12)
+        traded = np.abs(schedule.trades.to_numpy()) > 1e-5 * problem.parent_notional / schedule.trades.size
+        scale = float(schedule.marginal_costs.abs().to_numpy().max())
+        assert scale > 1e-5
+        assert np.abs(wall(schedule)[traded]).max() < 1e-6 * scale
+
+
 def test_marginal_costs_are_finite_differences_of_the_score(make: Maker) -> None:
     problem = make()
     schedule = problem.solve()
