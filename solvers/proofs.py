@@ -24,6 +24,7 @@ from crosswind.solvers.solution import Proof
 __all__ = ["prove_infeasible", "prove_unbounded"]
 
 _REACH = 1e6  # a point must be this many times larger than the data to escape a proof
+_CLEAN = 1e-13  # a residual that needs no polishing, multipliers scaled to one
 _DIRECTION = 1e-9  # what may be left of Pd and of the limits met along a direction, relative to the matrices' entries
 _ROUNDING = 8.0 * np.finfo(np.float64).eps
 _DENSE_ENTRIES = 2_000_000
@@ -35,6 +36,7 @@ def prove_infeasible(program: QuadraticProgram | ConeProgram, y: Vector) -> Proo
     if y.size == 0 or not np.isfinite(y).all() or not np.any(y):
         return None
     y = y / float(np.max(np.abs(y)))
+    best: Proof | None = None
     for _ in range(3):
         if isinstance(program, QuadraticProgram):
             y = np.where(((y > 0.0) & np.isinf(program.u)) | ((y < 0.0) & np.isinf(program.l)), 0.0, y)
@@ -42,19 +44,19 @@ def prove_infeasible(program: QuadraticProgram | ConeProgram, y: Vector) -> Proo
         else:
             y = project_dual(program.cones, y)
             proof, loose = _farkas_cone(program, y)
-        if proof is not None:
-            return proof
-        if loose is None or not np.any(loose):
-            return None
+        if proof is not None and (best is None or proof.residual < best.residual):
+            best = proof
+        if float(np.max(loose, initial=0.0)) <= _CLEAN:
+            break
         y = _polish(program, y, loose)
         top = float(np.max(np.abs(y)))
         if top == 0.0:
-            return None
+            break
         y = y / top
-    return None
+    return best
 
 
-def _farkas_box(program: QuadraticProgram, y: Vector) -> tuple[Proof | None, Vector | None]:
+def _farkas_box(program: QuadraticProgram, y: Vector) -> tuple[Proof | None, Vector]:
     A, lb, ub = program.A, program.lb, program.ub
     needed = -(A.T @ y)
     size = abs(A).T @ np.abs(y)
@@ -78,10 +80,10 @@ def _farkas_box(program: QuadraticProgram, y: Vector) -> tuple[Proof | None, Vec
     escape = float(np.sum(left * beta / np.where(column > 0.0, column, 1.0)))
     if _REACH * escape > margin:
         return None, left
-    return Proof("infeasible", y, z, np.zeros(0), margin, float(np.max(left, initial=0.0))), None
+    return Proof("infeasible", y, z, np.zeros(0), margin, float(np.max(left, initial=0.0))), left
 
 
-def _farkas_cone(program: ConeProgram, y: Vector) -> tuple[Proof | None, Vector | None]:
+def _farkas_cone(program: ConeProgram, y: Vector) -> tuple[Proof | None, Vector]:
     residual = program.A.T @ y
     size = abs(program.A).T @ np.abs(y)
     left = np.maximum(np.abs(residual), np.where(size > 0.0, _ROUNDING * size, 0.0))
@@ -94,7 +96,7 @@ def _farkas_cone(program: ConeProgram, y: Vector) -> tuple[Proof | None, Vector 
     # y was projected on K*; eigenvalues leave rounding behind.
     if _REACH * escape > margin or dual_distance(program.cones, y) > 1e-12:
         return None, left
-    return Proof("infeasible", y, np.zeros(program.n), np.zeros(0), margin, float(np.max(left, initial=0.0))), None
+    return Proof("infeasible", y, np.zeros(program.n), np.zeros(0), margin, float(np.max(left, initial=0.0))), left
 
 
 def _polish(program: Any, y: Vector, left: Vector) -> Vector:

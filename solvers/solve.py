@@ -190,7 +190,9 @@ def _attempt(
         raw = prepared
     else:
         ready = prepared
-        raw = guarded(lambda: ready.solve(warm, time_left if found.keeps_time else None))
+        # What set-up took is gone; zero would be refused, so the backend gets a microsecond to stop by itself.
+        limit = max(time_left - (between - start), 1e-6) if time_left is not None and found.keeps_time else None
+        raw = guarded(lambda: ready.solve(warm, limit))
     if isinstance(raw, Exception):
         nothing = np.full(program.n, np.nan)
         raw = Raw(Claim.FAILED, f"{type(raw).__name__}: {raw}", nothing, np.full(program.m, np.nan), nothing)

@@ -1,0 +1,162 @@
+"""Sessions: the same answers as fresh solves, set up once, safe after failures, threads and pickles."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+from crosswind.solvers import Cone, ConeProgram, QuadraticProgram, Session, Status, solve
+from crosswind.solvers.errors import InvalidInput
+
+
+def horizon(n: int = 20, seed: int = 0) -> QuadraticProgram:
+    rng = np.random.default_rng(seed)
+    G = rng.normal(size=(n, n))
+    return QuadraticProgram(
+        G @ G.T + np.eye(n),
+        rng.normal(size=n),
+        np.ones((1, n)),
+        1.0,
+        1.0,
+        lb=-2.0,
+        ub=np.r_[np.full(n - 1, 2.0), np.inf],
+    )
+
+
+@pytest.mark.parametrize("solver", ["auto", "piqp", "clarabel", "osqp", "cvxpy"])
+def test_stream_equals_fresh_solves_with_one_set_up(solver):
+    program = horizon()
+    session = Session(program, solver, tol=1e-8 if solver != "osqp" else 1e-6)
+    rng = np.random.default_rng(1)
+    for step in range(12):
+        q, total = program.q + 0.1 * rng.normal(size=program.n), 1.0 + 0.05 * step
+        found = session.update(q=q, l=total, u=total, ub=np.where(np.isinf(program.ub), np.inf, 1.5)).solve()
+        fresh = solve(
+            program.with_vectors(q=q, l=total, u=total, ub=np.where(np.isinf(program.ub), np.inf, 1.5)), tol=1e-9
+        )
+        assert found.status is Status.OPTIMAL, found.summary()
+        assert found.x == pytest.approx(fresh.x, abs=1e-4)
+        assert found.objective == pytest.approx(fresh.objective, rel=1e-6, abs=1e-6)
+    assert session.setups == (12 if solver == "cvxpy" else 1)
+    assert session.last is found
+
+
+@pytest.mark.parametrize("solver", ["piqp", "clarabel", "osqp"])
+def test_changed_kinds_of_bounds_and_sizes_set_up_again(solver):
+    program = horizon()
+    session = Session(program, solver)
+    session.solve()
+    for change in (
+        {"ub": 1.0},  # one more finite bound
+        {"lb": np.r_[1.0, np.full(19, -2.0)], "ub": 1.0},  # a variable becomes fixed
+        {"l": 0.5, "u": 1.5},  # the equality becomes a range
+        {"q": 1e7 * program.q},  # other size of the data
+    ):
+        found = session.update(**change).solve()
+        assert found.status is Status.OPTIMAL, found.summary()
+        assert found.objective == pytest.approx(solve(session.program, "clarabel", tol=1e-9).objective, rel=1e-5)
+    assert session.setups >= 2
+
+
+@pytest.mark.parametrize("solver", ["auto", "piqp", "clarabel", "osqp"])
+def test_infeasible_moment_does_not_spoil_the_next(solver):
+    session = Session(horizon(), solver)
+    first = session.solve()
+    assert session.update(l=1e3, u=1e3, ub=2.0).solve().status is Status.INFEASIBLE
+    again = session.update(l=1.0, u=1.0, ub=np.r_[np.full(19, 2.0), np.inf]).solve()
+    assert again.status is Status.OPTIMAL
+    assert again.x == pytest.approx(first.x, abs=1e-4)
+
+
+def test_refused_update_keeps_the_former_vectors():
+    session = Session(horizon())
+    before = session.program
+    for change in ({"q": np.full(20, np.nan)}, {"l": 2.0}, {"lb": 5.0}, {"b": [1.0]}):
+        with pytest.raises(InvalidInput):
+            session.update(**change)
+    assert session.program is before
+    assert session.solve().status.ok
+
+
+def test_non_convex_program_is_refused_at_once():
+    with pytest.raises(InvalidInput, match="convex"):
+        Session(QuadraticProgram([[-1.0]], [0.0]))
+
+
+@pytest.mark.parametrize("solver", ["auto", "clarabel", "osqp"])
+def test_pickled_session_goes_on(solver):
+    session = Session(horizon(), solver)
+    found = session.solve()
+    other = pickle.loads(pickle.dumps(session))
+    assert other.solve().x == pytest.approx(found.x, abs=1e-5)
+    assert other.options == session.options
+    assert "chain=" in repr(other)
+
+
+def test_warm_osqp_needs_fewer_iterations_than_cold():
+    program = horizon(60)
+    session = Session(program, "osqp", tol=1e-6)
+    session.solve()
+    warm = cold = 0
+    rng = np.random.default_rng(2)
+    for _ in range(5):
+        session.update(q=program.q + 1e-3 * rng.normal(size=program.n))
+        warm += session.solve().iterations
+        cold += session.solve(warm=False).iterations
+    assert warm < cold
+
+
+def test_given_start_is_used():
+    program = horizon(40)
+    best = solve(program, "osqp", tol=1e-7)
+    session = Session(program, "osqp", tol=1e-6)
+    helped = session.warm(best.x, best.y, best.z).solve()
+    assert helped.iterations <= Session(program, "osqp", tol=1e-6).solve().iterations
+    with pytest.raises(InvalidInput, match="shape"):
+        session.warm(best.x[:3], best.y, best.z)
+
+
+@pytest.mark.parametrize("solver", ["osqp", "clarabel"])
+def test_time_limit_of_one_solve_does_not_stay(solver):
+    rng = np.random.default_rng(0)
+    n = 200
+    G = rng.normal(size=(n, n))
+    session = Session(QuadraticProgram(G @ G.T, rng.normal(size=n), G, -1.0, 1.0), solver, tol=1e-6)
+    assert session.solve(time_limit=1e-5).status is Status.TIME_LIMIT
+    assert session.solve().status is Status.OPTIMAL
+
+
+def test_cone_session_updates_b():
+    program = ConeProgram(
+        np.eye(2), [-1.0, -1.0], [[0.0, 0.0], [-1.0, 0.0], [0.0, -1.0]], [1.0, 0.0, 0.0], (Cone("soc", 3),)
+    )
+    session = Session(program)
+    session.solve()
+    found = session.update(b=[0.5, 0.0, 0.0]).solve()
+    assert np.linalg.norm(found.x) == pytest.approx(0.5, abs=1e-6)
+    assert session.setups == 1
+    with pytest.raises(InvalidInput):
+        session.update(u=[1.0])
+
+
+@pytest.mark.parametrize("solver", ["piqp", "clarabel", "osqp"])
+def test_shared_between_threads(solver):
+    session = Session(horizon(), solver)
+    answer = session.solve().x
+    wrong: list[object] = []
+
+    def work() -> None:
+        for _ in range(10):
+            found = session.solve()
+            if not found.status.ok or np.max(np.abs(found.x - answer)) > 1e-3:
+                wrong.append(found.summary())
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
