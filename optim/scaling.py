@@ -13,7 +13,7 @@ from crosswind.optim.program import MultistageProgram
 
 __all__ = ["Scaling", "choose_scaling"]
 
-_FLOOR = 1e-6  # smallest size of a name relative to the largest
+_FLOOR = 0.1  # smallest size of a name relative to the largest: interior points stall on a wider spread
 
 
 @dataclass(frozen=True, eq=False)

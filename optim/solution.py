@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MultistageSolution", "unpack"]
 
-_IDLE = 1e-6  # |u| below this fraction of its size is not traded
+_IDLE = 1e-6  # |u| below this fraction of the name's largest trade is dust
 _NEAR = 1e-3  # beyond this fraction of its size a trade or an excess is never taken for a kink
 _EPSILON = 1e-9  # slack of the ε-subgradient, relative to the cost
 
@@ -238,7 +238,7 @@ def _repair(lowered: Lowered, trades: FloatArray) -> FloatArray:
     missing = np.where(program.terminal.hard, program.terminal.target - program.p0 - u.sum(axis=0), 0.0)
     room = np.where(missing > 0.0, box.upper - u, u - box.lower)
     # Only trades that are really traded take the rest: dust must not appear where the schedule is idle.
-    active = np.abs(u) > _IDLE * lowered.scaling.trades
+    active = np.abs(u) > _IDLE * np.abs(u).max(axis=0)
     share = np.where(active, np.minimum(room, np.abs(u)), 0.0)
     total = share.sum(axis=0)
     fits = (total > 0.0) & (np.abs(missing) <= total)
