@@ -14,19 +14,21 @@ unwinding for ever. v is the value of one unit of squared gap of the undiscounte
 What past trades leave behind and what the planned cash trades do to the future's price is linear in u and known: it
 enters as a_t. So matrices are lowered once per parent; each step updates vectors of one solver session.
 
-``decide`` never raises. Its rungs: OPTIMAL (certificate passed) → FEASIBLE (graded iterate, clipped) → RULE (the
-adaptive rule, clipped) → HOLD (input not finite).
+``decide`` never raises. Its rungs: OPTIMAL (certificate passed) → FEASIBLE (an unfinished iterate that beats the
+rule, clipped) → RULE (the adaptive rule, clipped) → HOLD (input not finite).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crosswind.problems.hedge.policies import AdaptiveTrigger, _checked, _Rule
 from crosswind.problems.hedge.state import HedgeAction, HedgeContext, HedgeState, Rung
+from crosswind.problems.replay.model import FloatArray
 from crosswind.solvers.errors import CrosswindError
 
 if TYPE_CHECKING:
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
     from crosswind.solvers.session import Session
 
 __all__ = ["MPCHedge"]
+
+# In shares of the parent's beta notional: a trade below the first is noise of an interior point, a cost below the
+# second (a thousandth of a basis point) is not worth another attempt.
+_DUST, _STAKE = 1e-6, 1e-7
 
 
 class MPCHedge(_Rule):
@@ -56,8 +62,8 @@ class MPCHedge(_Rule):
         Greatest change of the trade between slices, share of the parent's beta notional; inf: none.
     temporary
         η, cost ηu² [1/currency], beyond the believed modes.
-    solver, tol
-        As in :class:`crosswind.solvers.session.Session`.
+    solver, tol, settings
+        As in :class:`crosswind.solvers.session.Session`; ``settings`` are its further keywords.
     fallback
         Rule used when the solve fails; default: AdaptiveTrigger at 1 bp.
 
@@ -77,8 +83,9 @@ class MPCHedge(_Rule):
         rate_share: float = math.inf,
         temporary: float = 0.0,
         solver: str = "auto",
-        tol: float = 1e-8,
+        tol: float = 1e-6,
         fallback: _Rule | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(clip_share)
         self.risk_aversion = _checked("risk_aversion", risk_aversion, 0.0, 1e300)
@@ -88,6 +95,7 @@ class MPCHedge(_Rule):
         self.rate_share = _checked("rate_share", rate_share, 0.0, open_low=True)
         self.temporary = _checked("temporary", temporary, 0.0, 1e300)
         self.solver, self.tol = solver, _checked("tol", tol, 0.0, 1.0, open_low=True)
+        self.settings = dict(settings or {})
         self.fallback = AdaptiveTrigger(1.0) if fallback is None else fallback
         self._session: Session | None = None
         self._lowered: Lowered | None = None
@@ -137,7 +145,7 @@ class MPCHedge(_Rule):
         program = self.program(state)
         if self._session is None or self._lowered is None:
             self._lowered = lower(program, keep_absolute=True, names=False)
-            self._session = Session(self._lowered.qp, solver=self.solver, tol=self.tol)
+            self._session = Session(self._lowered.qp, solver=self.solver, tol=self.tol, **self.settings)
         else:
             self._lowered = lower(program, self._lowered.scaling, keep_absolute=True, names=False)
             qp = self._lowered.qp
@@ -149,11 +157,28 @@ class MPCHedge(_Rule):
         # counts is that at most a thousandth of a basis point of the hedge's notional is at stake.
         stake = solution.certificate.gap * self._lowered.cost_scale
         sound = max(solution.certificate.primal, solution.certificate.dual) <= 1e-6
-        best = solution.status.ok or (sound and stake <= 1e-7)
+        best = solution.status.ok or (sound and stake <= _STAKE)
+        if not best and not self._better_than_rule(program, self._lowered.unpack_trades(solution.x), state):
+            return math.nan, Rung.RULE, f"{solution.status.name}, iterate worse than the rule"
         trade = float(self._lowered.unpack_trades(solution.x)[0, 0]) * self.context.scale
         # Interior points leave dust beside the kink of the spread; it is below any contract and only costs messages.
-        trade = 0.0 if abs(trade) < 1e-6 * self.context.scale else trade
+        trade = 0.0 if abs(trade) < _DUST * self.context.scale else trade
         return trade, Rung.OPTIMAL if best else Rung.FEASIBLE, solution.status.name
+
+    def _better_than_rule(self, program: MultistageProgram, trades: FloatArray, state: HedgeState) -> bool:
+        """Return whether an unfinished iterate, clipped, costs less than the fallback's trade with nothing after it.
+
+        Keeping the limits says nothing about an iterate's worth: stopped after two iterations it may even trade the
+        wrong way. Both are priced by the same exact cost.
+        """
+        from crosswind.optim.costs import cost
+
+        rival = np.zeros_like(trades)
+        rival[0, 0] = self._limited(self.fallback.decide(state).trade) / self.context.scale
+        plan = np.clip(np.where(np.abs(trades) < _DUST, 0.0, trades), -self.clip_share, self.clip_share)
+        plan[len(state.planned_beta_q) :] = 0.0
+        plan[0, 0] = self._limited(float(trades[0, 0]) * self.context.scale) / self.context.scale
+        return bool(cost(program, plan).total <= cost(program, rival).total + _STAKE)
 
     def program(self, state: HedgeState) -> MultistageProgram:
         """Return the program of one step, in units of the parent's beta notional.
@@ -172,9 +197,8 @@ class MPCHedge(_Rule):
         level[1 : left + 1, 0] = state.planned_beta_q[:left] / scale
         drift = np.zeros((H, 1))
         drift[:left, 0] = state.drift[:left]
-        # A hair's breadth, not zero: a bound that turns into an equation would cost a new set-up.
-        clip = np.full((H, 1), 1e-9)
-        clip[:left] = min(self.clip_share, 1e3)
+        clip = np.zeros((H, 1))
+        clip[:left] = self.clip_share
         end, spread = float(state.planned_beta_q[-1]) / scale, max(state.half_spread, 1e-12)
         variance = context.beliefs.index_variance_per_s * dt
         r = self.risk_aversion * scale * variance

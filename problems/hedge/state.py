@@ -19,7 +19,7 @@ class Rung(Enum):
     """How an action was found, best first; the member's text says what happened and what to do."""
 
     OPTIMAL = "the program was solved and our certificate passed: nothing to do"
-    FEASIBLE = "the solver stopped early; its graded iterate was used within the limits: watch the time limit"
+    FEASIBLE = "the solver stopped early; its iterate kept the limits and beat the rule: watch the time limit"
     RULE = "the rule of the policy, or the adaptive rule in place of a failed solve: look at the solver when it repeats"
     HOLD = "no trade: an input was stale or not finite; repair the feed"
     CLOSE = "the closing trade at the end of the horizon: nothing to do"

@@ -209,7 +209,7 @@ def test_updates_of_one_session_equal_fresh_solves() -> None:
 
 
 def test_drift_is_the_gradient_of_the_joint_impact() -> None:
-    """The linear cost handed to the controller is jax's derivative of the impact of cash and future together."""
+    """The linear cost handed to the controller is jax's derivative of the impact of both legs together."""
     parent, market, modes = parent_of(4), market_of(4), modes_of()
     leg = HedgeLeg(parent, ImmediateHedge(), beliefs_of(modes), market)
     seen: list[HedgeState] = []
@@ -259,6 +259,23 @@ def test_the_controller_falls_back_to_the_rule_when_no_solver_answers() -> None:
     broken = policy.decide(HedgeState(0, 1.0, 0.0, np.empty(0), 1e-5, np.empty(0)))
     assert broken.rung in (Rung.RULE, Rung.HOLD)
     assert all(rung.text for rung in Rung)
+
+
+def test_an_early_stop_uses_an_iterate_only_where_it_beats_the_rule() -> None:
+    """OSQP stopped after a few iterations keeps every limit and may trade the wrong way: then the rule decides."""
+    rungs, best = {}, decide(MPCHedge(1e-5, 6, clip_share=0.3), state_of(5e5), context_of(modes=modes_of()))
+    for iterations in (1, 2, 5, 25, 50, 400):
+        settings = {"max_iter": iterations, "polishing": False}
+        policy = MPCHedge(1e-5, 6, clip_share=0.3, solver="osqp", settings=settings, fallback=AdaptiveTrigger(0.0))
+        policy.reset(context_of(modes=modes_of()))
+        action = policy.decide(state_of(5e5))
+        rungs[iterations] = action.rung
+        assert 0.0 <= action.trade <= 0.3 * SCALE, iterations
+        if action.rung is Rung.FEASIBLE and iterations >= 25:
+            assert action.trade == pytest.approx(best, rel=0.05)
+    assert rungs[2] is Rung.RULE
+    assert Rung.FEASIBLE in rungs.values()
+    assert rungs[400] is Rung.OPTIMAL
 
 
 @settings(max_examples=40, deadline=None)
