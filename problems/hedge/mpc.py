@@ -12,7 +12,8 @@ unwinding for ever. v is the value of one unit of squared gap of the undiscounte
 − Λr = 0 with r = λσ²Δt and Λ = η + ½ΣK. Slices after the end of the parent have a clip of zero.
 
 What past trades leave behind and what the planned cash trades do to the future's price is linear in u and known: it
-enters as a_t. So matrices are lowered once per parent; each step updates vectors of one solver session.
+enters as a_t. So the matrices are the same at every step: each step lowers with the first step's scaling and hands new
+vectors to one solver session. Horizons are counted in slices of the median length.
 
 ``decide`` never raises. Its rungs: OPTIMAL (certificate passed) → FEASIBLE (an unfinished iterate that beats the
 rule, clipped) → RULE (the adaptive rule, clipped) → HOLD (input not finite).
