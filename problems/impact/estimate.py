@@ -28,6 +28,7 @@ Array = NDArray[np.float64]
 
 RIDGE_GRID: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 _CV_TOL = 1e-6
+_REACHABLE = 1e-8
 _ACCEPTED = 1e-5  # an iterate that its backend gave up on is kept when our own bound proves this much
 
 
@@ -76,6 +77,9 @@ class Fitted:
 def fit_problem(problem: FitProblem, solver: str | tuple[str, ...] = "auto", tol: float = 1e-8) -> Fitted:
     """Lower, solve, repair and certify one fit.
 
+    Where the backend fails at a tolerance below 1e-8, it is asked again for 1e-8; ``solution.settings`` and the
+    certificate say what was reached.
+
     Raises
     ------
     SolverFailure
@@ -86,6 +90,10 @@ def fit_problem(problem: FitProblem, solver: str | tuple[str, ...] = "auto", tol
 
     lowered = lower(problem)
     solution = solve(lowered.program, solver=solver, tol=tol)
+    if not solution.status.ok and tol < _REACHABLE:
+        # Asked for more than float64 gives, an interior point method may stop early and far worse than it can.
+        again = solve(lowered.program, solver=solver, tol=_REACHABLE)
+        solution = again if again.status.ok else solution
     if not solution.status.usable:
         raise SolverFailure(
             "the impact fit was not solved",
@@ -131,6 +139,9 @@ class CrossImpact(ImpactEstimator):
         Pull of the cross terms to ``target``, in units of the data's mean curvature: a number ≥ 0, or "cv" (default)
         for the best of ``ridge_grid`` on time-blocked, purged folds. Unpenalised joint estimation does not beat the
         diagonal fit on many names, hence the default.
+    pool
+        Pull of self-impact to the target's diagonal, that is of its split over decay shapes to the split common to all
+        names; None (default): the same as the ridge, 0: off.
     l1
         Pull of the cross terms to zero, ≥ 0, in the same scaled coordinates; sparse at large values.
     target
@@ -175,6 +186,7 @@ class CrossImpact(ImpactEstimator):
         corr_bound: float = 0.6,
         floor: float | pd.Series = 0.01,
         ridge: float | str = "cv",
+        pool: float | None = None,
         l1: float = 0.0,
         target: Target = None,
         sectors: pd.Series | None = None,
@@ -190,6 +202,7 @@ class CrossImpact(ImpactEstimator):
         self.corr_bound = corr_bound
         self.floor = floor
         self.ridge = ridge
+        self.pool = pool
         self.l1 = l1
         self.target = target
         self.sectors = sectors
@@ -226,11 +239,15 @@ class CrossImpact(ImpactEstimator):
             if not 0.0 <= floor <= 1.0:
                 raise InvalidInput("a share of the own slope lies in [0, 1]", field="floor", value=self.floor)
         problem = scaled_problem(gram, floor, self.corr_bound, ridge, self.l1)
-        if ridge == 0:
+        problem = problem.with_penalties(pool=self._pool(ridge))
+        if problem.ridge == 0 and problem.pool == 0:
             return problem
         return replace(
             problem, target=resolve_target(self.target, problem, return_cov, names, self.sectors, dictionary)
         )
+
+    def _pool(self, ridge: float) -> float:
+        return ridge if self.pool is None else float(self.pool)
 
     def _estimate(self, grams: FoldGrams, dictionary: Dictionary, names: tuple[str, ...]) -> Array:
         self.cv_: pd.DataFrame | None = None
@@ -256,7 +273,8 @@ class CrossImpact(ImpactEstimator):
             base = self._problem(train, grams.raw_return_cov, dictionary, names, 1.0)
             table[fold] = {}
             for ridge in self.ridge_grid:
-                fitted = fit_problem(base.with_penalties(ridge=float(ridge)), self.solver, max(self.tol, _CV_TOL))
+                held = base.with_penalties(ridge=float(ridge), pool=self._pool(float(ridge)))
+                fitted = fit_problem(held, self.solver, max(self.tol, _CV_TOL))
                 X = base.stacked(base.unscale(fitted.repair.matrices))
                 total = np.diag(block.rr)
                 moved = total > 0

@@ -3,6 +3,7 @@
 With the stacked matrices X = [K_1 … K_M] (N × NM), rows x_i, and the moments S = Z'Z/E, B = r'Z/E:
 
     min  Σ_i w_i (½ x_i S x_i' − x_i b_i)  +  Σ_m Σ_{i≠j} [ ridge/2 (K_m,ij − T_m,ij)² + l1 |K_m,ij| ]
+         + Σ_m Σ_i pool/2 (K_m,ii − T_m,ii)²
     s.t. K_m = K_m',   K_m ⪰ 0,   K_m,ii ≥ d_i,   |K_m,ij| ≤ ρ √(K_m,ii K_m,jj).
 
 The fifth constraint, that impact decays, is carried by the dictionary: every φ_m falls and every K_m is PSD, so G_h
@@ -11,7 +12,9 @@ falls in the Loewner order. All constraints but the floor are cones, so a bound 
 Scaling. With k_i the own slope of name i and D = diag(√k_i): K' = D⁻¹KD⁻¹, u' = Du, r' = D⁻¹r leaves the model and the
 constraints as they are and brings K'_ii near 1; w_i ∝ k_i/var(r_i) gives each name the weight of its own noise. The
 weights are normalised so that the mean curvature of the data term is 1: ridge = 1 weighs a cross term's pull to the
-target as much as the data's pull on it, whatever the units, the R² or the number of rows.
+target as much as the data's pull on it, whatever the units, the R² or the number of rows. The pool penalty is there
+because schedules depend on how self-impact is split over fast and slow decay, which one name's data tell badly and all
+names' data together tell well.
 """
 
 from __future__ import annotations
@@ -56,9 +59,11 @@ class FitProblem:
     ridge, l1
         Penalties ≥ 0 on off-diagonal entries.
     target
-        T, (M, N, N), symmetric; its diagonal is not used.
+        T, (M, N, N), symmetric.
     scale
         √k_i, (N,): K = diag(scale) K' diag(scale) [return per currency].
+    pool
+        Penalty ≥ 0 on the distance of self-impact from the target's diagonal.
     """
 
     S: Array
@@ -70,6 +75,7 @@ class FitProblem:
     l1: float
     target: Array
     scale: Array
+    pool: float = 0.0
 
     def __post_init__(self) -> None:
         n, wide = self.B.shape
@@ -80,7 +86,7 @@ class FitProblem:
                 raise InvalidInput("must be finite", field=field)
         if not 0.0 <= self.corr_bound <= 1.0:
             raise InvalidInput("ρ must lie in [0, 1]", field="corr_bound", value=self.corr_bound)
-        for field in ("ridge", "l1"):
+        for field in ("ridge", "l1", "pool"):
             value = getattr(self, field)
             if not (np.isfinite(value) and value >= 0):
                 raise InvalidInput("a penalty must be finite and ≥ 0", field=field, value=value)
@@ -97,9 +103,16 @@ class FitProblem:
         """M."""
         return int(self.B.shape[1]) // self.names
 
-    def with_penalties(self, ridge: float | None = None, l1: float | None = None) -> FitProblem:
+    def with_penalties(
+        self, ridge: float | None = None, l1: float | None = None, pool: float | None = None
+    ) -> FitProblem:
         """Return the same problem with other penalties."""
-        return replace(self, ridge=self.ridge if ridge is None else ridge, l1=self.l1 if l1 is None else l1)
+        return replace(
+            self,
+            ridge=self.ridge if ridge is None else ridge,
+            l1=self.l1 if l1 is None else l1,
+            pool=self.pool if pool is None else pool,
+        )
 
     def stacked(self, matrices: Array) -> Array:
         """[K_1 … K_M], (N, NM), of matrices (M, N, N)."""
@@ -110,10 +123,9 @@ class FitProblem:
         X = self.stacked(matrices)
         data = 0.5 * np.einsum("ij,ij->i", X @ self.S, X) - np.einsum("ij,ij->i", X, self.B)
         off = ~np.eye(self.names, dtype=bool)
-        away = (matrices - self.target)[:, off]
-        return float(
-            self.weights @ data + 0.5 * self.ridge * (away**2).sum() + self.l1 * np.abs(matrices[:, off]).sum()
-        )
+        away = (matrices - self.target) ** 2
+        penalty = 0.5 * self.ridge * away[:, off].sum() + 0.5 * self.pool * away[:, ~off].sum()
+        return float(self.weights @ data + penalty + self.l1 * np.abs(matrices[:, off]).sum())
 
     def unscale(self, matrices: Array) -> Array:
         """K from K', (M, N, N) [return per currency]."""
@@ -262,11 +274,14 @@ def lower(problem: FitProblem) -> LoweredFit:
     q = np.zeros(total)
     np.add.at(q, entries, -problem.weights[:, None] * problem.B)
     constant = 0.0
-    if problem.ridge > 0:
-        target = problem.target[:, rows[off], columns[off]].ravel()
-        P = P + sp.csc_matrix((np.full(pairs.size, 2.0 * problem.ridge), (pairs, pairs)), shape=(total, total))
-        q[pairs] -= 2.0 * problem.ridge * target
-        constant = problem.ridge * float(target @ target)
+    if problem.ridge > 0 or problem.pool > 0:
+        # A pair stands for two entries of its matrix, a diagonal entry for one.
+        weight = np.tile(np.where(rows == columns, problem.pool, 2.0 * problem.ridge), m)
+        target = problem.target[:, rows, columns].ravel()
+        held = np.arange(m * size)
+        P = P + sp.csc_matrix((weight, (held, held)), shape=(total, total))
+        q[: m * size] -= weight * target
+        constant = 0.5 * float(weight @ target**2)
     if extra:
         q[m * size :] = 2.0 * problem.l1
 

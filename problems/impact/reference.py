@@ -41,6 +41,8 @@ def reference_fit(problem: FitProblem) -> tuple[Any, list[Any]]:
     for k in range(m):
         away = cp.multiply(off, K[k] - problem.target[k])
         penalty = penalty + 0.5 * problem.ridge * cp.sum_squares(away)
+        own_away = cp.diag(K[k]) - np.diag(problem.target[k])
+        penalty = penalty + 0.5 * problem.pool * cp.sum_squares(own_away)
         penalty = penalty + problem.l1 * cp.sum(cp.abs(cp.multiply(off, K[k])))
         limits += [K[k] >> 0, cp.diag(K[k]) >= problem.floor]
         for i in range(n):

@@ -58,10 +58,10 @@ def correlation_clusters(return_cov: Array) -> NDArray[np.intp]:
 
 
 def block_target(problem: FitProblem, groups: NDArray[np.intp]) -> Array:
-    """T (M, N, N): one cross level within groups and one between, per shape, fitted to the same moments.
+    """T (M, N, N): one own level, one cross level within groups and one between, per shape, from the same moments.
 
     K'_m = a_m I + c_m (within) + b_m (between) has 3M free numbers, so it is estimated with little noise even where
-    single cross terms are not; levels are clipped to |c|, |b| ≤ ρ a.
+    single entries are not; a is kept above the mean floor, |c| and |b| below ρ a.
     """
     n, m = problem.names, problem.shapes
     same = groups[:, None] == groups[None, :]
@@ -78,7 +78,9 @@ def block_target(problem: FitProblem, groups: NDArray[np.intp]) -> Array:
     target = np.zeros((m, n, n))
     for k in range(m):
         own, within, between = level[3 * k : 3 * k + 3]
-        cap = problem.corr_bound * max(float(own), 0.0)
+        own = max(float(own), float(problem.floor.mean()))
+        cap = problem.corr_bound * own
+        target[k][eye] = own
         target[k][same & ~eye] = np.clip(within, -cap, cap)
         target[k][~same] = np.clip(between, -cap, cap)
     return target
@@ -92,7 +94,7 @@ def resolve_target(
     sectors: pd.Series | None,
     dictionary: Dictionary,
 ) -> Array:
-    """Scaled target T (M, N, N) of what the user asked for.
+    """Return the scaled target T (M, N, N) of what the user asked for.
 
     Parameters
     ----------
@@ -100,7 +102,7 @@ def resolve_target(
         Second moments (N, N) of returns with factors in them, for the clusters.
     target
         "block" or None (sectors if given, else clusters of the return correlation), "diagonal" (zero cross terms), a
-        DataFrame of G_0 (N × N, return per currency), shared out evenly over the shapes, or an
+        DataFrame of G_0 (N × N, return per currency), shared out over the shapes like self-impact, or an
         ImpactModel of the same shapes: yesterday's, so that the ridge is a turnover penalty.
 
     Raises
@@ -110,15 +112,14 @@ def resolve_target(
     """
     n, m = problem.names, problem.shapes
     unit = np.outer(problem.scale, problem.scale)
-    if target is None or (isinstance(target, str) and target == "block"):
-        groups = correlation_clusters(return_cov) if sectors is None else sector_groups(sectors, names)
-        return block_target(problem, groups)
-    if isinstance(target, str):
-        if target != "diagonal":
-            raise InvalidInput(
-                "unknown target", field="target", value=target, remedy='use "block", "diagonal", a DataFrame or a model'
-            )
-        return np.zeros((m, n, n))
+    if isinstance(target, str) and target not in ("block", "diagonal"):
+        raise InvalidInput(
+            "unknown target", field="target", value=target, remedy='use "block", "diagonal", a DataFrame or a model'
+        )
+    groups = correlation_clusters(return_cov) if sectors is None else sector_groups(sectors, names)
+    block = block_target(problem, groups)
+    if target is None or isinstance(target, str):
+        return block * np.eye(n) if target == "diagonal" else block
     if isinstance(target, ImpactModel):
         if target.dictionary != dictionary:
             raise InvalidInput(
@@ -130,4 +131,5 @@ def resolve_target(
     values = target.loc[list(names), list(names)].to_numpy(dtype=np.float64)
     if not np.isfinite(values).all() or np.abs(values - values.T).max() > 1e-9 * max(np.abs(values).max(), 1e-300):
         raise InvalidInput("the target must be finite and symmetric", field="target")
-    return np.repeat((values / unit)[None] / m, m, axis=0)
+    share = block[:, :1, :1] / block[:, 0, 0].sum() if block[:, 0, 0].sum() > 0 else np.full((m, 1, 1), 1.0 / m)
+    return np.asarray(share * (values / unit))

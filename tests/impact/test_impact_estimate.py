@@ -171,6 +171,19 @@ def test_targets(simulated) -> None:
     assert np.ptp(scaled[:3, 3:]) < 1e-3
 
 
+def test_pooling_the_decay_split_finds_what_names_share_and_can_be_turned_off(simulated) -> None:
+    """All names lose two thirds of their impact fast in the truth; one name's data tell that badly."""
+    worst = {None: 0.0, 0.0: 0.0}
+    for seed in range(4):
+        events, _ = simulated(names=8, rows=2000, r2=0.05, seed=seed)
+        for pool in worst:
+            found = CrossImpact(half_lives_s=LIVES, ridge=3.0, pool=pool).fit(events)
+            assert found.fitted_.problem.pool == (3.0 if pool is None else 0.0)
+            own = np.diagonal(found.model_.matrices, axis1=1, axis2=2)
+            worst[pool] += float(np.abs(own[0] / own.sum(axis=0) - 2 / 3).mean()) / 4
+    assert worst[None] < 0.7 * worst[0.0]
+
+
 def test_bad_targets_are_refused(simulated) -> None:
     events, truth = simulated(names=3, rows=100)
     lopsided = pd.DataFrame(np.triu(np.ones((3, 3))), index=list(events.names), columns=list(events.names))

@@ -16,7 +16,7 @@ from crosswind.problems.impact import (
     truth_model,
 )
 from crosswind.problems.impact.plots import plot_scores
-from crosswind.problems.market import SimulatedTruth, simulate
+from crosswind.problems.market import SimulatedTruth, read, simulate
 from crosswind.solvers.errors import InvalidInput
 
 LIVES = (120.0, 1200.0)
@@ -151,3 +151,23 @@ def test_on_the_market_simulator_joint_recovers_more_than_the_heuristic() -> Non
         assert joint.constraint_violations()["worst"] <= 1e-12
     assert wins == 3
     assert truth_model(data.truth, 30.0).admissible().admissible
+
+
+@pytest.mark.data
+def test_on_recorded_trades_the_joint_fit_is_admissible_and_beats_own_flow(lean_dir) -> None:
+    """US equities, one day to fit and two to test: cross terms help on average, not for every name and model."""
+    events = read(f"lean:{lean_dir}").events.resample(60.0)
+    train, test = events.on(events.days[:-2]), events.on(events.days[-2:])
+    table = compare_models(
+        {
+            "joint": CrossImpact(kernel="instantaneous"),
+            "own": DiagonalNNLS(kernel="instantaneous"),
+            "ols": FullOLS(kernel="instantaneous"),
+        },
+        train,
+        test,
+    )
+    assert table.loc["joint", "admissible"]
+    assert table.loc["joint", "violation"] <= 1e-12
+    assert table.loc["joint", "mean"] > table.loc["own", "mean"] > 0.1
+    assert not table.loc["ols", "admissible"]

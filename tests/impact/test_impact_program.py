@@ -22,10 +22,12 @@ def random_matrices(problem: FitProblem, seed: int) -> np.ndarray:
     return half + half.transpose(0, 2, 1)
 
 
-@pytest.mark.parametrize(("ridge", "l1"), [(0.0, 0.0), (1.3, 0.0), (0.0, 0.2), (0.7, 0.1)])
+@pytest.mark.parametrize(("ridge", "l1", "pool"), [(0, 0, 0), (1.3, 0, 0), (0, 0.2, 0), (0.7, 0.1, 0.4), (0, 0, 2.0)])
 @pytest.mark.parametrize("corr_bound", [0.0, 0.6, 1.0])
-def test_lowered_objective_and_map_are_the_problem_itself(ridge: float, l1: float, corr_bound: float) -> None:
-    problem = impact_instance(5, 2, ridge=ridge, l1=l1, corr_bound=corr_bound)
+def test_lowered_objective_and_map_are_the_problem_itself(
+    ridge: float, l1: float, pool: float, corr_bound: float
+) -> None:
+    problem = impact_instance(5, 2, ridge=ridge, l1=l1, corr_bound=corr_bound).with_penalties(pool=pool)
     lowered = lower(problem)
     for seed in range(3):
         K = random_matrices(problem, seed)
@@ -92,14 +94,15 @@ CASES = [
 
 @pytest.mark.parametrize(("family", "shapes"), CASES, ids=[c[0] for c in CASES])
 @pytest.mark.parametrize(
-    ("ridge", "l1", "corr_bound"), [(0.0, 0.0, 0.6), (1.0, 0.0, 0.25), (0.0, 0.05, 0.6), (0.5, 0.1, 1.0)]
+    ("ridge", "l1", "pool", "corr_bound"),
+    [(0.0, 0.0, 0.0, 0.6), (1.0, 0.0, 0.0, 0.25), (0.0, 0.05, 0.7, 0.6), (0.5, 0.1, 0.2, 1.0)],
 )
-def test_independent_formulation_agrees(simulated, family: str, shapes: dict, ridge, l1, corr_bound) -> None:
+def test_independent_formulation_agrees(simulated, family: str, shapes: dict, ridge, l1, pool, corr_bound) -> None:
     events, _ = simulated(names=3, rows=240, days=2, r2=0.05, seed=4)
     gram = accumulate(events, make_dictionary(family, 60.0, **shapes)).total
     problem = scaled_problem(gram, 0.3, corr_bound, ridge, l1)
     target = random_matrices(problem, 1) * 0.1
-    problem = replace(problem, target=target)
+    problem = replace(problem, target=target, pool=pool)
     fitted = fit_problem(problem, tol=1e-9)
     oracle, K = reference_fit(problem)
     oracle.solve(solver="CLARABEL", tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
@@ -150,6 +153,15 @@ def test_large_l1_makes_the_fit_diagonal_and_large_ridge_meets_the_target() -> N
     np.testing.assert_allclose(pulled[off], base.target[0][off], atol=1e-4)
 
 
+def test_large_pool_gives_all_names_the_same_split_over_decay() -> None:
+    base = impact_instance(5, 2, ridge=0.0)
+    own = np.diagonal(fit_problem(base.with_penalties(pool=1e5)).repair.matrices, axis1=1, axis2=2)
+    np.testing.assert_allclose(own, np.diagonal(base.target, axis1=1, axis2=2), atol=1e-4)
+    assert np.ptp(own / own.sum(axis=0), axis=1).max() < 1e-4
+    free = np.diagonal(fit_problem(base).repair.matrices, axis1=1, axis2=2)
+    assert np.ptp(free / free.sum(axis=0), axis=1).max() > 1e-2
+
+
 def test_rho_zero_is_the_non_negative_diagonal_fit() -> None:
     gram = impact_gram(5, 2, 3000, np.random.default_rng(7), r2=0.1)
     fitted = fit_problem(scaled_problem(gram, 0.0, 0.0), tol=1e-10)
@@ -196,6 +208,7 @@ def test_nonnegative_quadratic_matches_enumeration() -> None:
         ({"corr_bound": float("nan")}, "corr_bound"),
         ({"ridge": -1.0}, "ridge"),
         ({"l1": float("inf")}, "l1"),
+        ({"pool": -1.0}, "pool"),
         ({"B": np.full((3, 6), np.nan)}, "B"),
         ({"target": np.zeros((1, 3, 3))}, "FitProblem"),
         ({"weights": np.zeros(3)}, "FitProblem"),
