@@ -31,6 +31,14 @@ def graph_objects() -> Any:
     return go
 
 
+def _wrapped(text: str, width: int = 46) -> str:
+    """Break an axis title at a space so that it fits the height of a figure; markup is left alone."""
+    if len(text) <= width or "<" in text:
+        return text
+    at = text.find(" ", len(text) // 2 - 4)
+    return text if at < 0 else f"{text[:at]}<br>{text[at + 1 :]}"
+
+
 def figure(title: str, x_title: str = "", y_title: str = "", height: int = 420) -> Any:
     """Return an empty plotly figure in the house style; the axis titles should state units and sign rules."""
     fig = graph_objects().Figure()
@@ -43,6 +51,6 @@ def figure(title: str, x_title: str = "", y_title: str = "", height: int = 420) 
         height=height,
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.01, "xanchor": "right", "x": 1.0},
         xaxis={"title": x_title, "zeroline": False},
-        yaxis={"title": y_title, "zeroline": True, "zerolinecolor": "#999"},
+        yaxis={"title": _wrapped(y_title), "zeroline": True, "zerolinecolor": "#999"},
     )
     return fig

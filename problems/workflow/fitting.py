@@ -67,8 +67,8 @@ def fit_stage(
 ) -> FitStage:
     """Fit all estimators on ``train`` and score them on ``test``; with a known truth, measure the distance to it.
 
-    The sectors handed to the joint fit are public knowledge; nothing else of the truth is used in a fit. ``models`` replaces the
-    default estimators; one of them must be called ``"joint"``.
+    The sectors handed to the joint fit are public knowledge; nothing else of the truth is used in a fit. ``models``
+    replaces the default estimators; one of them must be called ``"joint"``.
     """
     if models is None:
         models = estimators(None if truth is None else truth.sectors)

@@ -37,6 +37,8 @@ def _impact(result: RunResult) -> Section:
 
 def _scores(result: RunResult) -> Section:
     table = result.out_of_sample.sort_values("mean", ascending=False)
+    if not table["error"].any():
+        table = table.drop(columns="error")
     tables = {"R² of bucket returns on the last day; violation: worst relative break of a constraint": table}
     if result.recovery is not None:
         tables["Distance to the simulator's truth, lower is better; excess cost of schedules optimised on it"] = (

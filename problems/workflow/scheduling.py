@@ -24,7 +24,8 @@ def day_ahead(train: MarketEvents, day: MarketEvents, slice_s: float) -> Forecas
 
     The covariance is that of returns over a slice, the horizon at which the schedule carries risk.
     """
-    return forecast_inputs(train.resample(slice_s), slice_starts(day, slice_s), slice_s)
+    times = slice_starts(day, slice_s)
+    return forecast_inputs(train.resample(slice_s), times, slice_s)
 
 
 def basket_problem(

@@ -20,10 +20,10 @@ PACKAGES = {
     "crosswind.optim": ROOT / "optim",
     "crosswind.problems": ROOT / "problems",
 }
-HEAVY = set(
-    "cvxpy jax jaxlib osqp piqp clarabel plotly pyarrow rich dask duckdb lightgbm sklearn highspy scs "
-    "exchange_calendars".split()
-)
+HEAVY = {
+    *("cvxpy", "jax", "jaxlib", "osqp", "piqp", "clarabel", "plotly", "pyarrow", "rich", "dask", "duckdb"),
+    *("lightgbm", "sklearn", "highspy", "scs", "exchange_calendars"),
+}
 # A layer may import itself and what stands below it.
 LAYERS = ["crosswind.solvers", "crosswind.optim", "crosswind.problems", "crosswind"]
 # Inside problems/: what each room may import of the others.

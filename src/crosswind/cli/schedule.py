@@ -83,7 +83,7 @@ def execute(args: argparse.Namespace) -> Outcome:
     }
     if args.out:
         with atomic_directory(args.out) as work:
-            write_tables(work, {"schedule": schedule.trades, "comparison": stage.comparison})
+            write_tables(work / "tables", {"schedule": schedule.trades, "comparison": stage.comparison})
             write_json(work / "summary.json", payload)
     text = [schedule.summary(), "", stage.comparison.to_string(float_format="{:.3f}".format)]
     text += [f"written to {args.out}/"] if args.out else []
