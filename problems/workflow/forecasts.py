@@ -129,4 +129,5 @@ def betas_to_index(train: MarketEvents, index: pd.Series, horizon_s: float = 300
         raise InvalidInput("the index does not move", field="index", value=variance, remedy="name another index")
     prior_weight = 0.1
     raw = joint.apply(lambda r: r.cov(x)) / variance
-    return ((raw + prior_weight) / (1.0 + prior_weight)).rename("beta")
+    shrunk: pd.Series = (raw + prior_weight) / (1.0 + prior_weight)
+    return shrunk.rename("beta")

@@ -196,7 +196,7 @@ class _Desk:
         inside = (market.times >= trades.index[0]) & (market.times <= end)
         part = _cut(market, inside)
         starts = part.times[:-1]
-        number = np.searchsorted(trades.index.asi8, starts.asi8, side="right") - 1
+        number = pd.DatetimeIndex(trades.index).searchsorted(starts, side="right") - 1
         plan = np.zeros((len(starts), trades.shape[1]))
         for t in range(len(trades)):
             bars = np.flatnonzero(number == t)

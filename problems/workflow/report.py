@@ -135,7 +135,7 @@ def report_html(result: RunResult) -> str:
         When plotly is not installed.
     """
     costs = result.schedule.costs_bps
-    joint = result.out_of_sample.loc["joint", "mean"]
+    joint = float(result.out_of_sample["mean"]["joint"])
     passed = sum(check.passed for check in result.checks)
     tiles = {
         "names": str(len(result.train.names)),
@@ -146,9 +146,8 @@ def report_html(result: RunResult) -> str:
     }
     if result.hedge is not None:
         table = result.hedge.comparison.table()
-        tiles["hedge cost, MPC, mean / q95"] = (
-            f"{table.loc[MPC, 'hedge_cost_mean_bps']:.2f} / {table.loc[MPC, 'hedge_cost_q95_bps']:.2f} bps"
-        )
+        mean, tail = (float(table[f"hedge_cost_{part}_bps"][MPC]) for part in ("mean", "q95"))
+        tiles["hedge cost [bps], MPC, mean / q95"] = f"{mean:.2f} / {tail:.2f}"
     footer = {
         "configuration": result.configuration,
         "seed": result.settings["seed"],

@@ -26,6 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE", help="write the fitted model as json")
 
 
+def _ridge(word: str) -> float | str:
+    """Return ``"cv"`` as it is, anything else as a number."""
+    return word if word == "cv" else (split_numbers(word, "--ridge") or (0.0,))[0]
+
+
 def execute(args: argparse.Namespace) -> Outcome:
     """Fit, compare and save."""
     from pathlib import Path
@@ -45,7 +50,7 @@ def execute(args: argparse.Namespace) -> Outcome:
         joint = CrossImpact(
             half_lives_s=split_numbers(args.half_lives, "--half-lives"),
             corr_bound=args.corr_bound,
-            ridge="cv" if args.ridge == "cv" else split_numbers(args.ridge, "--ridge")[0],
+            ridge=_ridge(args.ridge),
             sectors=None if market.truth is None else market.truth.sectors,
         )
         models = {**estimators(), JOINT: joint}
