@@ -28,6 +28,7 @@ from crosswind.problems.impact import (
 from crosswind.problems.market import SimulatedTruth, simulate
 from crosswind.solvers.errors import CrosswindError
 
+FIRST_SEED = 100  # seeds below were looked at while the estimator was designed
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "impact-recovery.md"
 HINDSIGHT = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
@@ -71,7 +72,7 @@ def estimators(truth: SimulatedTruth, lives: tuple[float, ...]) -> dict[str, Cal
 def run(setting: Setting, seeds: int) -> pd.DataFrame:
     """Return one row per seed and model."""
     rows = []
-    for seed in range(seeds):
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         data = simulate(
             names=setting.names,
             sectors=setting.sectors,
@@ -169,7 +170,8 @@ def page(parts: list[tuple[Setting, pd.DataFrame]], seeds: int) -> str:
         "",
         "Printed by `benchmarks/impact_recovery.py --write`; nothing on this page is typed by hand.",
         "",
-        f"Simulated markets, seeds 0 to {seeds - 1}, buckets of 30 s; every model gets the true half-lives, is fitted "
+        f"Simulated markets, seeds {FIRST_SEED} to {FIRST_SEED + seeds - 1} (none of them used while the "
+        "estimator was designed), buckets of 30 s; every model gets the true half-lives, is fitted "
         "on the training days and scored on the day after. Shown are the median and, in brackets, the quartiles over "
         "the seeds.",
         "",
@@ -182,7 +184,8 @@ def page(parts: list[tuple[Setting, pd.DataFrame]], seeds: int) -> str:
         "- **Out-of-sample R²** against the forecast of no impact, of returns after the factors are taken out.",
         "- **Joint is better**: number of seeds in which the first row beats this row in kernel error, cost and R².",
         "- *Cross terms alone shrunk*: the ridge without pooling the split of self-impact over the decay shapes. The "
-        "simulator's names share nearly one decay, which favours pooling and Kyle; where they do not, expect less.",
+        "simulator's names share nearly one decay, which favours pooling and Kyle; where they do not, expect less. "
+        "The heuristic shrinks cross terms alone too: compare these rows for like with like.",
         "- *Best ridge in hindsight*: of seven ridges the one with the smallest true kernel error, which no desk can "
         "know; seconds are those of all seven.",
         "",
