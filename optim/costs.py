@@ -22,6 +22,7 @@ __all__ = [
     "CostBreakdown",
     "cost",
     "exposures",
+    "gradient_terms",
     "impact_states",
     "jax_cost",
     "marginal_cost",
@@ -168,28 +169,54 @@ def cost(program: MultistageProgram, trades: ArrayLike) -> CostBreakdown:
     )
 
 
-def smooth_gradient(program: MultistageProgram, trades: ArrayLike) -> FloatArray:
-    """Return the gradient (T, n) of the cost without its kinked parts (spread and soft limits), by the adjoint.
+def gradient_terms(
+    program: MultistageProgram, trades: ArrayLike, e: FloatArray | None = None, gap: FloatArray | None = None
+) -> dict[str, FloatArray]:
+    """Return the gradient (T, n) of each smooth component of the cost (all but spread and soft limits), by the adjoint.
 
-    Impact: K_m (z^m_t + y^m_t) with the adjoint state y_t = ρ_{t+1}(y_{t+1} + u_{t+1}), y_{T−1} = 0. Terms on
-    positions come back to a trade as the sum over the later slices.
+    Impact: K_m (z^m_t + y^m_t) with the adjoint state y_t = ρ_{t+1}(y_{t+1} + u_{t+1}), y_{T−1} = 0. A term on
+    positions comes back to a trade as its sum over the later slices.
+
+    Parameters
+    ----------
+    program
+        The program.
+    trades
+        u (T, n).
+    e, gap
+        Exposures e_1..e_T (T, k) and terminal gap p_T − target (P,), where they are known more exactly than the trades,
+        which carry the rounding of p_0, imply.
     """
     u = _trades(program, trades)
     T = len(u)
-    gradient = 2.0 * program.temporary * u + program.drift
     _, after = impact_states(program, u)
     rho = program.decays
+    impact = np.zeros_like(u)
     for m, mode in enumerate(program.impact):
         later = np.zeros_like(u)
         for t in range(T - 2, -1, -1):
             later[t] = rho[m, t + 1] * (later[t + 1] + u[t + 1])
-        gradient = gradient + (after[m] + later) @ mode.matrix
-    e = exposures(program, u)[1:]
-    on_position = program.holding + 2.0 * program.risk_aversion * _risk_image(program, e) @ program.exposure
+        impact += (after[m] + later) @ mode.matrix
+    e = exposures(program, u)[1:] if e is None else e
+    risk = 2.0 * program.risk_aversion * _risk_image(program, e) @ program.exposure
+    end = np.zeros(len(program.positions))
     if program.terminal is not None:
-        on_position = np.array(on_position)
-        on_position[-1] += 2.0 * program.terminal.penalty * (positions(program, u)[-1] - program.terminal.target)
-    return np.asarray(gradient + suffix_sum(on_position) @ program.incidence, dtype=np.float64)
+        gap = positions(program, u)[-1] - program.terminal.target if gap is None else gap
+        end = 2.0 * program.terminal.penalty * gap
+    S = program.incidence
+    return {
+        "temporary": np.asarray(2.0 * program.temporary * u),
+        "drift": program.drift,
+        "impact": impact,
+        "risk": np.asarray(suffix_sum(risk) @ S),
+        "holding": np.asarray(suffix_sum(program.holding) @ S),
+        "terminal": np.broadcast_to(end @ S, u.shape),
+    }
+
+
+def smooth_gradient(program: MultistageProgram, trades: ArrayLike) -> FloatArray:
+    """Return the gradient (T, n) of the cost without its kinked parts (spread and soft limits)."""
+    return np.asarray(sum(gradient_terms(program, trades).values()), dtype=np.float64)
 
 
 def suffix_sum(rows: FloatArray) -> FloatArray:

@@ -64,6 +64,8 @@ class Lowered:
         Row numbers of the hard terminal condition, one per hard position.
     limits
         Row blocks by limit (bands, group caps, rates); trade limits are boxes and have none.
+    exposures, gaps
+        Variable numbers of the priced exposures (T, k), None without risk, and of p_T − target (P,), −1 where unpriced.
     """
 
     qp: QuadraticProgram
@@ -78,6 +80,19 @@ class Lowered:
     epigraph: IndexArray
     completion: IndexArray
     limits: dict[str, RowBlock]
+    exposures: IndexArray | None
+    gaps: IndexArray
+
+    def unpack_state(self, x: FloatArray) -> tuple[FloatArray | None, FloatArray | None]:
+        """Return the priced exposures e_1..e_T and terminal gaps p_T − target as the solver holds them.
+
+        A huge λ or terminal weight multiplies them; recomputed from the trades they would carry the rounding of p_0.
+        """
+        exposures = None if self.exposures is None else x[self.exposures] * self.var_scale[self.exposures]
+        gap = None
+        if (self.gaps >= 0).any():
+            gap = np.where(self.gaps >= 0, x[self.gaps] * self.var_scale[self.gaps], 0.0)
+        return exposures, gap
 
     def unpack_trades(self, x: FloatArray) -> FloatArray:
         """Return the trades (T, n) in the program's unit from a solver's point (n_vars,)."""
@@ -162,6 +177,8 @@ class _Lowering:
         self.asm = Assembler()
         self.T, self.n, self.P = program.slices, len(program.instruments), len(program.positions)
         self.limits: dict[str, RowBlock] = {}
+        self.exposures: IndexArray | None = None
+        self.gaps = np.full(self.P, -1)
         self.u = self.asm.variables(
             (self.T, self.n),
             label_grid("u", program.instruments, self.T),
@@ -188,7 +205,18 @@ class _Lowering:
         asm = self.asm
         D, E, s = asm.var_scale(), asm.row_scale(), self.scaling.cost
         A, P = asm.coefficients().tocoo(), asm.quadratic_cost().tocoo()
-        A.data = A.data * D[A.col] / E[A.row]
+        # A state of huge curvature (λ or a terminal weight of 1e8) is small at the optimum: give it a unit curvature.
+        curvature = np.zeros(asm.n)
+        on_diagonal = P.row == P.col
+        curvature[P.row[on_diagonal]] = P.data[on_diagonal]
+        curvature[self.u] = 0.0
+        D = np.minimum(D, np.sqrt(np.divide(s, curvature, out=np.full(asm.n, np.inf), where=curvature > 0.0)))
+        A.data = A.data * D[A.col]
+        # Rows between small states must be held to their size, not to that of the inventory.
+        largest = np.zeros(asm.m)
+        np.maximum.at(largest, A.row, np.abs(A.data))
+        E = np.where(largest > 0.0, np.minimum(E, largest), E)
+        A.data = A.data / E[A.row]
         P.data = P.data * (D[P.row] * D[P.col] / s)
         (lo, hi), (lb, ub) = asm.row_bounds(), asm.var_bounds()
         qp = QuadraticProgram(
@@ -216,6 +244,8 @@ class _Lowering:
             epigraph=self.epigraph,
             completion=self.completion,
             limits=self.limits,
+            exposures=self.exposures,
+            gaps=self.gaps,
         )
 
     # terms of the cost -------------------------------------------------------------------------------------------
@@ -307,55 +337,74 @@ class _Lowering:
             asm.add_quadratic_block(z, weights[m], mode.matrix)
 
     def _risk(self) -> None:
-        """Add λ Σ e'Σe with e = Bp + w; a factor covariance is lifted to r = F'e."""
-        g, asm, p = self.program, self.asm, self.p
-        if g.risk_aversion == 0.0 or g.covariance is None or p is None:
+        """Add λ Σ e'Σe on e = Bp + w; a factor covariance is lifted to r = F'e."""
+        g, asm = self.program, self.asm
+        if g.risk_aversion == 0.0 or g.covariance is None:
             return
-        w, B, lam = g.exposure_level[1:], g.exposure, g.risk_aversion
+        lam = g.risk_aversion
+        e, size = self._exposures()
+        self.exposures = e
         if isinstance(g.covariance, FactorRisk):
             F, d = g.covariance.loadings, g.covariance.specific
-            asm.add_quadratic_block(p, np.ones(self.T), 2.0 * lam * (B.T * d) @ B)
-            asm.add_linear(p, 2.0 * lam * (w * d) @ B)
-            asm.constant += lam * float(np.sum(d * w**2))
-            toward = F.T @ B
+            asm.add_quadratic(e, e, 2.0 * lam * d)
             f = F.shape[1]
-            size = np.sqrt(((toward * self.scaling.positions) ** 2).sum(axis=1)) + np.abs(w @ F).max(axis=0)
-            size = np.where(size > 0.0, size, 1.0)
+            spread = np.sqrt(((F.T * size) ** 2).sum(axis=1))
             labels = tuple(str(i) for i in range(f))
-            r = asm.variables((self.T, f), label_grid("factor", labels, self.T, 1), size)
-            right = w @ F
-            rows = asm.rows((self.T, f), label_grid("factor", labels, self.T, 1), size, right, right)
+            r = asm.variables((self.T, f), label_grid("factor", labels, self.T, 1), np.where(spread > 0.0, spread, 1.0))
+            rows = asm.rows(
+                (self.T, f), label_grid("factor", labels, self.T, 1), np.where(spread > 0.0, spread, 1.0), 0.0, 0.0
+            )
             asm.add_coefficients(rows, r, 1.0)
-            i, j = np.nonzero(toward)
-            asm.add_coefficients(rows[:, i], p[:, j], -toward[i, j])
+            i, j = np.nonzero(F.T)
+            asm.add_coefficients(rows[:, i], e[:, j], -F.T[i, j])
             asm.add_quadratic(r, r, 2.0 * lam)
-            return
-        covariance = np.broadcast_to(g.covariance, (self.T, len(B), len(B)))
-        image = np.einsum("tij,tj->ti", covariance, w)
-        asm.add_linear(p, 2.0 * lam * image @ B)
-        asm.constant += lam * float(np.sum(w * image))
-        if g.covariance.ndim == 2:
-            asm.add_quadratic_block(p, np.ones(self.T), 2.0 * lam * _symmetric(B.T @ g.covariance @ B))
+        elif g.covariance.ndim == 2:
+            asm.add_quadratic_block(e, np.ones(self.T), 2.0 * lam * g.covariance)
         else:
             for t in range(self.T):
-                asm.add_quadratic_block(p[t : t + 1], np.ones(1), 2.0 * lam * _symmetric(B.T @ covariance[t] @ B))
+                asm.add_quadratic_block(e[t : t + 1], np.ones(1), 2.0 * lam * g.covariance[t])
+
+    def _exposures(self) -> tuple[IndexArray, FloatArray]:
+        """Return the variables of e_1..e_T and their sizes (k,): the positions themselves where e = p."""
+        g, asm, p = self.program, self.asm, self.p
+        assert p is not None
+        w, B = g.exposure_level[1:], g.exposure
+        k = len(B)
+        if k == self.P and not w.any() and np.array_equal(B, np.eye(k)):
+            return p, self.scaling.positions
+        size = self.scaling.exposures
+        labels = tuple(str(i) for i in range(k))
+        e = asm.variables((self.T, k), label_grid("e", labels, self.T, 1), size)
+        rows = asm.rows((self.T, k), label_grid("exposure", labels, self.T, 1), size, w, w)
+        asm.add_coefficients(rows, e, 1.0)
+        i, j = np.nonzero(B)
+        asm.add_coefficients(rows[:, i], p[:, j], -B[i, j])
+        return e, size
 
     def _terminal(self) -> IndexArray:
         g, asm = self.program, self.asm
         if g.terminal is None:
             return np.empty(0, dtype=np.int64)
         target, penalty = g.terminal.target, g.terminal.penalty
-        if penalty.any() and self.p is not None:
-            asm.add_quadratic(self.p[-1], self.p[-1], 2.0 * penalty)
-            asm.add_linear(self.p[-1], -2.0 * penalty * target)
-            asm.constant += float(np.sum(penalty * target**2))
+        priced = np.flatnonzero(penalty)
+        if len(priced) and self.p is not None:
+            # The gap p_T − target is its own variable: a weight of any size then meets a variable of its own scale.
+            size, labels = self.scaling.positions[priced], [f"{g.positions[i]}" for i in priced]
+            gap = asm.variables((len(priced),), lambda: [f"gap[{label}]" for label in labels], size)
+            rows = asm.rows(
+                (len(priced),), lambda: [f"gap[{label}]" for label in labels], size, target[priced], target[priced]
+            )
+            asm.add_coefficients(rows, self.p[-1, priced], 1.0)
+            asm.add_coefficients(rows, gap, -1.0)
+            asm.add_quadratic(gap, gap, 2.0 * penalty[priced])
+            self.gaps[priced] = gap
         hard = np.flatnonzero(g.terminal.hard)
-        labels = [f"completion[{g.positions[i]}]" for i in hard]
+        names = [f"completion[{g.positions[i]}]" for i in hard]
         if self.p is not None:
             right = target[hard]
         else:
             right = (target - g.p0)[hard]
-        rows = asm.rows((len(hard),), lambda: labels, self.scaling.positions[hard], right, right)
+        rows = asm.rows((len(hard),), lambda: names, self.scaling.positions[hard], right, right)
         if self.p is not None:
             asm.add_coefficients(rows, self.p[-1, hard], 1.0)
         else:
@@ -440,8 +489,3 @@ class _Lowering:
         self.asm.add_coefficients(rows, self.u[t, j], 1.0)
         later = t > 0
         self.asm.add_coefficients(rows[later], self.u[t[later] - 1, j[later]], -1.0)
-
-
-def _symmetric(matrix: FloatArray) -> FloatArray:
-    """Remove the rounding asymmetry of a product."""
-    return np.asarray(0.5 * (matrix + matrix.T), dtype=np.float64)

@@ -18,7 +18,7 @@ _FLOOR = 0.1  # smallest size of a name relative to the largest: interior points
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """Typical sizes: positions (P,), trades (n,), both in the program's unit, and ``cost`` in currency.
+    """Typical sizes: positions (P,), trades (n,), exposures (k,) in the program's unit, and ``cost`` in currency.
 
     Two programs lowered with the same scaling and the same pattern differ in their vectors only, which is what a
     receding-horizon session needs.
@@ -26,6 +26,7 @@ class Scaling:
 
     positions: FloatArray
     trades: FloatArray
+    exposures: FloatArray
     cost: float
 
 
@@ -70,7 +71,8 @@ def choose_scaling(program: MultistageProgram) -> Scaling:
         parts = cost(program, plan).to_series().drop("total")
         magnitudes.append(float(parts.abs().sum()))
     positive = [value for value in magnitudes if value > 0.0]
-    return Scaling(size, trades, min(positive) if positive else 1.0)
+    seen = (loading * size).max(axis=1) + level
+    return Scaling(size, trades, np.where(seen > 0.0, seen, 1.0), min(positive) if positive else 1.0)
 
 
 def _limit_size(program: MultistageProgram) -> float:

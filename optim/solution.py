@@ -13,8 +13,8 @@ from crosswind.optim.costs import (
     CostBreakdown,
     cost,
     exposures,
+    gradient_terms,
     positions,
-    smooth_gradient,
     soft_excess,
     suffix_sum,
 )
@@ -64,6 +64,8 @@ class MultistageSolution:
         The program that was solved.
     cost_scale
         Currency per unit of the lowered objective.
+    gradient_scale
+        Largest gradient of any single component, currency per unit of trade: what the stationarity is measured against.
     """
 
     trades: FloatArray
@@ -78,6 +80,7 @@ class MultistageSolution:
     solution: Solution
     program: MultistageProgram
     cost_scale: float
+    gradient_scale: float
 
     @property
     def gap_currency(self) -> float:
@@ -86,10 +89,9 @@ class MultistageSolution:
 
     @property
     def stationarity_rel(self) -> float:
-        """Largest stationarity residual relative to the largest marginal cost or price."""
-        sizes = [float(np.abs(self.marginal_cost).max())]
-        sizes += [float(np.abs(a).max(initial=0.0)) for a in (self.completion_price, *self.prices.values())]
-        return float(np.abs(self.stationarity).max()) / max(*sizes, 1e-300)
+        """Largest stationarity residual relative to the largest term it is made of."""
+        sizes = [float(np.abs(a).max(initial=0.0)) for a in (self.completion_price, *self.prices.values())]
+        return float(np.abs(self.stationarity).max()) / max(self.gradient_scale, *sizes, 1e-300)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per slice and instrument: trade, marginal cost and the prices of trade and rate limits."""
@@ -176,7 +178,8 @@ def unpack(lowered: Lowered, solution: Solution) -> MultistageSolution:
                 pull += suffix_sum(dual @ matrix) @ program.incidence
         prices[limit.name] = np.abs(dual)
     fraction = _sign_fraction(lowered, u, y, program.spread + group_price, size)
-    marginal = smooth_gradient(program, u) + program.spread * fraction + soft
+    terms = gradient_terms(program, u, *lowered.unpack_state(solution.x))
+    marginal = np.asarray(sum(terms.values())) + program.spread * fraction + soft
     completion = np.zeros(len(program.positions))
     if program.terminal is not None:
         completion[program.terminal.hard] = -y[lowered.completion]
@@ -193,6 +196,7 @@ def unpack(lowered: Lowered, solution: Solution) -> MultistageSolution:
         solution=solution,
         program=program,
         cost_scale=lowered.cost_scale,
+        gradient_scale=max(float(np.abs(a).max(initial=0.0)) for a in (program.spread, soft, *terms.values())),
     )
 
 
@@ -222,7 +226,7 @@ def _soft_slope(lowered: Lowered, limit: BandLimit, u: FloatArray, dual: FloatAr
     inside = np.clip(dual, -limit.soft.linear, limit.soft.linear)
     loss = limit.soft.linear * np.abs(excess) - inside * excess
     at_kink = (np.abs(excess) <= _NEAR * scale) & (loss <= _EPSILON * lowered.cost_scale)
-    return np.where(at_kink, inside, slope)
+    return np.asarray(np.where(at_kink, inside, slope), dtype=np.float64)
 
 
 def _repair(lowered: Lowered, trades: FloatArray) -> FloatArray:
@@ -243,4 +247,4 @@ def _repair(lowered: Lowered, trades: FloatArray) -> FloatArray:
     total = share.sum(axis=0)
     fits = (total > 0.0) & (np.abs(missing) <= total)
     step = np.divide(missing, total, out=np.zeros_like(missing), where=fits)
-    return np.clip(u + share * step, box.lower, box.upper)
+    return np.asarray(np.clip(u + share * step, box.lower, box.upper), dtype=np.float64)
