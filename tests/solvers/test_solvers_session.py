@@ -160,3 +160,14 @@ def test_shared_between_threads(solver):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_dense_programs_take_the_dense_path_and_update():
+    program = horizon(40)
+    session = Session(program, "piqp", tol=1e-8)
+    for step in range(4):
+        found = session.update(q=(1.0 + step) * program.q, u=1.0 + step, l=1.0 + step).solve()
+        assert found.status is Status.OPTIMAL
+        assert found.x == pytest.approx(solve(session.program, "clarabel", tol=1e-9).x, abs=1e-5)
+    assert session._ready["piqp"].dense
+    assert session.setups == 1
