@@ -64,15 +64,24 @@ class BasketArrays:
 
     Attributes
     ----------
-    inventory : (N,) signed parent orders q_0, buy positive.
-    target : (N,) remaining inventory wanted after the last slice, q_T.
-    side : (N,) sign of inventory − target.
-    dt_s : (T,) seconds from the trade before; the first is one slice.
-    volume : (T, N) forecast traded notional, or None.
-    participation_cap : (T, N) largest |u|, or None.
-    spread : (T, N) relative half-spread c, cost c|u|.
-    temporary : (T, N) coefficient η [1/currency], cost ηu².
-    covariance : (N, N) covariance of relative returns per slice, or None where there is no risk term.
+    inventory
+        (N,) signed parent orders q_0, buy positive.
+    target
+        (N,) remaining inventory wanted after the last slice, q_T.
+    side
+        (N,) sign of inventory − target.
+    dt_s
+        (T,) seconds from the trade before; the first is one slice.
+    volume
+        (T, N) forecast traded notional, or None.
+    participation_cap
+        (T, N) largest |u|, or None.
+    spread
+        (T, N) relative half-spread c, cost c|u|.
+    temporary
+        (T, N) coefficient η [1/currency], cost ηu².
+    covariance
+        (N, N) covariance of relative returns per slice, or None where there is no risk term.
     """
 
     inventory: FloatArray

@@ -23,12 +23,18 @@ class ForecastInputs:
 
     Attributes
     ----------
-    times : slice starts (T,), UTC.
-    slice_s : slice length [s].
-    volume : (T × N) mean notional traded in the slice of the same local time of day [currency].
-    spread : (N,) mean relative half-spread.
-    covariance : (N × N) covariance of relative returns per second.
-    mid : (N,) last mid price of the record [currency per share].
+    times
+        Slice starts (T,), UTC.
+    slice_s
+        Slice length [s].
+    volume
+        (T × N) mean notional traded in the slice of the same local time of day [currency].
+    spread
+        (N,) mean relative half-spread.
+    covariance
+        (N × N) covariance of relative returns per second.
+    mid
+        (N,) last mid price of the record [currency per share].
     """
 
     times: pd.DatetimeIndex

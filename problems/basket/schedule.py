@@ -51,18 +51,27 @@ class BasketSchedule:
 
     Attributes
     ----------
-    problem : the problem that was solved.
-    trades : (T × N) signed notional to trade in each slice [currency, buy positive].
-    inventory : (T + 1 × N) remaining signed notional before each slice and after the last [currency].
-    costs : cost by component and in total [currency, positive is money lost].
-    marginal_costs : (T × N) MC = ∂C/∂u of all costs but a completion penalty [currency per unit of notional bought]; at
+    problem
+        The problem that was solved.
+    trades
+        (T × N) signed notional to trade in each slice [currency, buy positive].
+    inventory
+        (T + 1 × N) remaining signed notional before each slice and after the last [currency].
+    costs
+        Cost by component and in total [currency, positive is money lost].
+    marginal_costs
+        (T × N) MC = ∂C/∂u of all costs but a completion penalty [currency per unit of notional bought]; at
         the kink of |u|, the subgradient that optimality needs.
-    completion_price : (N,) what buying one unit more in all would cost, hence what leaving one unit of a buy would save
+    completion_price
+        (N,) what buying one unit more in all would cost, hence what leaving one unit of a buy would save
         (of a sell: minus that) [same unit]. Under a penalty w it is 2w(q_T − target), the price that the penalty sets.
         At the optimum MC = completion price + prices of the limits that bind.
-    prices : per limit, (T × labels) cost saved per unit of bound relaxed, ≥ 0 [currency per currency].
-    certificate : our own residuals and gap of the optimum.
-    solution : the multistage solution underneath.
+    prices
+        Per limit, (T × labels) cost saved per unit of bound relaxed, ≥ 0 [currency per currency].
+    certificate
+        Our own residuals and gap of the optimum.
+    solution
+        The multistage solution underneath.
     """
 
     problem: BasketProblem
