@@ -12,7 +12,7 @@ from scipy import sparse
 
 from crosswind.optim.checks import FloatArray
 
-__all__ = ["Assembler", "IndexArray", "label_grid"]
+__all__ = ["Assembler", "IndexArray", "VectorAssembler", "label_grid"]
 
 IndexArray = NDArray[np.int64]
 
@@ -139,6 +139,19 @@ class Assembler:
     def var_names(self) -> tuple[str, ...]:
         """Return one name per variable."""
         return tuple(name for make in self._var_names for name in make())
+
+
+class VectorAssembler(Assembler):
+    """An assembler that numbers variables and rows and keeps vectors, and drops every coefficient of a matrix."""
+
+    def add_coefficients(self, rows: Any, columns: Any, values: Any) -> None:
+        """Drop the coefficients: A is known already."""
+
+    def add_quadratic(self, rows: Any, columns: Any, values: Any) -> None:
+        """Drop the entries: P is known already."""
+
+    def add_quadratic_block(self, index: IndexArray, weights: FloatArray, matrix: FloatArray) -> None:
+        """Drop the block: P is known already."""
 
 
 def _triplet(rows: Any, columns: Any, values: Any) -> tuple[IndexArray, IndexArray, FloatArray]:

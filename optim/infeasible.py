@@ -14,7 +14,7 @@ from scipy import sparse
 from crosswind.optim.assembly import IndexArray
 from crosswind.optim.checks import FloatArray
 from crosswind.optim.limits import BandLimit, TradeLimit
-from crosswind.optim.lowering import Lowered
+from crosswind.optim.lowered import Lowered
 from crosswind.solvers.errors import InfeasibleProblem
 from crosswind.solvers.program import QuadraticProgram
 from crosswind.solvers.solution import Solution

@@ -9,133 +9,22 @@ as y = s ŷ / E.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from crosswind.optim.assembly import Assembler, IndexArray, label_grid
+from crosswind.optim.assembly import Assembler, IndexArray, VectorAssembler, label_grid
+from crosswind.optim.box import trade_box
 from crosswind.optim.checks import FloatArray
 from crosswind.optim.energy import energy_constant, energy_weights
-from crosswind.optim.limits import BandLimit, GroupCap, RateLimit, TradeLimit
-from crosswind.optim.program import FactorRisk, MultistageProgram
+from crosswind.optim.limits import BandLimit, GroupCap, RateLimit
+from crosswind.optim.lowered import Lowered, RowBlock
+from crosswind.optim.program import FactorRisk, MultistageProgram, same_matrices
 from crosswind.optim.scaling import Scaling, choose_scaling
-from crosswind.solvers.errors import InfeasibleProblem
+from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.program import QuadraticProgram
 
-__all__ = ["Lowered", "RowBlock", "TradeBox", "lower", "trade_box"]
+__all__ = ["lower", "relower"]
 
-
-@dataclass(frozen=True, eq=False)
-class TradeBox:
-    """Intersection of the trade limits: bounds (T, n) and, per side, the number of the limit behind it (−1: none)."""
-
-    lower: FloatArray
-    upper: FloatArray
-    lower_owner: IndexArray
-    upper_owner: IndexArray
-
-
-@dataclass(frozen=True, eq=False)
-class RowBlock:
-    """Rows of one limit: ``rows`` (T, columns) holds row numbers, −1 where there is none; ``columns`` the labels."""
-
-    name: str
-    rows: IndexArray
-    columns: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Lowered:
-    """A lowered program: the QP that is handed to a solver, and the maps back.
-
-    Attributes
-    ----------
-    qp
-        The scaled :class:`crosswind.solvers.program.QuadraticProgram`.
-    program, scaling, box
-        What it was made from.
-    var_scale, row_scale, cost_scale
-        D, E, s of the scaling x = D x̂, rows / E, cost / s.
-    trades
-        Variable numbers of u (T, n).
-    absolute
-        Variable numbers of a ≥ |u| (T, n), −1 where |u| needs none; ``epigraph`` (2, T, n) the rows ±u − a ≤ 0.
-    completion
-        Row numbers of the hard terminal condition, one per hard position.
-    limits
-        Row blocks by limit (bands, group caps, rates); trade limits are boxes and have none.
-    exposures, gaps
-        Variable numbers of the priced exposures (T, k), None without risk, and of p_T − target (P,), −1 where unpriced.
-    """
-
-    qp: QuadraticProgram
-    program: MultistageProgram
-    scaling: Scaling
-    box: TradeBox
-    var_scale: FloatArray
-    row_scale: FloatArray
-    cost_scale: float
-    trades: IndexArray
-    absolute: IndexArray
-    epigraph: IndexArray
-    completion: IndexArray
-    limits: dict[str, RowBlock]
-    exposures: IndexArray | None
-    gaps: IndexArray
-
-    def unpack_state(self, x: FloatArray) -> tuple[FloatArray | None, FloatArray | None]:
-        """Return the priced exposures e_1..e_T and terminal gaps p_T − target as the solver holds them.
-
-        A huge λ or terminal weight multiplies them; recomputed from the trades they would carry the rounding of p_0.
-        """
-        exposures = None if self.exposures is None else x[self.exposures] * self.var_scale[self.exposures]
-        gap = None
-        if (self.gaps >= 0).any():
-            gap = np.where(self.gaps >= 0, x[self.gaps] * self.var_scale[self.gaps], 0.0)
-        return exposures, gap
-
-    def unpack_trades(self, x: FloatArray) -> FloatArray:
-        """Return the trades (T, n) in the program's unit from a solver's point (n_vars,)."""
-        return np.asarray(x[self.trades] * self.var_scale[self.trades], dtype=np.float64)
-
-    def unpack_rows(self, y: FloatArray) -> FloatArray:
-        """Return row duals in currency per unit of each row's bound."""
-        return np.asarray(y * self.cost_scale / self.row_scale, dtype=np.float64)
-
-    def unpack_boxes(self, z: FloatArray) -> FloatArray:
-        """Return box duals of the trades (T, n), currency per unit of trade."""
-        return np.asarray(z[self.trades] * self.cost_scale / self.var_scale[self.trades], dtype=np.float64)
-
-
-def trade_box(program: MultistageProgram) -> TradeBox:
-    """Intersect the trade limits.
-
-    Raises
-    ------
-    InfeasibleProblem
-        Two limits exclude each other on one trade; the message names both, the trade and the smallest relaxation.
-    """
-    shape = (program.slices, len(program.instruments))
-    low, high = np.full(shape, -np.inf), np.full(shape, np.inf)
-    low_owner, high_owner = np.full(shape, -1), np.full(shape, -1)
-    for number, limit in enumerate(program.limits):
-        if isinstance(limit, TradeLimit):
-            tighter = limit.lower > low
-            low, low_owner = np.where(tighter, limit.lower, low), np.where(tighter, number, low_owner)
-            tighter = limit.upper < high
-            high, high_owner = np.where(tighter, limit.upper, high), np.where(tighter, number, high_owner)
-    crossed = low - high
-    rounding = 1e-12 * np.maximum(np.abs(np.where(np.isfinite(low), low, 0.0)), 1e-300)
-    if (crossed > rounding).any():
-        t, j = (int(i) for i in np.unravel_index(np.argmax(np.where(np.isfinite(crossed), crossed, 0.0)), shape))
-        names = [program.limits[int(owner[t, j])].name for owner in (low_owner, high_owner)]
-        raise InfeasibleProblem(
-            f"limits '{names[0]}' and '{names[1]}' exclude each other on trade [{program.instruments[j]},{t}]",
-            field=" / ".join(names),
-            value=(float(low[t, j]), float(high[t, j])),
-            remedy=f"relax one of them by {float(crossed[t, j]):.6g}",
-        )
-    return TradeBox(np.minimum(low, high), high, low_owner, high_owner)
+_CURVED = 1e4  # largest curvature of a scaled state
 
 
 def lower(
@@ -168,13 +57,45 @@ def lower(
     return _Lowering(program, scaling or choose_scaling(program), keep_absolute).finish(names)
 
 
+def relower(program: MultistageProgram, previous: Lowered) -> Lowered:
+    """Lower the next program of a receding horizon: only vectors are computed, P and A are taken over.
+
+    A step of a controller changes positions, levels, drifts, spreads, bounds and targets; building and sorting the
+    sparse matrices anew would be most of its time.
+
+    Parameters
+    ----------
+    program
+        Like the previous one but for vectors: same sizes, names of limits, finite bounds and matrices.
+    previous
+        From :func:`lower` with ``keep_absolute=True``, or from here.
+
+    Raises
+    ------
+    InvalidInput
+        When the program has other matrices or rows, so that taking them over would be wrong.
+    InfeasibleProblem
+        Trade limits that exclude each other.
+    """
+    if not same_matrices(program, previous.program):
+        raise InvalidInput(
+            "differs from the previous program in more than vectors",
+            field="program",
+            value=[limit.name for limit in program.limits],
+            remedy="call lower() instead",
+        )
+    return _Lowering(program, previous.scaling, True, VectorAssembler()).refresh(previous)
+
+
 class _Lowering:
     """One lowering in progress; each method adds one term of the program."""
 
-    def __init__(self, program: MultistageProgram, scaling: Scaling, keep_absolute: bool) -> None:
+    def __init__(
+        self, program: MultistageProgram, scaling: Scaling, keep_absolute: bool, assembler: Assembler | None = None
+    ) -> None:
         self.program, self.scaling = program, scaling
         self.box = trade_box(program)
-        self.asm = Assembler()
+        self.asm = Assembler() if assembler is None else assembler
         self.T, self.n, self.P = program.slices, len(program.instruments), len(program.positions)
         self.limits: dict[str, RowBlock] = {}
         self.exposures: IndexArray | None = None
@@ -205,12 +126,12 @@ class _Lowering:
         asm = self.asm
         D, E, s = asm.var_scale(), asm.row_scale(), self.scaling.cost
         A, P = asm.coefficients().tocoo(), asm.quadratic_cost().tocoo()
-        # A state of huge curvature (λ or a terminal weight of 1e8) is small at the optimum: give it a unit curvature.
+        # A state of huge curvature (λ or a terminal weight of 1e8) is small at the optimum: size it by its curvature.
         curvature = np.zeros(asm.n)
         on_diagonal = P.row == P.col
         curvature[P.row[on_diagonal]] = P.data[on_diagonal]
         curvature[self.u] = 0.0
-        D = np.minimum(D, np.sqrt(np.divide(s, curvature, out=np.full(asm.n, np.inf), where=curvature > 0.0)))
+        D = np.sqrt(s / np.maximum(curvature / _CURVED, s / D**2))
         A.data = A.data * D[A.col]
         # Rows between small states must be held to their size, not to that of the inventory.
         largest = np.zeros(asm.m)
@@ -231,6 +152,26 @@ class _Lowering:
             row_names=asm.row_names() if names else None,
             var_names=asm.var_names() if names else None,
         )
+        return self._handed_out(qp, D, E)
+
+    def refresh(self, previous: Lowered) -> Lowered:
+        """Put this program's vectors around the previous one's matrices."""
+        asm, qp = self.asm, previous.qp
+        D, E, s = previous.var_scale, previous.row_scale, previous.cost_scale
+        same = (asm.n, asm.m) == (qp.n, qp.m) and np.array_equal(self.absolute, previous.absolute)
+        if not same or any(not np.array_equal(b.rows, previous.limits[k].rows) for k, b in self.limits.items()):
+            raise InvalidInput(
+                "has other rows than the previous program",
+                field="limits",
+                value=(asm.n, asm.m),
+                remedy="keep the same bounds finite, or call lower()",
+            )
+        (lo, hi), (lb, ub) = asm.row_bounds(), asm.var_bounds()
+        q = asm.linear_cost() * D / s
+        fresh = qp.with_vectors(q=q, l=lo / E, u=hi / E, lb=lb / D, ub=ub / D, constant=asm.constant / s)
+        return self._handed_out(fresh, D, E)
+
+    def _handed_out(self, qp: QuadraticProgram, D: FloatArray, E: FloatArray) -> Lowered:
         return Lowered(
             qp=qp,
             program=self.program,
@@ -238,7 +179,7 @@ class _Lowering:
             box=self.box,
             var_scale=D,
             row_scale=E,
-            cost_scale=s,
+            cost_scale=self.scaling.cost,
             trades=self.u,
             absolute=self.absolute,
             epigraph=self.epigraph,

@@ -23,7 +23,7 @@ from crosswind.optim.checks import FloatArray, check_psd, finite_array, finite_s
 from crosswind.optim.limits import Limit, Shape
 from crosswind.solvers.errors import InvalidInput
 
-__all__ = ["FactorRisk", "ImpactMode", "MultistageProgram", "Terminal"]
+__all__ = ["FactorRisk", "ImpactMode", "MultistageProgram", "Terminal", "same_matrices"]
 
 
 def _unset() -> FloatArray:
@@ -310,3 +310,41 @@ class MultistageProgram:
         if isinstance(self.covariance, FactorRisk):
             return self.covariance.dense()
         return self.covariance if self.covariance.ndim == 2 else self.covariance[t - 1]
+
+
+def same_matrices(one: MultistageProgram, other: MultistageProgram) -> bool:
+    """Return whether two programs differ in vectors alone, so that their lowered P and A are the same.
+
+    Vectors are p0, exposure_level, spread, drift, holding, the impact states, the terminal target, and of the limits the
+    bounds and the linear part of a soft penalty; everything else enters a matrix.
+    """
+    if (one.instruments, one.positions) != (other.instruments, other.positions):
+        return False
+    if one.risk_aversion != other.risk_aversion or len(one.impact) != len(other.impact):
+        return False
+    if len(one.limits) != len(other.limits) or (one.terminal is None) != (other.terminal is None):
+        return False
+    pairs: list[tuple[Any, Any]] = [(one.covariance, other.covariance)]
+    pairs += [(getattr(one, name), getattr(other, name)) for name in ("dt_s", "incidence", "exposure", "temporary")]
+    for mode, twin in zip(one.impact, other.impact, strict=True):
+        pairs += [(mode.rate_per_s, twin.rate_per_s), (mode.matrix, twin.matrix)]
+    if one.terminal is not None and other.terminal is not None:
+        pairs.append((one.terminal.weight, other.terminal.weight))
+    for limit, twin_limit in zip(one.limits, other.limits, strict=True):
+        if type(limit) is not type(twin_limit) or limit.name != twin_limit.name:
+            return False
+        for name in ("matrix", "membership", "on"):
+            pairs.append((getattr(limit, name, None), getattr(twin_limit, name, None)))
+        soft, twin_soft = getattr(limit, "soft", None), getattr(twin_limit, "soft", None)
+        pairs.append((getattr(soft, "quadratic", None), getattr(twin_soft, "quadratic", None)))
+    return all(_same(a, b) for a, b in pairs)
+
+
+def _same(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    if isinstance(a, FactorRisk) or isinstance(b, FactorRisk):
+        return type(a) is type(b) and _same(a.loadings, b.loadings) and _same(a.specific, b.specific)
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return np.array_equal(np.asarray(a), np.asarray(b))
+    return bool(a == b)

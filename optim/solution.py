@@ -19,7 +19,7 @@ from crosswind.optim.costs import (
     suffix_sum,
 )
 from crosswind.optim.limits import BandLimit, GroupCap, RateLimit, TradeLimit
-from crosswind.optim.lowering import Lowered
+from crosswind.optim.lowered import Lowered
 from crosswind.optim.program import MultistageProgram
 from crosswind.solvers.solution import Certificate, Solution
 

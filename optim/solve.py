@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from crosswind.optim.lowering import Lowered, lower
+from crosswind.optim.lowered import Lowered
+from crosswind.optim.lowering import lower
 from crosswind.optim.polish import polish
 from crosswind.optim.program import MultistageProgram
 from crosswind.optim.scaling import Scaling

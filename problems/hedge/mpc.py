@@ -33,7 +33,7 @@ from crosswind.problems.replay.model import FloatArray
 from crosswind.solvers.errors import CrosswindError
 
 if TYPE_CHECKING:
-    from crosswind.optim.lowering import Lowered
+    from crosswind.optim.lowered import Lowered
     from crosswind.optim.program import MultistageProgram
     from crosswind.solvers.session import Session
 
@@ -140,7 +140,7 @@ class MPCHedge(_Rule):
         return min(max(trade, -clip), clip)
 
     def _solve(self, state: HedgeState) -> tuple[float, Rung, str]:
-        from crosswind.optim.lowering import lower
+        from crosswind.optim.lowering import lower, relower
         from crosswind.solvers.session import Session
 
         program = self.program(state)
@@ -148,7 +148,7 @@ class MPCHedge(_Rule):
             self._lowered = lower(program, keep_absolute=True, names=False)
             self._session = Session(self._lowered.qp, solver=self.solver, tol=self.tol, **self.settings)
         else:
-            self._lowered = lower(program, self._lowered.scaling, keep_absolute=True, names=False)
+            self._lowered = relower(program, self._lowered)
             qp = self._lowered.qp
             self._session.update(q=qp.q, l=qp.l, u=qp.u, lb=qp.lb, ub=qp.ub)
         solution = self._session.solve()
