@@ -315,8 +315,8 @@ class MultistageProgram:
 def same_matrices(one: MultistageProgram, other: MultistageProgram) -> bool:
     """Return whether two programs differ in vectors alone, so that their lowered P and A are the same.
 
-    Vectors are p0, exposure_level, spread, drift, holding, the impact states, the terminal target, and of the limits the
-    bounds and the linear part of a soft penalty; everything else enters a matrix.
+    Vectors are p0, exposure_level, spread, drift, holding, the impact states, the terminal target, and of the limits
+    the bounds and the linear part of a soft penalty; everything else enters a matrix.
     """
     if (one.instruments, one.positions) != (other.instruments, other.positions):
         return False
