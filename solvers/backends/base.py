@@ -151,13 +151,18 @@ class Scaling:
 
     @classmethod
     def of(cls, program: Program) -> Scaling:
-        """Choose τ as the median non-zero finite bound and φ as the largest cost term of a vector of that length."""
+        """Choose τ as the median non-zero finite bound and φ as the largest cost term of a vector of that length.
+
+        Bounds below a billionth of the largest do not vote: where a difference left its rounding error instead of a
+        zero, many such bounds would set the length to 1e-16 and make the backends give up.
+        """
         if isinstance(program, QuadraticProgram):
             sides = np.concatenate((program.l, program.u, program.lb, program.ub))
         else:
             sides = program.b
         sizes = np.abs(sides)
         sizes = sizes[(sizes > 0.0) & (sizes < np.inf)]
+        sizes = sizes[sizes >= 1e-9 * np.max(sizes, initial=0.0)]
         linear = float(np.max(np.abs(program.q), initial=0.0))
         quadratic = float(np.max(np.abs(program.P.data), initial=0.0))
         if sizes.size:

@@ -437,3 +437,16 @@ def test_large_cash_neutral_row_is_kept():
         assert found.status.ok
         assert abs(found.x.sum()) <= 1e-6 * np.max(np.abs(found.x))
         assert certify(program, found.x, found.y, found.z) == found.certificate
+
+
+@pytest.mark.parametrize("solver", DIRECT)
+def test_bounds_of_rounding_size_do_not_set_the_scale(solver):
+    """Most bounds are what a difference left of zero; the few real ones must set the length the backend sees."""
+    n = 30
+    noise = 1e-16 * np.random.default_rng(2).uniform(0.5, 1.5, n)
+    noise[0] = 0.04
+    chain = np.eye(n) - np.eye(n, k=-1)  # x_0 = .04, x_t = x_{t-1} + noise
+    program = QuadraticProgram(np.eye(n), np.ones(n), chain, noise, noise)
+    found = solve(program, solver=solver, tol=1e-8)
+    assert found.status is Status.OPTIMAL
+    np.testing.assert_allclose(found.x, 0.04, rtol=1e-8)
