@@ -175,8 +175,8 @@ def main() -> None:
         "# The main job",
         "",
         "`crosswind run` reads order flow, fits cross-impact on the earlier days, schedules a basket on the last, "
-        "replays its hedge under several policies and accounts for the cost. With `--out DIR` it writes `summary.json`, tables "
-        "and a self-contained `report.html`. From Python: `cw.run(...)`.",
+        "replays its hedge under several policies and accounts for the cost. With `--out DIR` it writes "
+        "`summary.json`, tables and a self-contained `report.html`. From Python: `cw.run(...)`.",
         "",
         "Printed by `benchmarks/main_job.py --write`; nothing on this page is typed by hand. A positive cost is money "
         "lost. One test day is one draw: read the intervals, and the rows without impact, before the means.",
