@@ -41,7 +41,7 @@ def test_unknown_words_leave_with_2(capsys: pytest.CaptureFixture[str]):
 
 
 def test_fit_saves_a_model_that_schedule_uses(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    model = tmp_path / "deep" / "model.json"
+    model = tmp_path / "deep" / "model.npz"
     code, out, _ = call(capsys, "fit", "--data", SMALL, "--ridge", "1.0", "--out", str(model), "--json")
     payload = json.loads(out)
     assert code == 0

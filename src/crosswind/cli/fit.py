@@ -10,9 +10,9 @@ NAME = "fit"
 HELP = "estimate cross-impact under all constraints, beside the baselines"
 DESCRIPTION = (
     "Fit the impact matrices on all days but the last and score them, with every baseline, on the last.\n"
-    "With --out FILE the fitted model is written there (json), for crosswind schedule --model."
+    "With --out FILE the fitted model is written there (npz), for crosswind schedule --model."
 )
-EXAMPLE = "crosswind fit --data sim:names=6 --half-lives 20,200 --out crosswind-out/model.json"
+EXAMPLE = "crosswind fit --data sim:names=6 --half-lives 20,200 --out crosswind-out/model.npz"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--corr-bound", type=float, default=0.6, help="ρ of |K_ij| ≤ ρ√(K_ii K_jj) (default: 0.6)")
     parser.add_argument("--ridge", default="cv", help="penalty on cross terms, a number or cv (default: cv)")
-    parser.add_argument("--out", metavar="FILE", help="write the fitted model as json")
+    parser.add_argument("--out", metavar="FILE", help="write the fitted model (npz)")
 
 
 def _ridge(word: str) -> float | str:
