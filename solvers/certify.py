@@ -16,14 +16,19 @@ Relative measures divide by the terms a residual is made of, never by 1 + those:
 
 ==========  =====================================================================================================
 primal_rel  each row i by max(|A_ij x_j|, |the bound that is missed|); each box j by the bound that is missed
-dual_rel    max(|Px|, |q|, |A'y|, |z|)
-gap_rel     max(½x'Px, |q'x|, |u'y₊ − l'y₋|, |ub'z₊ − lb'z₋|, largest |q| × smallest non-zero bound)
+dual_rel    max(|Px|, |q|)
+gap_rel     max(½x'Px, |q'x|, |σ|, largest |q| × smallest length that a non-zero bound gives a variable)
 ==========  =====================================================================================================
 
 Each row has its own scale, since a cash row of 1e8 would otherwise excuse a participation row of 0.1. A bound of zero
 has no scale: there the entries |A_ij| count times at least 1e-4 X_j, X_j being the larger of |x_j| and the smallest
 non-zero bound of variable j, or the largest |x| where j has none, so that a program whose optimum is to do nothing can
-pass. The smallest bound in the gap's scale is there for the same reason; a loose cap loosens nothing.
+pass. The smallest bound in the gap's scale is there for the same reason (that of a row is divided by its largest entry,
+which makes it a length of x); a loose cap loosens nothing.
+
+The multipliers are no part of the scales, unless the objective itself is zero: where rows depend on each other, or a
+box is a sliver, backends return multipliers of 1e9 times the costs that cancel, and measured against those a point
+that is wrong in its first digit would pass.
 
 The lower bound follows from weak duality. With r = Px + q + A'y + z and any feasible v,
 
@@ -33,6 +38,7 @@ The lower bound follows from weak duality. With r = Px + q + A'y + z and any fea
 
 A box that is finite on the side that matters absorbs r_j (z_j is replaced by z_j − r_j); a variable that P couples to
 no other one and curves by P_jj > 0 gives r_j x_j − r_j²/(2P_jj). Where neither holds and r_j ≠ 0, the bound is −∞.
+A few roundings of each term are taken off, since huge multipliers that cancel would leave theirs in the bound.
 """
 
 from __future__ import annotations
@@ -41,17 +47,21 @@ from typing import Any
 
 import numpy as np
 
+from crosswind.solvers.backends.base import Scaling
 from crosswind.solvers.cones import dual_distance, project_dual, slack_distance
 from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.matrices import Vector
 from crosswind.solvers.program import ConeProgram, QuadraticProgram
-from crosswind.solvers.solution import Certificate
+from crosswind.solvers.solution import ABSOLUTE_FLOOR, Certificate
 
 __all__ = ["certify", "support"]
 
 _AT_REST = 1e-4  # of the reach: below it a row with bound zero counts as being at rest
 
-_WORTHLESS = {
+_RELATIVE = 1e-10  # a relative residual so small that no floor is needed
+_ROUNDINGS = 16.0 * float(np.finfo(np.float64).eps)
+
+_WORTHLESS: dict[str, Any] = {
     "primal": np.inf,
     "dual": np.inf,
     "gap": np.inf,
@@ -108,6 +118,7 @@ def certify(
     extra = [_shaped(v, k, f) for v, k, f in ((z, program.n, "z"), (s, program.m, "s")) if v is not None]
     if not all(np.isfinite(part).all() for part in (x, y, *extra)):
         return Certificate(tolerance=tol, **_WORTHLESS)
+    found: dict[str, Any]
     with np.errstate(over="ignore", invalid="ignore"):
         if isinstance(program, QuadraticProgram):
             found = _quadratic(program, x, y, None if z is None else np.asarray(z, dtype=np.float64))
@@ -115,7 +126,21 @@ def certify(
             found = _conic(program, x, y, None if s is None else np.asarray(s, dtype=np.float64))
     if any(np.isnan(value) for value in found.values()):  # an overflow on the way: nothing can be said
         found = _WORTHLESS
-    return Certificate(tolerance=tol, **found)
+    return Certificate(tolerance=tol, floors=_floors(program, found), **found)
+
+
+def _floors(program: QuadraticProgram | ConeProgram, found: dict[str, float]) -> tuple[float, float, float]:
+    """Return the residuals (primal, dual, gap) that pass whatever their relative size, smaller for small programs.
+
+    In a program of returns per currency every residual is below an absolute floor, so it shrinks with the program.
+    """
+    close = any(0.0 < found[k] <= ABSOLUTE_FLOOR and found[f"{k}_rel"] > _RELATIVE for k in ("primal", "dual", "gap"))
+    if not close:
+        return ABSOLUTE_FLOOR, ABSOLUTE_FLOOR, ABSOLUTE_FLOOR
+    size = Scaling.of(program)
+    sizes = (size.length, size.dual, size.cost)
+    primal, dual, gap = (ABSOLUTE_FLOOR * min(1.0, value) for value in sizes)
+    return primal, dual, gap
 
 
 def support(upper: Vector, lower: Vector, multiplier: Vector) -> float:
@@ -141,7 +166,6 @@ def _quadratic(program: QuadraticProgram, x: Vector, y: Vector, z: Vector | None
 
     row_miss, row_bound = _missed(Ax, l, u)
     box_miss, box_bound = _missed(x, lb, ub)
-    row_unit, box_unit = _smallest(program, "rows"), _smallest(program, "boxes")
     primal_rel = 0.0
     if row_miss.any() or box_miss.any():
         reach = _reach(program, x)
@@ -153,24 +177,23 @@ def _quadratic(program: QuadraticProgram, x: Vector, y: Vector, z: Vector | None
     support_rows, support_boxes = support(u, l, y_kept), support(ub, lb, z)
     xPx, qx = float(x @ Px), float(q @ x)
     gap = abs(xPx + qx + support_rows + support_boxes)
-    unit = min(row_unit or np.inf, box_unit or np.inf)
-    natural = _abs_max(q) * unit if np.isfinite(unit) else 0.0
-    gap_scale = max(0.5 * abs(xPx), abs(qx), abs(support_rows), abs(support_boxes), natural)
+    gap_scale = max(0.5 * abs(xPx), abs(qx), abs(support_rows + support_boxes), _abs_max(q) * _unit(program))
     dual = max(_abs_max(r), refused)
     return {
         "primal": max(_abs_max(row_miss), _abs_max(box_miss)),
         "dual": dual,
         "gap": gap,
         "primal_rel": primal_rel,
-        "dual_rel": _ratio(dual, max(_abs_max(Px), _abs_max(q), _abs_max(Aty), _abs_max(z))),
-        "gap_rel": _ratio(gap, gap_scale),
+        "dual_rel": _ratio(dual, max(_abs_max(Px), _abs_max(q)) or max(_abs_max(Aty), _abs_max(z))),
+        "gap_rel": _ratio(gap, gap_scale or abs(support_rows)),
         "objective": 0.5 * xPx + qx + program.constant,
-        "lower_bound": _lower_bound(program, x, r, z, -0.5 * xPx - support_rows) + program.constant,
+        "lower_bound": _lower_bound(program, x, y_kept, r, z) + program.constant,
     }
 
 
-def _lower_bound(program: QuadraticProgram, x: Vector, r: Vector, z: Vector, base: float) -> float:
+def _lower_bound(program: QuadraticProgram, x: Vector, y: Vector, r: Vector, z: Vector) -> float:
     lb, ub = program.lb, program.ub
+    xPx = float(x @ (program.P @ x))
     moved = z - r
     boxed = np.isfinite(np.where(moved > 0.0, ub, lb)) | (moved == 0.0)
     left = ~boxed & (r != 0.0)
@@ -181,7 +204,15 @@ def _lower_bound(program: QuadraticProgram, x: Vector, r: Vector, z: Vector, bas
             return -np.inf
         curved = float(np.sum(r[left] * x[left] - 0.5 * r[left] ** 2 / curvature[left]))
     used = np.where(left, z, moved)
-    return base - support(ub, lb, used) + curved
+    size = 0.5 * abs(xPx) + abs(curved) + _support_size(program.u, program.l, y) + _support_size(ub, lb, used)
+    return curved - 0.5 * xPx - support(program.u, program.l, y) - support(ub, lb, used) - _ROUNDINGS * size
+
+
+def _support_size(upper: Vector, lower: Vector, multiplier: Vector) -> float:
+    """Return the sum of the absolute terms of :func:`support`: how much may cancel in it."""
+    side = np.where(multiplier > 0.0, upper, lower)
+    active = multiplier != 0.0
+    return float(np.abs(side[active]) @ np.abs(multiplier[active]))
 
 
 def _conic(program: ConeProgram, x: Vector, y: Vector, s: Vector | None) -> dict[str, float]:
@@ -200,8 +231,8 @@ def _conic(program: ConeProgram, x: Vector, y: Vector, s: Vector | None) -> dict
     xPx, qx, by = float(x @ Px), float(q @ x), float(b @ y_kept)
     gap = abs(xPx + qx + by)
     dual = max(_abs_max(r), refused)
-    unit = _smallest(program, "rows")
-    lower = -0.5 * xPx - by + program.constant
+    rounding = _ROUNDINGS * (0.5 * abs(xPx) + float(np.abs(b) @ np.abs(y_kept)))
+    lower = -0.5 * xPx - by + program.constant - rounding
     left = r != 0.0
     if left.any():
         curvature = _own_curvature(program)
@@ -213,9 +244,9 @@ def _conic(program: ConeProgram, x: Vector, y: Vector, s: Vector | None) -> dict
         "primal": primal,
         "dual": dual,
         "gap": gap,
-        "primal_rel": _ratio(primal, max(_abs_max(_row_top(program, np.abs(x))), _abs_max(s), unit)),
-        "dual_rel": _ratio(dual, max(_abs_max(Px), _abs_max(q), _abs_max(Aty))),
-        "gap_rel": _ratio(gap, max(0.5 * abs(xPx), abs(qx), abs(by), _abs_max(q) * unit)),
+        "primal_rel": _ratio(primal, max(_abs_max(_row_top(program, np.abs(x))), _abs_max(s), _smallest(b))),
+        "dual_rel": _ratio(dual, max(_abs_max(Px), _abs_max(q)) or _abs_max(Aty)),
+        "gap_rel": _ratio(gap, max(0.5 * abs(xPx), abs(qx), abs(by), _abs_max(q) * _unit(program))),
         "objective": 0.5 * xPx + qx + program.constant,
         "lower_bound": lower,
     }
@@ -229,17 +260,21 @@ def _allowed(multiplier: Vector, lower: Vector, upper: Vector) -> tuple[Vector, 
     return np.where(wrong, 0.0, multiplier), float(np.max(np.abs(multiplier[wrong])))
 
 
-def _smallest(program: Any, which: str) -> float:
-    """Return the smallest non-zero finite bound of the rows or boxes in absolute value, 0.0 when there is none."""
-    if isinstance(program, ConeProgram):
-        pair: tuple[Vector, ...] = (program.b,)
-    else:
-        pair = (program.l, program.u) if which == "rows" else (program.lb, program.ub)
+def _smallest(*sizes: Vector) -> float:
+    """Return the smallest non-zero finite entry in absolute value, 0.0 when there is none."""
     found = np.inf
-    for values in pair:
+    for values in sizes:
         size = np.abs(values)
         found = min(found, float(np.min(size, where=(size > 0.0) & (size < np.inf), initial=np.inf)))
     return found if np.isfinite(found) else 0.0
+
+
+def _unit(program: QuadraticProgram | ConeProgram) -> float:
+    """Return the smallest length that a non-zero bound gives a variable: boxes, and rows over their largest entry."""
+    top = _row_top(program, np.ones(program.n))
+    rows = (program.b,) if isinstance(program, ConeProgram) else (program.l, program.u)
+    lengths = [np.divide(side, top, out=np.zeros_like(top), where=top > 0.0) for side in rows]
+    return _smallest(*lengths) if isinstance(program, ConeProgram) else _smallest(*lengths, program.lb, program.ub)
 
 
 def _missed(value: Vector, lower: Vector, upper: Vector) -> tuple[Vector, Vector]:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["ABSOLUTE_FLOOR", "Attempt", "Certificate", "Proof", "Solution", "Status"]
 
 ABSOLUTE_FLOOR = 1e-11
-"""A residual below this passes whatever its relative size: a program whose optimum is exactly zero has no scale."""
+"""A residual below this passes whatever its relative size: a program whose optimum is exactly zero has no scale.
+
+It shrinks with the program: see :attr:`Certificate.floors`.
+"""
 
 
 class Status(Enum):
@@ -71,6 +74,8 @@ class Certificate:
         ½x'Px + q'x + constant.
     lower_bound
         A number that no feasible point can undercut (up to rounding), or −inf where none follows from (y, z).
+    floors
+        Absolute (primal, dual, gap) that pass whatever their relative size.
     """
 
     primal: float
@@ -82,12 +87,13 @@ class Certificate:
     tolerance: float
     objective: float
     lower_bound: float
+    floors: tuple[float, float, float] = (ABSOLUTE_FLOOR, ABSOLUTE_FLOOR, ABSOLUTE_FLOOR)
 
     @property
     def worst(self) -> float:
-        """The largest of the three relative measures, with those below the absolute floor counted as zero."""
+        """The largest of the three relative measures, with those below their absolute floor counted as zero."""
         pairs = ((self.primal, self.primal_rel), (self.dual, self.dual_rel), (self.gap, self.gap_rel))
-        return max(0.0 if absolute <= ABSOLUTE_FLOOR else relative for absolute, relative in pairs)
+        return max(0.0 if pair[0] <= floor else pair[1] for pair, floor in zip(pairs, self.floors, strict=True))
 
     def passes(self, tol: float | None = None) -> bool:
         """Tell whether all three measures are within ``tol`` (default: the asked tolerance) or the absolute floor."""
@@ -95,7 +101,7 @@ class Certificate:
 
     def feasible(self, tol: float | None = None) -> bool:
         """Tell whether the limits hold within ``tol`` (default: the asked tolerance) or the absolute floor."""
-        return self.primal <= ABSOLUTE_FLOOR or self.primal_rel <= (self.tolerance if tol is None else tol)
+        return self.primal <= self.floors[0] or self.primal_rel <= (self.tolerance if tol is None else tol)
 
     def summary(self) -> str:
         """Return one line of text."""

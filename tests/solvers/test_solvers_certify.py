@@ -137,6 +137,52 @@ def test_lower_bound_is_never_above_the_optimum(seed, noise):
             assert offered.lower_bound == pytest.approx(best.objective, rel=1e-5, abs=1e-5)
 
 
+def test_huge_multipliers_that_cancel_excuse_nothing():
+    # x_1 is fixed by its box and by a row; their multipliers may grow without end as long as they cancel.
+    program = QuadraticProgram(
+        np.diag([0.0, 1.0]), [0.0, -1.0], [[1.0, 0.0]], 5.0, 5.0, lb=[5.0, -np.inf], ub=[5.0, np.inf]
+    )
+    wrong = certify(program, np.array([5.0, 0.0]), np.array([1e12]), np.array([-1e12, 0.0]))
+    assert wrong.gap == 0.0
+    assert wrong.dual_rel == 1.0
+    assert not wrong.passes(0.5)
+    off = certify(program, np.array([5.0, 1.0]), np.array([1e12]), np.array([-1e12 + 0.3, 0.0]))
+    assert off.gap_rel == pytest.approx(0.3, rel=1e-3)
+    assert not off.passes(0.1)
+    assert certify(program, np.array([5.0, 1.0]), np.array([1e12]), np.array([-1e12, 0.0])).passes(1e-12)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-9, 1e-18, 1e-30])
+def test_small_units_excuse_nothing(unit):
+    program = QuadraticProgram(np.diag([1.0, 2.0]) * unit, np.array([-1.0, 1.0]) * unit)
+    assert not certify(program, np.array([3.0, -7.0]), np.zeros(0)).passes(0.1)
+    assert certify(program, np.array([1.0, -0.5]), np.zeros(0)).passes(1e-12)
+    lengths = QuadraticProgram(np.eye(1), [0.0], [[1.0]], 1e-12 * unit, np.inf)
+    assert not certify(lengths, np.zeros(1), np.zeros(1)).feasible(0.1)
+
+
+def test_a_row_counts_by_the_length_it_gives_its_variables():
+    # Σ 1e9 x = 1 asks for x of 1e-9; a gap of one in a hundred of q'x must not hide behind q × 1.
+    program = QuadraticProgram(np.eye(1) * 1e18, [1e9], [[1e9]], -1.0, 1.0)
+    certificate = certify(program, np.array([-0.9e-9]), np.zeros(1))
+    assert certificate.gap_rel == pytest.approx(0.09)
+    assert certificate.dual_rel == pytest.approx(0.1)
+
+
+def test_lower_bound_takes_the_rounding_of_huge_multipliers_off():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        n = 4
+        x, price = rng.normal(size=n), rng.normal(size=n)
+        A = rng.normal(size=(1, n))
+        row = float((A @ x)[0])
+        program = QuadraticProgram(None, price, A, row, row, lb=x, ub=x)
+        y = np.array([1e10 * rng.normal()])
+        best = float(price @ x)
+        found = certify(program, x, y, -(price + A.T @ y))
+        assert best - 1e-2 < found.lower_bound <= best
+
+
 def test_lower_bound_without_boxes_uses_separable_curvature_or_says_nothing():
     separable = QuadraticProgram(np.diag([1.0, 2.0]), [-1.0, -1.0])
     found = certify(separable, np.zeros(2), np.zeros(0))

@@ -108,6 +108,43 @@ def test_backends_never_call_a_feasible_program_infeasible(make_program, solver)
         assert found.status not in (Status.INFEASIBLE, Status.UNBOUNDED), f"{seed}: {found.summary()}"
 
 
+def planted_optimum(seed: int) -> tuple[QuadraticProgram, float, float]:
+    """Return a program with dependent equalities and slivers of boxes, its optimum and the size of its cost terms."""
+    rng = np.random.default_rng(seed)
+    n, m = int(rng.integers(2, 9)), int(rng.integers(3, 9))
+    G, A = rng.normal(size=(int(rng.integers(0, n + 1)), n)), rng.normal(size=(m, n))
+    A[1], A[2] = A[0], 0.0
+    x, y, z = rng.normal(size=n), rng.normal(size=m), rng.normal(size=n)
+    kind, box = rng.integers(0, 3, size=m), rng.integers(0, 4, size=n)
+    y, z = np.where(kind == 2, 0.0, y), np.where(box == 3, 0.0, z)
+    row, room = A @ x, 10.0 ** rng.choice([-7.0, 0.0, 6.0], size=(2, max(n, m)))
+    # 0: equal; 1: active on the side of the multiplier; else: both sides open, or none at all for boxes
+    l = np.where((kind == 0) | ((kind == 1) & (y < 0.0)), row, row - room[0, :m])  # noqa: E741
+    u = np.where((kind == 0) | ((kind == 1) & (y > 0.0)), row, row + room[1, :m])
+    lb = np.where((box == 0) | ((box <= 2) & (z < 0.0)), x, np.where(box == 3, -np.inf, x - room[0, :n]))
+    ub = np.where((box == 0) | ((box <= 2) & (z > 0.0)), x, np.where(box == 3, np.inf, x + room[1, :n]))
+    q = -(G.T @ (G @ x) + A.T @ y + z)
+    length, cost = 10.0 ** rng.uniform(-3.0, 8.0), 10.0 ** rng.uniform(-6.0, 6.0)
+    program = QuadraticProgram(
+        G.T @ G * (cost / length**2), q * cost / length, A / length, l, u, lb=lb * length, ub=ub * length
+    )
+    terms = (abs(G @ x).max(initial=0.0) ** 2, abs(q * x).max(), abs(y * row).max(), abs(z * x).max())
+    return program, program.objective(x * length), cost * max(terms)
+
+
+def test_optimal_means_optimal_where_multipliers_are_not_unique():
+    solved = 0
+    for seed in range(150):
+        program, best, size = planted_optimum(seed)
+        found = solve(program)
+        assert found.status not in (Status.INFEASIBLE, Status.UNBOUNDED), seed
+        if found.status.ok:
+            solved += 1
+            assert abs(found.objective - best) <= 1e-4 * size, seed
+        assert found.certificate.lower_bound <= best + 1e-12 * size, seed
+    assert solved >= 130
+
+
 def contradiction(program: QuadraticProgram, seed: int, gap: float) -> QuadraticProgram:
     """Return the program with two rows added that miss each other by the fraction ``gap`` of the data's size."""
     rng = np.random.default_rng(seed)
