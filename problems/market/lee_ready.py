@@ -11,6 +11,8 @@ from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["lee_ready"]
 
+_TIE = 1e-12
+
 
 def lee_ready(
     trade_price: npt.ArrayLike,
@@ -21,7 +23,8 @@ def lee_ready(
     """Sign trades by the quote rule, ties by the tick test.
 
     With m the latest mid known at the trade, sign = sgn(price − m). Where price = m, or nothing was quoted before,
-    sign = sgn(price − last different price before it).
+    sign = sgn(price − last different price before it). Prices that differ by rounding alone, |price − m| ≤ 1e-12·price,
+    are equal: half of a cent has no exact binary form, and a trade at the mid must not be signed by its last bit.
 
     Parameters
     ----------
@@ -62,13 +65,15 @@ def lee_ready(
     at = np.searchsorted(known, when, side="right") - 1
     sign = np.zeros(len(price), dtype=np.int8)
     has_quote = at >= 0
-    sign[has_quote] = np.sign(price[has_quote] - quoted[at[has_quote]]).astype(np.int8)
+    away = price[has_quote] - quoted[at[has_quote]]
+    sign[has_quote] = np.where(np.abs(away) <= _TIE * np.abs(price[has_quote]), 0.0, np.sign(away)).astype(np.int8)
     return np.where(sign == 0, _tick_test(price), sign).astype(np.int8)
 
 
 def _tick_test(price: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
     """Return the sign of the last price change up to each trade, 0 before the first change."""
-    step = np.sign(np.diff(price, prepend=price[:1])).astype(np.int8)
+    change = np.diff(price, prepend=price[:1])
+    step = np.where(np.abs(change) <= _TIE * np.abs(price), 0.0, np.sign(change)).astype(np.int8)
     last_change = np.maximum.accumulate(np.where(step != 0, np.arange(len(price)), 0))
     signs: npt.NDArray[np.int8] = step[last_change]
     return signs

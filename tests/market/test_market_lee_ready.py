@@ -25,6 +25,21 @@ def test_at_the_mid_the_last_price_change_decides():
     assert signs([10.01, 10.0, 10.0], [1, 2, 3], [0], [10.0]) == [1, -1, -1]
 
 
+def test_the_last_bit_of_a_price_decides_nothing():
+    """178.005 is the mid of 178.00 and 178.01 to a person; as sums and products of doubles the two differ."""
+    cents = np.arange(17_000, 18_000)
+    mid = 0.5 * (cents * 100 * 1e-4 + (cents + 1) * 100 * 1e-4)
+    trade = (cents * 100 + 50) * 1e-4
+    assert (trade != mid).any()
+    for before, expected in ((1.0, -1), (-1.0, 1)):
+        prices = np.column_stack([trade + before, trade]).ravel()
+        times = np.arange(len(prices))
+        found = lee_ready(prices, times, times[1::2], mid)
+        assert (found[1::2] == expected).all()
+    # A tenth of a cent is a price improvement, not rounding.
+    assert signs([178.0051, 178.0049], [1, 2], [0], [178.005]) == [1, -1]
+
+
 def test_the_first_trade_at_the_mid_has_no_sign():
     assert signs([10.0], [1], [0], [10.0]) == [0]
     assert signs([10.0, 10.0, 10.01], [1, 2, 3], [0], [10.0]) == [0, 0, 1]
