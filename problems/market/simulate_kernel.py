@@ -170,5 +170,7 @@ def _scale(ratio: Array, target: float) -> float:
         return float(np.mean(explained / (1.0 + explained))) - target
 
     centre = float(np.log(target / (1.0 - target)))
-    root = brentq(excess, centre - np.log(ratio.max()) - 1.0, centre - np.log(ratio.min()) + 1.0, xtol=1e-13)
-    return float(np.exp(0.5 * root))
+    low, high = centre - np.log(ratio.max()) - 1.0, centre - np.log(ratio.min()) + 1.0
+    if not excess(low) < 0.0 < excess(high):  # a share near the smallest number: impact is lost in rounding
+        return 0.0
+    return float(np.exp(0.5 * brentq(excess, low, high, xtol=1e-13)))

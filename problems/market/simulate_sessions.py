@@ -14,6 +14,8 @@ from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["bucket_count", "business_days", "quarterly_expiries", "session_ends", "u_shape"]
 
+_MOST_BUCKETS = 10_000_000  # a session in units of milliseconds and less is a slip, and would not fit in memory
+
 
 def business_days(start: str | dt.date, days: int, holidays: Iterable[str | dt.date] = ()) -> tuple[dt.date, ...]:
     """Return ``days`` business days from the first one on or after ``start``.
@@ -56,6 +58,13 @@ def bucket_count(session_s: float, bucket_s: float) -> int:
         raise InvalidInput("is not a finite number", field="bucket_s", value=bucket_s, remedy="pass seconds, e.g. 10")
     ratio = session_s / bucket_s if bucket_s > 0.0 else 0.0
     count = round(ratio)
+    if count > _MOST_BUCKETS:
+        raise InvalidInput(
+            f"cuts the session into {count} buckets, more than {_MOST_BUCKETS}",
+            field="bucket_s",
+            value=bucket_s,
+            remedy="pass seconds, e.g. 10",
+        )
     if count < 2 or abs(ratio - count) > 1e-9 * ratio or abs(bucket_s * 1e9 - round(bucket_s * 1e9)) > 1e-3:
         raise InvalidInput(
             f"does not cut the session of {session_s:g} s into two or more equal buckets",

@@ -321,6 +321,7 @@ def test_source_can_be_read_again() -> None:
 def test_documented_defaults_are_the_defaults() -> None:
     page = Path(__file__).resolve().parents[2] / "docs" / "simulator.md"
     text = page.read_text(encoding="utf-8")
-    rows = dict(re.findall(r"`(\w+) = ([^`]+)`", text))
+    table = "\n".join(line for line in text.splitlines() if line.startswith("| `"))
+    rows = dict(re.findall(r"`(\w+) = ([^`]+)`", table))
     expected = {name: str(value) for name, value in SimulatorParameters().to_dict().items()}
     assert rows == expected
