@@ -121,6 +121,8 @@ class MPCHedge(_Rule):
     def _decide(self, state: HedgeState) -> HedgeAction:
         if not state.finite:
             return HedgeAction(0.0, Rung.HOLD, "input not finite")
+        if self._idle(state):
+            return HedgeAction(self._limited(0.0), Rung.OPTIMAL, "nothing left to hedge")
         try:
             trade, rung, reason = self._solve(state)
         except (CrosswindError, ArithmeticError, ValueError, RuntimeError) as err:
@@ -130,6 +132,17 @@ class MPCHedge(_Rule):
             rule = self.fallback.decide(state)
             trade, rung, reason = rule.trade, rule.rung, f"{reason}; {rule.reason}"
         return HedgeAction(self._limited(trade), rung, reason)
+
+    def _idle(self, state: HedgeState) -> bool:
+        """Return whether no trade is optimal up to rounding, so that there is nothing to solve.
+
+        Held and required hedge agree now and later, and no displacement exceeds the spread: then every term of the
+        objective is at least zero, and zero trades reach zero. A program all of whose data are rounding noise has no
+        scale by which a solver's residuals could be judged.
+        """
+        required = np.append(state.planned_beta_q, state.beta_q)
+        apart = float(np.abs(required - state.held).max())
+        return apart <= _DUST * self.context.scale and float(np.abs(state.drift).max()) <= state.half_spread
 
     def _limited(self, trade: float) -> float:
         """Return the trade within clip and rate: a check outside the optimiser."""

@@ -249,6 +249,25 @@ def test_the_controller_holds_on_input_that_is_not_finite(field: str, bad: float
     assert policy.decide(good).trade == pytest.approx(before.trade, abs=1e-6 * SCALE)
 
 
+def test_the_controller_does_not_ask_a_solver_about_rounding_noise() -> None:
+    """Where held and required hedge agree but for the last bits, no trade is optimal: no solver is asked."""
+    policy = MPCHedge(1e-3, 6, solver="no such solver")
+    policy.reset(context_of())
+    noise = 1e-17 * SCALE * np.arange(30)
+    done = replace(state_of(0.0), held=1e-16 * SCALE, beta_q=0.0, planned_beta_q=noise)
+    action = policy.decide(done)
+    assert (action.trade, action.rung) == (0.0, Rung.OPTIMAL)
+    # A trade to come, or a displacement worth more than the spread, is a program again.
+    later = replace(done, planned_beta_q=np.where(np.arange(30) > 10, 1e-3 * SCALE, 0.0))
+    dear = replace(done, drift=np.full(30, 2e-5))
+    assert {policy.decide(state).rung for state in (later, dear)} == {Rung.RULE}
+    # A rate limit still bounds the way down from an earlier trade.
+    slow = MPCHedge(1e-3, 6, clip_share=0.4, rate_share=0.1)
+    slow.reset(context_of())
+    first = slow.decide(state_of(5e5)).trade
+    assert abs(slow.decide(done).trade - first) <= 0.1 * SCALE * (1 + 1e-12)
+
+
 def test_the_controller_falls_back_to_the_rule_when_no_solver_answers() -> None:
     policy = MPCHedge(1e-6, 6, clip_share=0.1, solver="no such solver", fallback=AdaptiveTrigger(0.0))
     policy.reset(context_of())
