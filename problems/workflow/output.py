@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pandas as pd
 
 from crosswind.solvers.errors import InvalidInput
 
-__all__ = ["atomic_directory", "plain", "write_json", "write_tables"]
+__all__ = ["atomic_directory", "atomic_file", "check_file", "check_target", "plain", "write_json", "write_tables"]
 
 MARKER = "summary.json"
 
@@ -31,18 +32,98 @@ def check_target(path: Path) -> None:
     """
     if path.exists() and not path.is_dir():
         raise InvalidInput("is a file, not a folder", field="out", value=path, remedy="name a folder")
-    if path.is_dir() and any(path.iterdir()) and not (path / MARKER).is_file():
+    content: set[str] = set()
+    with suppress(FileNotFoundError, NotADirectoryError):  # listed once: another run may be replacing it
+        content = {entry.name for entry in path.iterdir()}
+    if content and MARKER not in content:
         raise InvalidInput(
             f"holds files that are not an earlier result (no {MARKER} in it)",
             field="out",
             value=path,
             remedy="name a new folder, or empty this one",
         )
+    _check_parent(path)
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file to be written that is a folder or whose folder cannot hold it.
+
+    Raises
+    ------
+    InvalidInput
+        In these cases.
+    """
+    if path.is_dir():
+        raise InvalidInput("is a folder, not a file", field="out", value=path, remedy="name a file in it")
+    _check_parent(path)
+
+
+def _check_parent(path: Path) -> None:
     parent = path.absolute().parent
     while not parent.exists():
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InvalidInput("cannot be written here", field="out", value=path, remedy="name a folder you may write")
+        raise _unwritable(path)
+
+
+def _unwritable(path: Path, reason: str = "") -> InvalidInput:
+    text = f"cannot be written here{f' ({reason})' if reason else ''}"
+    return InvalidInput(text, field="out", value=path, remedy="name a place you may write")
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path that becomes ``path`` when the block ends well, and vanishes when it raises.
+
+    Raises
+    ------
+    InvalidInput
+        When ``path`` is a folder or its folder cannot hold it.
+    """
+    target = Path(path)
+    check_file(target)
+    with _workplace(target) as work:
+        yield work / target.name
+        (work / target.name).replace(target)
+
+
+@contextmanager
+def _workplace(target: Path) -> Iterator[Path]:
+    """Yield a fresh folder beside ``target``, on the same device, and remove what is left of it."""
+    try:
+        target.absolute().parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.absolute().parent))
+    except OSError as error:  # some file systems refuse only when asked
+        raise _unwritable(target, error.strerror or type(error).__name__) from error
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _move_into_place(work: Path, target: Path) -> None:
+    """Rename ``work`` to ``target``, an earlier result aside; a run that does the same at the same time is no harm.
+
+    A folder cannot replace one with content in a single call. Whatever stops us in between, a result is there after.
+    """
+    with _workplace(target) as aside:
+        moved: list[Path] = []
+        try:
+            while True:
+                try:
+                    work.replace(target)
+                    return
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
+                old = aside / str(len(moved))
+                with suppress(FileNotFoundError):  # another run moved it just now
+                    target.replace(old)
+                    moved.append(old)
+        except BaseException:
+            if moved and not target.exists():
+                moved[-1].replace(target)
+            raise
 
 
 @contextmanager
@@ -58,20 +139,10 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     """
     target = Path(path)
     check_target(target)
-    target.absolute().parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.absolute().parent))
-    try:
+    with _workplace(target) as work:
         work.chmod(0o755)
         yield work
-        if target.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.absolute().parent))
-            target.replace(old / "result")
-            work.replace(target)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            work.replace(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        _move_into_place(work, target)
 
 
 def plain(value: Any) -> Any:

@@ -102,6 +102,20 @@ def test_solvers_lists_what_works(capsys: pytest.CaptureFixture[str]):
     assert {"piqp", "clarabel", "osqp"} <= {name for name, row in table.items() if row["quadratic"] == "ok"}
 
 
+@pytest.mark.parametrize("failure", [PermissionError(13, "Permission denied", "a.csv"), OSError(28, "No space left")])
+def test_a_refusal_of_the_system_is_told_like_bad_input(
+    failure: OSError, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise failure
+
+    monkeypatch.setattr("crosswind.problems.market.simulate", refuse)
+    code, out, err = call(capsys, "simulate", "--out", "somewhere", "--json")
+    assert code == 2
+    assert failure.strerror in err
+    assert json.loads(out)["error"]["remedy"]
+
+
 def make_zip_short(source: Path, target: Path) -> None:
     target.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
 
@@ -127,6 +141,14 @@ BAD = {
     ),
     "bad half-lives": (["fit", "--data", SMALL, "--half-lives", "20,x"], "half-lives"),
     "model that is not there": (["schedule", "--data", SMALL, "--model", "{tmp}/none.json"], "none.json"),
+    "model into a folder": (["fit", "--data", SMALL, "--ridge", "1", "--out", "{tmp}/full"], "is a folder"),
+    "model below a file": (["fit", "--data", SMALL, "--ridge", "1", "--out", "{tmp}/file/m.npz"], "cannot be written"),
+    "result below a file": (["run", "--data", SMALL, "--out", "{tmp}/file/out"], "cannot be written"),
+    "a million buckets a second": (["simulate", "--bucket", "1e-6", "--out", "{tmp}/market"], "bucket_s"),
+    "no seed": (["run", "--data", "sim:seed=x"], "seed"),
+    "no days": (["run", "--data", "sim:days=0"], "days"),
+    "csv that is a folder": (["run", "--data", "csv:{tmp}/empty"], "csv"),
+    "csv without a time": (["run", "--data", "csv:{tmp}/file"], "column of times"),
     "target is a file": (["run", "--data", SMALL, "--out", "{tmp}/file"], "is a file"),
     "target holds other files": (["run", "--data", SMALL, "--out", "{tmp}/full"], "not an earlier result"),
 }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from crosswind.problems.workflow.output import atomic_directory, plain, write_json, write_tables
+from crosswind.problems.workflow.output import atomic_directory, atomic_file, plain, write_json, write_tables
 from crosswind.solvers.errors import InvalidInput
 
 
@@ -64,6 +65,64 @@ def test_a_folder_that_is_not_ours_is_refused_and_kept(tmp_path: Path):
     assert listing(tmp_path) == ["precious.txt"]
     with pytest.raises(InvalidInput, match="is a file"), atomic_directory(tmp_path / "precious.txt"):
         pass
+
+
+def test_runs_that_end_at_the_same_time_leave_one_whole_result(tmp_path: Path):
+    target = tmp_path / "out"
+
+    def write(number: int) -> None:
+        with atomic_directory(target) as work:
+            for part in ("summary.json", "other"):
+                (work / part).write_text(str(number))
+
+    for _ in range(5):
+        with ThreadPoolExecutor(8) as pool:
+            for done in [pool.submit(write, number) for number in range(16)]:
+                done.result()
+        assert len({(target / part).read_text() for part in ("summary.json", "other")}) == 1
+    assert listing(tmp_path) == ["out"]
+
+
+def test_an_earlier_result_comes_back_when_the_new_one_cannot_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    target, rename = tmp_path / "out", Path.replace
+    with atomic_directory(target) as work:
+        (work / "summary.json").write_text("1")
+
+    def broken(self: Path, to: Path) -> Path:
+        if (self / "new").exists() and not target.exists():  # only once the old one has been moved aside
+            raise OSError(5, "Input/output error")
+        return rename(self, to)
+
+    def fail() -> None:
+        with atomic_directory(target) as work:
+            (work / "summary.json").write_text("2")
+            (work / "new").write_text("")
+            monkeypatch.setattr(Path, "replace", broken)
+
+    with pytest.raises(OSError, match="Input/output"):
+        fail()
+    assert (target / "summary.json").read_text() == "1"
+    assert listing(tmp_path) == ["out"]
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path):
+    with atomic_file(tmp_path / "deep" / "model.npz") as path:
+        path.write_text("1")
+        assert not (tmp_path / "deep" / "model.npz").exists()
+    assert (tmp_path / "deep" / "model.npz").read_text() == "1"
+
+    def fail() -> None:
+        with atomic_file(tmp_path / "deep" / "model.npz") as path:
+            path.write_text("2")
+            raise RuntimeError("broke")
+
+    with pytest.raises(RuntimeError, match="broke"):
+        fail()
+    assert (tmp_path / "deep" / "model.npz").read_text() == "1"
+    assert listing(tmp_path / "deep") == ["model.npz"]
+    for bad in (tmp_path / "deep", tmp_path / "deep" / "model.npz" / "x"):
+        with pytest.raises(InvalidInput), atomic_file(bad):
+            pass
 
 
 def test_json_is_strict(tmp_path: Path):

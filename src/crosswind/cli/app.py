@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from crosswind.cli import fit, run, schedule, simulate, solvers
 from crosswind.cli.common import EXIT_GUARD, EXIT_INPUT, Outcome, emit, emit_error
-from crosswind.solvers.errors import CrosswindError, LimitBreach
+from crosswind.solvers.errors import CrosswindError, InvalidInput, LimitBreach
 
 __all__ = ["main"]
 
@@ -78,6 +78,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except BrokenPipeError:
         return _silence_stdout()
+    except OSError as err:
+        refusal = InvalidInput(
+            err.strerror or type(err).__name__,
+            field="file",
+            value=err.filename,
+            remedy="check the path, who may read or write it, and the space left",
+        )
+        emit_error(refusal, EXIT_INPUT, as_json=args.json)
+        return EXIT_INPUT
     except KeyboardInterrupt:
         print("crosswind: interrupted; nothing was written", file=sys.stderr)
         return 130

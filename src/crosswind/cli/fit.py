@@ -38,8 +38,11 @@ def execute(args: argparse.Namespace) -> Outcome:
     from crosswind.problems.impact import CrossImpact
     from crosswind.problems.market import read
     from crosswind.problems.workflow.fitting import JOINT, estimators, fit_stage
+    from crosswind.problems.workflow.output import atomic_file, check_file
     from crosswind.problems.workflow.run import split_days
 
+    if args.out:
+        check_file(Path(args.out))
     with progress_on_terminal(quiet=args.quiet) as progress:
         if progress:
             progress("read", 0.0)
@@ -56,9 +59,8 @@ def execute(args: argparse.Namespace) -> Outcome:
         models = {**estimators(), JOINT: joint}
         stage = fit_stage(train, test, market.truth, models)
     if args.out:
-        target = Path(args.out)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        stage.model.save(target)
+        with atomic_file(args.out) as target:
+            stage.model.save(target)
     text = [
         joint.summary(),
         "",

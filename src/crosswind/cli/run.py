@@ -18,7 +18,7 @@ NAME = "run"
 HELP = "the main job: fit impact, schedule a basket, time its hedge, report the cost"
 DESCRIPTION = (
     "Read order flow, fit cross-impact on the earlier days, schedule a basket on the last day, replay its hedge under\n"
-    "five policies and report what it cost. With --out DIR: summary.json, parquet tables and report.html."
+    "seven policies and report what it cost. With --out DIR: summary.json, parquet tables and report.html."
 )
 EXAMPLE = "crosswind run --data lean:../shared/data/lean --out crosswind-out/lean"
 
