@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from crosswind.problems.impact import ImpactModel
     from crosswind.problems.market import FuturesQuotes, MarketEvents
 
-__all__ = ["FuturesLeg", "clock_correlation", "impact_with_future", "replay_market"]
+__all__ = ["FUTURE", "INDEX", "FuturesLeg", "clock_correlation", "clock_margin", "impact_with_future", "replay_market"]
 
-INDEX = "INDEX"
+INDEX, FUTURE = "INDEX", "FUTURE"
+_LONGEST_GAP = 5  # bars that a missing quote may be carried
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,13 @@ class FuturesLeg:
         """
         begin = session.index[0] - pd.Timedelta(seconds=session.bucket_s)
         inside = (quotes.index > begin) & (quotes.index <= session.index[-1])
-        bid, ask = quotes.bid.loc[inside, expiry].ffill(limit=5), quotes.ask.loc[inside, expiry].ffill(limit=5)
-        if not inside.any() or bid.isna().any():
+        bid = quotes.bid.loc[inside, expiry].ffill(limit=_LONGEST_GAP)
+        ask = quotes.ask.loc[inside, expiry].ffill(limit=_LONGEST_GAP)
+        # A gap may also be bars that are not there at all, the last ones of the session among them.
+        after = session.index[-1] + pd.Timedelta(seconds=quotes.bar_s)
+        clock = pd.DatetimeIndex([begin, *quotes.index[inside], after])
+        longest = clock.to_series().diff().dt.total_seconds().max()
+        if not inside.any() or bid.isna().any() or longest > (_LONGEST_GAP + 1) * quotes.bar_s:
             raise DataGap(
                 f"{quotes.root} {expiry} is not quoted all through the session",
                 field="futures",
@@ -75,7 +81,13 @@ class FuturesLeg:
         return float((self.volume * self.mid).sum() * self.multiplier)
 
 
-def replay_market(session: MarketEvents, index: pd.Series, leg: FuturesLeg, names: tuple[str, ...]) -> ReplayMarket:
+def replay_market(
+    session: MarketEvents,
+    index: pd.Series,
+    leg: FuturesLeg,
+    names: tuple[str, ...],
+    instrument: str | None = None,
+) -> ReplayMarket:
     """Put names, index and future on the future's bar ends, as a market to replay on.
 
     Slices run from one bar end to the next. The index is an instrument that nobody trades: the attribution reads it.
@@ -90,9 +102,24 @@ def replay_market(session: MarketEvents, index: pd.Series, leg: FuturesLeg, name
         The future.
     names
         Cash names, in order.
+    instrument
+        Name of the future in the market; by default the leg's own, root and expiry.
+
+    Raises
+    ------
+    DataGap
+        When fewer than two bars of the future end with a bucket of the names.
     """
     grid = leg.mid.index.intersection(session.index)
-    columns = [*names, INDEX, leg.name]
+    if len(grid) < 2:
+        raise DataGap(
+            f"the bars of {leg.name} and the buckets of {session.bucket_s:g} s have fewer than two ends in common",
+            field="bucket_s",
+            value=len(grid),
+            remedy="use buckets that divide the future's bars",
+        )
+    future = leg.name if instrument is None else instrument
+    columns = [*names, INDEX, future]
     mid = pd.concat([session.mid.loc[grid, list(names)], index.loc[grid], leg.mid.loc[grid]], axis=1)
     half = pd.concat(
         [session.spread.loc[grid, list(names)] / 2.0, pd.Series(0.0, index=grid), leg.half_spread.loc[grid]], axis=1
@@ -100,16 +127,26 @@ def replay_market(session: MarketEvents, index: pd.Series, leg: FuturesLeg, name
     # Shares traded between two grid points: notional over the bucket's own mid, summed.
     shares = (session.volume[list(names)] / session.mid[list(names)]).cumsum().loc[grid].diff().iloc[1:]
     volume = pd.concat([shares.set_axis(grid[:-1]), pd.Series(np.inf, index=grid[:-1])], axis=1)
-    volume[leg.name] = leg.volume.loc[grid].iloc[1:].to_numpy()
+    # Bars between two grid points count, also where buckets are longer than bars.
+    volume[future] = leg.volume.cumsum().loc[grid].diff().iloc[1:].to_numpy()
     mid.columns = half.columns = volume.columns = pd.Index(columns)
-    return ReplayMarket.from_frames(mid, half, volume, {leg.name: leg.multiplier})
+    return ReplayMarket.from_frames(mid, half, volume, {future: leg.multiplier})
 
 
-def clock_correlation(index: pd.Series, leg: FuturesLeg) -> float:
-    """Return the correlation of the index's and the future's returns from bar to bar; near 1 when the clocks agree."""
-    joint = pd.concat([index, leg.mid], axis=1, join="inner")
-    moves = joint.pct_change().dropna()
-    return float(moves.iloc[:, 0].corr(moves.iloc[:, 1]))
+def clock_correlation(index: pd.Series, leg: FuturesLeg, lag: int = 0) -> float:
+    """Return the correlation of the index's returns with the future's ``lag`` bars earlier."""
+    moves = pd.concat([index, leg.mid], axis=1, join="inner").pct_change()
+    return float(moves.iloc[:, 0].corr(moves.iloc[:, 1].shift(lag)))
+
+
+def clock_margin(index: pd.Series, leg: FuturesLeg, lags: int = 5) -> float:
+    """Return ρ_0 − max |ρ_l| over lags l = ±1..±``lags`` bars of index and future.
+
+    However loosely the names follow the future, they follow it in the same bar: a margin below zero says that a clock
+    is shifted, a low correlation alone only that the index is a poor proxy.
+    """
+    others = [abs(clock_correlation(index, leg, sign * lag)) for lag in range(1, lags + 1) for sign in (-1, 1)]
+    return clock_correlation(index, leg) - max(others)
 
 
 def impact_with_future(

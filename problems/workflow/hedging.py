@@ -15,38 +15,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from crosswind.problems.hedge import (
-    AdaptiveTrigger,
-    BatchedHedge,
-    FractionHedge,
-    HedgeBeliefs,
-    HedgeComparison,
-    HedgeParent,
-    ImmediateHedge,
-    MPCHedge,
-    NoHedge,
-    PlanHedge,
-    compare_policies,
-    tune_policy,
-)
+from crosswind.problems.hedge import HedgeBeliefs, HedgeComparison, HedgeParent, compare_policies
 from crosswind.problems.impact import ImpactModel, truth_model
 from crosswind.problems.replay import ReplayMarket, SimulatedVenue
 from crosswind.problems.workflow.forecasts import betas_to_index, index_level
 from crosswind.problems.workflow.futures_leg import (
+    FUTURE,
     INDEX,
     FuturesLeg,
     clock_correlation,
+    clock_margin,
     impact_with_future,
     replay_market,
 )
 from crosswind.problems.workflow.scheduling import ScheduleStage, basket_problem, day_ahead
+from crosswind.problems.workflow.tuning import BASELINE, MPC, at_the_edge, tuned_policies, tuning_grids
 
 if TYPE_CHECKING:
     from crosswind.problems.market import MarketData, MarketEvents
 
-__all__ = ["BASELINE", "MPC", "HedgeAssumptions", "HedgeStage", "hedge_stage", "tuned_policies"]
-
-BASELINE, MPC = "P1 immediate", "P4 MPC"
+__all__ = ["HedgeAssumptions", "HedgeStage", "hedge_stage"]
 
 
 @dataclass(frozen=True)
@@ -61,8 +49,8 @@ class HedgeAssumptions:
         Exchange and clearing fee [currency per contract].
     cash_participation, future_participation
         Largest share of a minute's volume that our orders may take; the rest waits.
-    window_slices, stride_slices
-        Length of a parent and step between parents, in slices of the schedule.
+    parent_s, stride_s
+        Length of a parent and time between the starts of two [s], in whole slices of the schedule.
     horizon
         Bars that the MPC looks ahead.
     """
@@ -71,9 +59,15 @@ class HedgeAssumptions:
     fee_per_contract: float = 1.25
     cash_participation: float = 0.3
     future_participation: float = 0.1
-    window_slices: int = 12
-    stride_slices: int = 6
+    parent_s: float = 3600.0
+    stride_s: float = 1800.0
     horizon: int = 20
+
+    def windows(self, slices: int, slice_s: float) -> list[slice]:
+        """Return the parents' windows on a day of ``slices`` slices; at least one, the whole day where it is short."""
+        length = min(max(round(self.parent_s / slice_s), 1), slices)
+        step = max(round(self.stride_s / slice_s), 1)
+        return [slice(begin, begin + length) for begin in range(0, slices - length + 1, step)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,15 +77,16 @@ class HedgeStage:
     Parameters
     ----------
     comparison
-        Hourly parents of the last day × policies.
+        Overlapping parents of the last day × policies.
     day
         The main basket of the last day × policies.
     parameters
         Tuned parameters by policy.
     betas
         Beta to the index by name.
-    clock_correlation
-        Correlation of the future's and the index's bar returns on the last day.
+    clock_correlation, clock_margin
+        Correlation of the future's and the index's bar returns on the last day, and how far it exceeds that at any
+        lag of up to five bars: below zero a clock is wrong.
     settings
         Everything assumed or chosen.
     notes
@@ -103,6 +98,7 @@ class HedgeStage:
     parameters: Mapping[str, Mapping[str, Any]]
     betas: pd.Series
     clock_correlation: float
+    clock_margin: float
     settings: Mapping[str, Any]
     notes: tuple[str, ...] = ()
 
@@ -149,6 +145,7 @@ class HedgeStage:
             "day": self.day.table(),
             "betas": self.betas,
             "clock_correlation": self.clock_correlation,
+            "clock_margin": self.clock_margin,
             "parents": list(self.comparison.parents),
             "settings": dict(self.settings),
         }
@@ -167,13 +164,12 @@ class _Desk:
     def parents(
         self, session: MarketEvents, market: ReplayMarket, ahead: Any, rng: np.random.Generator
     ) -> tuple[list[HedgeParent], dict[str, ReplayMarket]]:
-        """Return the hourly parents of one session and their markets."""
+        """Return the parents of one session and their markets."""
         a = self.assumptions
         base = self.planned.schedule.problem
         parents, markets = [], {}
-        for begin in range(0, len(ahead.times) - a.window_slices + 1, a.stride_slices):
-            window = slice(begin, begin + a.window_slices)
-            share = a.window_slices / len(ahead.times) * rng.uniform(0.5, 1.5) * rng.choice([-1.0, 1.0])
+        for window in a.windows(len(ahead.times), ahead.slice_s):
+            share = (window.stop - window.start) / len(ahead.times) * rng.uniform(0.5, 1.5) * rng.choice([-1.0, 1.0])
             schedule = basket_problem(
                 ahead,
                 base.inventory * share,
@@ -183,7 +179,7 @@ class _Desk:
                 risk_aversion=base.risk_aversion / abs(share),
                 window=window,
             ).solve()
-            name = f"{session.days[0]} {ahead.times[begin].tz_convert(session.tz):%H:%M}"
+            name = f"{session.days[0]} {ahead.times[window.start].tz_convert(session.tz):%H:%M}"
             parent, markets[name] = self.parent(name, schedule.trades, ahead.slice_s, market, rng)
             parents.append(parent)
         return parents, markets
@@ -286,7 +282,8 @@ def hedge_stage(
         # Which expiry is in front is known from the day before; on the first day there is none to look at.
         leg = FuturesLeg.of_session(quotes, quotes.front(days[max(number - 1, 0)]), session)
         legs[day] = leg
-        markets[day] = replay_market(session, index_level(session, index, shares), leg, names)
+        # One name for the future on all days: what is tuned before a roll serves after it.
+        markets[day] = replay_market(session, index_level(session, index, shares), leg, names, FUTURE)
     last = test.days[0]
     ratio = _depth_ratio(train, [legs[d] for d in train.days], index)
     weights = _weights(train, index, shares)
@@ -298,20 +295,14 @@ def hedge_stage(
     )
     variance = _variance_per_s(train, index_level(train, index, shares))
 
-    def beliefs_on(day: Any) -> HedgeBeliefs:
-        return HedgeBeliefs(variance, believed, (*names, legs[day].name))
-
-    def venue_on(day: Any) -> SimulatedVenue:
-        future = legs[day].name
-        shares_of_volume = dict.fromkeys(names, a.cash_participation) | {future: a.future_participation}
-        return SimulatedVenue(
-            latency_s={future: a.latency_s},
-            modes=true,
-            mode_instruments=(*names, future),
-            participation=shares_of_volume,
-            fee_per_unit={future: a.fee_per_contract},
-        )
-
+    beliefs = HedgeBeliefs(variance, believed, (*names, FUTURE))
+    venue = SimulatedVenue(
+        latency_s={FUTURE: a.latency_s},
+        modes=true,
+        mode_instruments=(*names, FUTURE),
+        participation=dict.fromkeys(names, a.cash_participation) | {FUTURE: a.future_participation},
+        fee_per_unit={FUTURE: a.fee_per_contract},
+    )
     ahead = day_ahead(train, test, planned.ahead.slice_s)
     training: list[HedgeParent] = []
     training_markets: dict[str, ReplayMarket] = {}
@@ -320,33 +311,35 @@ def hedge_stage(
         parents, cut = desk.parents(session, markets[day], day_ahead(train, session, ahead.slice_s), rng)
         training += parents
         training_markets |= cut
-    front = {legs[d].name for d in days}
-    if len(front) > 1:  # tuning across a roll would need two venues; the last day's contract alone counts then
-        training = [p for p in training if p.hedge == legs[last].name]
     policies, parameters = tuned_policies(
         training,
         training_markets,
-        beliefs_on(last),
-        venue_on(last),
+        beliefs,
+        venue,
         risk_aversion=planned.schedule.problem.risk_aversion,
         horizon=a.horizon,
     )
     parents, cut = desk.parents(test, markets[last], ahead, rng)
-    comparison = compare_policies(
-        parents, policies, cut, beliefs_on(last), venue_on(last), baseline=BASELINE, seed=seed
-    )
+    comparison = compare_policies(parents, policies, cut, beliefs, venue, baseline=BASELINE, seed=seed)
     whole, day_market = desk.parent("basket", planned.schedule.trades, ahead.slice_s, markets[last], rng)
     basket = compare_policies(
         [whole],
         policies,
         day_market,
-        beliefs_on(last),
-        venue_on(last),
+        beliefs,
+        venue,
         baseline=BASELINE,
         seed=seed,
         zero_impact=False,
     )
+    before = sorted({legs[d].name for d in train.days} - {legs[last].name})
     notes = [f"hedged with {legs[last].name}; {len(training)} training and {len(parents)} test parents"]
+    if before:
+        notes.append(f"hedge: the fitting days were hedged with {', '.join(before)}")
+    if len(parents) > 1 and a.stride_s < a.parent_s:
+        notes.append("hedge: parents overlap in time, so that intervals over them are too narrow")
+    if edge := at_the_edge(parameters, tuning_grids(planned.schedule.problem.risk_aversion, a.horizon)):
+        notes.append(f"hedge: tuned to an end of its grid: {', '.join(edge)}")
     if market.truth is None:
         notes.append("hedge: impact on recorded data is assumed (the fitted kernel); see the rows without impact")
     return HedgeStage(
@@ -355,9 +348,11 @@ def hedge_stage(
         parameters=parameters,
         betas=betas[list(names)],
         clock_correlation=clock_correlation(index_level(test, index, shares), legs[last]),
+        clock_margin=clock_margin(index_level(test, index, shares), legs[last]),
         settings={
             "root": root,
             "future": legs[last].name,
+            "parent_minutes": max(map(_minutes, parents)),
             "depth_ratio": ratio,
             "assumptions": {k: getattr(a, k) for k in a.__dataclass_fields__},
             "tuned": parameters,
@@ -366,33 +361,11 @@ def hedge_stage(
     )
 
 
-def tuned_policies(
-    parents: Sequence[HedgeParent],
-    markets: Mapping[str, ReplayMarket],
-    beliefs: HedgeBeliefs,
-    venue: SimulatedVenue,
-    *,
-    risk_aversion: float,
-    horizon: int,
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return the policies by label, each tuned on ½ mean + ½ q95 of the training parents, and their parameters.
-
-    P0 and P1 have nothing to tune. Every grid has the same few points, so that no policy is searched harder.
-    """
-    factors = (0.1, 1.0, 10.0, 100.0)
-    grids: dict[str, tuple[Any, dict[str, Sequence[Any]]]] = {
-        "P2 batched": (BatchedHedge, {"every": (2, 5, 10, 20)}),
-        "P3 adaptive trigger": (AdaptiveTrigger, {"threshold_bps": (0.3, 1.0, 2.0, 4.0)}),
-        "BF fraction of the gap": (FractionHedge, {"fraction": (0.05, 0.1, 0.25, 0.5)}),
-        "BS plan + fraction": (PlanHedge, {"fraction": (0.05, 0.1, 0.25, 0.5)}),
-        MPC: (MPCHedge, {"risk_aversion": tuple(f * risk_aversion for f in factors), "horizon": (horizon,)}),
-    }
-    policies: dict[str, Any] = {"P0 none": NoHedge(), BASELINE: ImmediateHedge()}
-    parameters: dict[str, dict[str, Any]] = {}
-    for label, (make, grid) in grids.items():
-        found = tune_policy(make, grid, parents, markets, beliefs, venue)
-        policies[label], parameters[label] = found.policy, found.parameters
-    return policies, parameters
+def _minutes(parent: HedgeParent) -> int:
+    """Return the length of a parent in minutes, to the nearest."""
+    times = pd.DatetimeIndex(parent.plan.index)
+    step = (times[1] - times[0]).total_seconds() if len(times) > 1 else 60.0
+    return round(((times[-1] - times[0]).total_seconds() + step) / 60.0)
 
 
 def _index_shares(market: MarketData, index: str | None) -> pd.Series | None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from crosswind.problems.basket import plots as basket_plots
 from crosswind.problems.hedge import plots as hedge_plots
 from crosswind.problems.impact import plots as impact_plots
-from crosswind.problems.workflow.hedging import MPC
 from crosswind.problems.workflow.page import Section, render
-from crosswind.problems.workflow.text import policy_table
+from crosswind.problems.workflow.text import one_parent_table, policy_table
+from crosswind.problems.workflow.tuning import MPC
 
 if TYPE_CHECKING:
     from crosswind.problems.workflow.model import RunResult
@@ -84,10 +84,10 @@ def _policies(result: RunResult) -> Section:
     assert hedge is not None
     comparison = hedge.comparison
     tables = {
-        f"{len(comparison.parents)} hourly parents of the last day [bps of parent notional]": policy_table(
-            comparison.table()
-        ),
-        f"Paired difference against {comparison.baseline}, 95 % bootstrap intervals [bps]": comparison.differences(),
+        f"{len(comparison.parents)} parents of {hedge.settings['parent_minutes']} minutes on the last day "
+        "[bps of parent notional]": policy_table(comparison.table()),
+        f"Paired difference against {comparison.baseline}, 95 % bootstrap intervals, too narrow where "
+        "parents overlap [bps]": comparison.differences(),
     }
     if comparison.zero_impact is not None:
         tables["The same without any impact: what a policy gains only where impact is assumed is the difference"] = (
@@ -114,7 +114,7 @@ def _basket_hedge(result: RunResult) -> Section:
         "(cash, futures, lag, basis, cross-impact between the legs, residual) came from under MPC. One day is one "
         "draw: lag and residual are luck with a variance, not a ranking.",
         figures=figures,
-        tables={"One parent [bps of parent notional]": policy_table(day.table())},
+        tables={"One parent [bps of parent notional]": one_parent_table(day.table())},
     )
 
 

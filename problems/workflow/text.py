@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from crosswind.problems.workflow.model import RunResult
 
-__all__ = ["policy_table", "summary_text"]
+__all__ = ["one_parent_table", "policy_table", "summary_text"]
 
 
 def policy_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -24,6 +24,11 @@ def policy_table(table: pd.DataFrame) -> pd.DataFrame:
         "lag_std_bps": "lag sd",
     }
     return table[list(columns)].rename(columns=columns)
+
+
+def one_parent_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the hedge cost of a single parent and its parts; quantiles and deviations of one draw say nothing."""
+    return policy_table(table).rename(columns={"mean": "hedge cost"}).drop(columns=["q95", "lag sd"])
 
 
 def _indent(text: str) -> str:
@@ -60,15 +65,15 @@ def summary_text(result: RunResult) -> str:
         h = r.hedge
         lines += [
             "",
-            f"Hedge with {h.settings['future']}: cost over {len(h.comparison.parents)} hourly parents of the last day "
-            "[bps of parent notional]",
+            f"Hedge with {h.settings['future']}: cost over {len(h.comparison.parents)} parents of "
+            f"{h.settings['parent_minutes']} minutes on the last day [bps of parent notional]",
             _table(policy_table(h.comparison.table())),
             f"  paired difference against {h.comparison.baseline}, with 95 % bootstrap intervals",
             _table(h.comparison.differences()),
         ]
         if h.comparison.zero_impact is not None:
             lines += ["  the same without any impact", _table(policy_table(h.comparison.zero_impact.table()))]
-        lines += ["  the day's basket", _table(policy_table(h.day.table()))]
+        lines += ["  the day's basket, one draw", _table(one_parent_table(h.day.table()))]
     lines += ["", "Checks", _indent(_checks(result))]
     if r.notes:
         lines += ["", "Notes", *(f"  {note}" for note in r.notes)]
