@@ -32,9 +32,7 @@ def check_target(path: Path) -> None:
     """
     if path.exists() and not path.is_dir():
         raise InvalidInput("is a file, not a folder", field="out", value=path, remedy="name a folder")
-    content: set[str] = set()
-    with suppress(FileNotFoundError, NotADirectoryError):  # listed once: another run may be replacing it
-        content = {entry.name for entry in path.iterdir()}
+    content = _content(path)
     if content and MARKER not in content:
         raise InvalidInput(
             f"holds files that are not an earlier result (no {MARKER} in it)",
@@ -43,6 +41,23 @@ def check_target(path: Path) -> None:
             remedy="name a new folder, or empty this one",
         )
     _check_parent(path)
+
+
+def _content(path: Path) -> set[str]:
+    """Return the names in a folder, none where there is no folder; listed again when another run replaced it then."""
+    while True:
+        before = _identity(path)
+        content: set[str] = set()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            content = {entry.name for entry in path.iterdir()}
+        if _identity(path) == before:
+            return content
+
+
+def _identity(path: Path) -> int | None:
+    with suppress(FileNotFoundError):
+        return path.stat().st_ino
+    return None
 
 
 def check_file(path: Path) -> None:
