@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -30,8 +31,9 @@ def check_target(path: Path) -> None:
     InvalidInput
         When ``path`` is a file, its parent cannot hold it, or it is a folder with other content.
     """
-    if path.exists() and not path.is_dir():
-        raise InvalidInput("is a file, not a folder", field="out", value=path, remedy="name a folder")
+    with suppress(FileNotFoundError, NotADirectoryError):  # asked once: another run may be replacing it
+        if not stat.S_ISDIR(path.stat().st_mode):
+            raise InvalidInput("is a file, not a folder", field="out", value=path, remedy="name a folder")
     content = _content(path)
     if content and MARKER not in content:
         raise InvalidInput(
