@@ -191,6 +191,27 @@ def test_lower_bound_without_boxes_uses_separable_curvature_or_says_nothing():
     assert certify(coupled, np.zeros(2), np.zeros(0)).lower_bound == -np.inf
 
 
+def test_boxes_absorb_a_residual_in_the_lower_bound():
+    # min x over 0 ≤ x ≤ 1: with z = 0 the residual 1 pushes to the lower bound, with q = −1 to the upper one.
+    for price, best in ((1.0, 0.0), (-1.0, -1.0)):
+        program = QuadraticProgram(None, [price], lb=0.0, ub=1.0)
+        bound = certify(program, np.array([0.5]), np.zeros(0), np.zeros(1)).lower_bound
+        assert bound == pytest.approx(best, abs=1e-12)
+        assert bound <= best
+
+
+@pytest.mark.parametrize("offset", [-2.0, 0.5, 3.0])
+def test_lower_bound_of_a_cone_program(offset):
+    # min ½(x − 1)² over x ≥ offset (s = x − offset ≥ 0): multiplier max(offset − 1, 0)
+    program = ConeProgram([[1.0]], [-1.0], [[-1.0]], [-offset], (Cone("nonneg", 1),), constant=0.5)
+    x, y = max(offset, 1.0), max(offset - 1.0, 0.0)
+    best = 0.5 * (x - 1.0) ** 2
+    exact = certify(program, np.array([x]), np.array([y]))
+    assert exact.lower_bound == pytest.approx(best, abs=1e-12)
+    for wrong in (0.5 * y, 2.0 * y, y + 0.3):
+        assert certify(program, np.array([x + 0.1]), np.array([wrong])).lower_bound <= best
+
+
 def test_missing_box_multipliers_are_recovered():
     program = QuadraticProgram(np.eye(3), [-2.0, 2.0, -0.5], lb=0.0, ub=1.0)
     assert certify(program, np.array([1.0, 0.0, 0.5]), np.zeros(0)).passes(1e-12)

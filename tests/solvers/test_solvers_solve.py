@@ -11,6 +11,7 @@ from scipy import sparse
 from crosswind.solvers import Cone, ConeProgram, QuadraticProgram, Status, certify, smat, solve, svec
 from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Raw
 from crosswind.solvers.errors import InvalidInput, MissingDependency
+from crosswind.solvers.proofs import prove_infeasible, prove_unbounded
 from crosswind.solvers.registry import backend
 from crosswind.solvers.solve import run_chain
 
@@ -186,6 +187,26 @@ def test_infeasible_programs_are_proved(make_program, solver):
         finite = [b[np.isfinite(b)] for b in (program.l, program.u)]
         assert value + 1e4 * np.max(np.abs(np.concatenate(finite))) * np.sum(residual) / np.max(np.abs(program.A)) < 0.0
     assert proved >= 38
+
+
+@pytest.mark.parametrize("slope", [1e-3, -1e-3, 1e-5])
+def test_multipliers_that_nearly_prove_prove_nothing(slope):
+    # x + y ≥ 2 and x + (1 + slope) y ≤ 1 meet where y = −1/slope; within a box of ten they do not.
+    program = QuadraticProgram(None, [0.0, 0.0], [[1.0, 1.0], [1.0, 1.0 + slope]], [2.0, -np.inf], [np.inf, 1.0])
+    multipliers = np.array([-1.0, 1.0])
+    assert prove_infeasible(program, multipliers) is None
+    boxed = program.with_vectors(lb=[-10.0, -10.0], ub=[10.0, 10.0])
+    assert prove_infeasible(boxed, multipliers) is not None
+
+
+def test_directions_that_curve_or_meet_limits_prove_nothing():
+    start = np.zeros(2)
+    flat = QuadraticProgram(np.diag([0.0, 1.0]), [-1.0, 0.0])
+    assert prove_unbounded(flat, np.array([1.0, 0.0]), start) is not None
+    curved = QuadraticProgram(np.diag([1e-6, 1.0]), [-1.0, 0.0])
+    assert prove_unbounded(curved, np.array([1.0, 0.0]), start) is None
+    walled = QuadraticProgram(np.diag([0.0, 1.0]), [-1.0, 0.0], [[1e-6, 1.0]], -np.inf, 1.0)
+    assert prove_unbounded(walled, np.array([1.0, 0.0]), start) is None
 
 
 def test_claims_without_vectors_are_proved_by_our_phase_one():
