@@ -21,6 +21,7 @@ from crosswind.solvers.solution import Solution
 
 __all__ = ["Conflict", "explain", "find_conflict"]
 
+_SHOWN = 6  # rows that a message lists; the rest is summed up
 _PROX = 1e-9  # keeps the elastic program bounded in directions that no limit meets
 
 
@@ -80,9 +81,12 @@ def explain(lowered: Lowered, solution: Solution) -> InfeasibleProblem:
             value=names,
             remedy="relax one of them",
         )
-    largest = sorted(conflict.rows.items(), key=lambda item: -item[1])[:6]
+    largest = sorted(conflict.rows.items(), key=lambda item: -item[1])[:_SHOWN]
     cures = [f"{name} by {amount:,.6g} in total" for name, amount in conflict.alone.items()]
     detail = ", ".join(f"{name} by {amount:,.6g}" for name, amount in largest)
+    if len(conflict.rows) > _SHOWN:
+        left = sum(conflict.rows.values()) - sum(amount for _, amount in largest)
+        detail += f", and {len(conflict.rows) - _SHOWN} more rows by {left:,.6g} together"
     return InfeasibleProblem(
         f"limits {', '.join(repr(name) for name in conflict.limits)} contradict each other; the smallest relaxation "
         f"({conflict.total:,.6g} in total) is {detail}",

@@ -37,6 +37,26 @@ def test_exponential_dictionary_is_admissible() -> None:
     )
 
 
+@pytest.mark.parametrize("unit", [1e-15, 1e-9, 1.0, 1e9])
+@pytest.mark.parametrize("slices", [2, 8, 64])
+def test_permanent_kernel_is_admissible_in_any_unit(unit: float, slices: int) -> None:
+    # It costs exactly nothing on round trips: all that is left there is rounding, of either sign.
+    size = 10.0 ** np.linspace(-2.0, 2.0, 4)
+    matrix = psd(3, 4) * np.outer(size, size) * unit
+    verdict = check_admissible(ExponentialKernel(np.zeros(1), matrix[None]), 60.0 * np.arange(slices))
+    assert verdict.admissible
+    assert abs(verdict.smallest_eigenvalue) < 1e-13 * slices * verdict.times_s.size * np.trace(matrix)
+
+
+def test_verdict_is_relative_to_the_whole_kernel() -> None:
+    def dented(depth: float) -> bool:
+        kernel = ScalarKernel(lambda h: 1.0 - depth * ((h == 1.0) - 0.5 * (h == 0.0)), np.eye(1) * 1e-9)
+        return check_admissible(kernel, np.arange(8.0)).admissible
+
+    assert dented(1e-11)
+    assert not dented(1e-7)
+
+
 @pytest.mark.parametrize("lags", [3, 7])
 def test_monotone_step_kernel_pays(lags: int) -> None:
     kernel = ScalarKernel(lambda h: (h <= lags).astype(float), psd(1, 2))

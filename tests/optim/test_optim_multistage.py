@@ -29,6 +29,7 @@ from crosswind.optim import (
     reference_multistage,
     solve_multistage,
 )
+from crosswind.optim.infeasible import find_conflict
 from crosswind.solvers.errors import InfeasibleProblem, InvalidInput, SolverFailure
 
 
@@ -206,6 +207,65 @@ def test_prices_are_the_slopes_of_the_cost() -> None:
     assert solved.completion_price[2] == pytest.approx((costs[0] - costs[1]) / (2 * step), rel=1e-4)
 
 
+def sells(cap: float = np.inf, floor: float = -np.inf, **changes: Any) -> MultistageProgram:
+    """A sale of 8 of one name and a purchase of 4 of another in four slices, dearer in the later ones."""
+    data: dict[str, Any] = {
+        "instruments": ("sold", "bought"),
+        "dt_s": np.full(4, 60.0),
+        "p0": np.array([8.0, -4.0]),
+        "temporary": np.array([[0.1], [0.2], [0.4], [0.8]]) * np.ones((4, 2)),
+        "spread": np.full(2, 1e-2),
+        "terminal": Terminal(np.zeros(2)),
+        "limits": (
+            TradeLimit("one way", np.array([-9.0, 0.0]), np.array([0.0, 9.0])),
+            GroupCap("gross", np.array([[1.0, 2.0]]), np.array(cap), ("both",)),
+        ),
+    }
+    return MultistageProgram(**{**data, **changes})
+
+
+def test_group_cap_counts_sells_by_their_size() -> None:
+    program = sells(cap=4.5)
+    solved = solve_multistage(program)
+    used = np.abs(solved.trades) @ np.array([1.0, 2.0])
+    assert used.max() <= 4.5 + 1e-9
+    assert solved.binding("gross") == 3
+    # Σ_t (|u_t1| + 2|u_t2|) = 16 leaves 2.5 for the dearest slice.
+    assert used[3] == pytest.approx(2.5, abs=1e-7)
+    check_against_reference(program, solved)
+    check_optimality(program, solved)
+    step = 1e-4
+    slope = (solve_multistage(sells(4.5 - step)).cost.total - solve_multistage(sells(4.5 + step)).cost.total) / step / 2
+    assert solved.prices["gross"].sum() == pytest.approx(slope, rel=1e-6)
+
+
+def test_rate_limit_counts_from_the_previous_trade() -> None:
+    limit = RateLimit("rate", np.array(0.5), np.array([-3.0, 1.5]))
+    program = sells(limits=(limit,), terminal=Terminal(np.array([0.0, 0.0]), 1e-3))
+    solved = solve_multistage(program)
+    before = np.vstack([limit.previous, solved.trades])
+    assert np.abs(np.diff(before, axis=0)).max() <= 0.5 + 1e-9
+    assert solved.trades[0] == pytest.approx([-2.5, 1.0], abs=1e-6)
+    check_against_reference(program, solved)
+    check_optimality(program, solved)
+
+
+def test_price_belongs_to_the_limit_behind_the_side() -> None:
+    program = sells(
+        limits=(
+            TradeLimit("least", lower=np.array([[-np.inf, 0.0]] * 3 + [[-np.inf, 0.9]])),
+            TradeLimit("most", upper=np.array([np.inf, 1.2])),
+        )
+    )
+    solved = solve_multistage(program)
+    assert solved.trades[0, 1] == pytest.approx(1.2)
+    assert solved.trades[3, 1] == pytest.approx(0.9)
+    assert solved.prices["least"][3, 1] > 1e-3
+    assert solved.prices["most"][0, 1] > 1e-3
+    assert solved.prices["least"][:3].max() == pytest.approx(0.0, abs=1e-9)
+    assert solved.prices["most"][3].max() == pytest.approx(0.0, abs=1e-9)
+
+
 def test_soft_band_with_a_high_price_is_the_hard_one() -> None:
     free = solve_multistage(basket(2, limits=()))
     width = 0.5 * float(np.abs(free.positions[2:].sum(axis=1)).max())
@@ -372,6 +432,70 @@ def test_infeasible_completion_names_limits_and_relaxation() -> None:
     assert "slow" not in text
     missing = 0.25 * np.abs(base.p0).sum()
     assert f"{missing:,.6g}" in text
+
+
+def test_smallest_relaxation_is_counted_in_the_users_units() -> None:
+    # One instrument moves two positions, by 1 and by 5: meeting "far" misses "near" by 1e4, the reverse by 5e4.
+    program = MultistageProgram(
+        ("x",),
+        np.ones(1),
+        np.array([1e5, 1e6]),
+        positions=("near", "far"),
+        incidence=np.array([[1.0], [5.0]]),
+        temporary=np.array(1e-9),
+        terminal=Terminal(np.array([1.1e5, 1e6])),
+    )
+    with pytest.raises(InfeasibleProblem, match=r"10,000 in total\) is completion\[near\] by 10,000"):
+        solve_multistage(program)
+
+
+def test_a_limit_that_need_not_move_is_named_all_the_same() -> None:
+    # A trade moves the position by 5: to raise the cap by 0.2 cures what completion would have to give up as 1.
+    program = MultistageProgram(
+        ("x",),
+        np.ones(2),
+        np.array([0.0]),
+        incidence=np.array([[5.0]]),
+        temporary=np.array(1.0),
+        terminal=Terminal(np.array([11.0])),
+        limits=(TradeLimit("cap", np.array(-1.0), np.array(1.0)),),
+    )
+    conflict = find_conflict(lower(program))
+    assert conflict is not None
+    assert set(conflict.limits) == {"cap", "completion"}
+    assert all(row.startswith("cap") for row in conflict.rows)
+    assert conflict.total == pytest.approx(0.2, rel=1e-5)
+    assert conflict.alone == pytest.approx({"cap": 0.2, "completion": 1.0}, rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_relaxation_is_enough_and_the_smallest(seed: int) -> None:
+    base = basket(seed + 20, limits=())
+    delta = np.tile(np.abs(base.p0) / 40, (6, 1))
+
+    def attempt(extra: np.ndarray) -> MultistageSolution:
+        limits = (RateLimit("rate", delta + extra, np.zeros(4)),)
+        return solve_multistage(dataclasses.replace(base, limits=limits))
+
+    conflict = find_conflict(lower(dataclasses.replace(base, limits=(RateLimit("rate", delta, np.zeros(4)),))))
+    assert conflict is not None
+    alone = conflict.alone["rate"]
+    # A first step larger by e lifts all six slices: Σ_t (t + 1)δ + 6e = |p_0|.
+    needed = float((np.abs(base.p0) - 21 * delta[0]).sum() / 6)
+    assert alone == pytest.approx(needed, rel=1e-5)
+    assert conflict.total <= alone * (1 + 1e-6)
+    extra = np.zeros_like(delta)
+    extra[0] = (np.abs(base.p0) - 21 * delta[0]) / 6
+    assert attempt(extra * 1.0001).solution.status.ok
+    with pytest.raises(InfeasibleProblem, match="rate"):
+        attempt(extra * 0.999)
+
+
+def test_long_lists_of_relaxations_are_summed_up() -> None:
+    base = basket(10, limits=())
+    cap = np.abs(base.p0) / 12
+    with pytest.raises(InfeasibleProblem, match=r"and \d+ more rows by"):
+        solve_multistage(dataclasses.replace(base, limits=(TradeLimit("participation", -cap, cap),)))
 
 
 def test_infeasible_box_names_both_limits() -> None:
