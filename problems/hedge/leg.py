@@ -68,6 +68,7 @@ class HedgeLeg:
         self.parent, self.policy, self.beliefs, self.integer = parent, policy, beliefs, integer
         self._future = market.position_of(parent.hedge)
         self._columns = [market.position_of(name) for name in parent.names]
+        self._row = {name: row for row, name in enumerate(parent.names)}
         self._contract = float(market.multiplier[self._future] * market.mid[0, self._future])
         self._arrival, self._beta = parent.arrival(market), parent.beta
         self._plans = {k: parent.known_plan(k, market) for k in [0, *(revision.slice for revision in parent.revisions)]}
@@ -82,6 +83,8 @@ class HedgeLeg:
         self._state_cash = np.zeros((len(self._rates), len(self._columns)))
         self._at_ns = int(context.times.asi8[0])
         self._times_s = (context.times.asi8 - context.times.asi8[0]) / 1e9
+        starts = self._times_s[:-1]
+        self._fading = np.exp(-self._rates[:, None, None] * np.abs(starts[:, None] - starts[None, :]))
         plan = self._plans[0]
         scale = float(np.abs(plan.sum(axis=0) * self._arrival * self._beta).sum())
         if scale == 0.0:
@@ -158,8 +161,8 @@ class HedgeLeg:
             notional = fill.units * fill.multiplier * fill.mid
             if fill.instrument == self.parent.hedge:
                 self._state_future += notional
-            elif fill.instrument in self.parent.names:
-                self._state_cash[:, self.parent.names.index(fill.instrument)] += notional
+            elif fill.instrument in self._row:
+                self._state_cash[:, self._row[fill.instrument]] += notional
         self._seen = len(view.fills)
         self._decay(now)
 
@@ -175,14 +178,10 @@ class HedgeLeg:
         trades: for r < s what they do to the future's price, for r > s what the hedge adds to theirs (K is
         symmetric), and half of each at r = s.
         """
-        times = self._times_s[k:-1] - self._times_s[k]
-        drift = np.zeros(len(times))
-        for m, rate in enumerate(self._rates):
+        drift = np.zeros(len(coming))
+        for m, fading in enumerate(self._fading):
             left = self._own[m] * self._state_future[m] + float(self._cross[m] @ self._state_cash[m])
-            drift += left * np.exp(-rate * times)
-            if self._cross[m].any():
-                pull = coming @ self._cross[m]
-                drift += np.exp(-rate * np.abs(times[:, None] - times[None, :])) @ pull
+            drift += left * fading[k, k:] + fading[k:, k:] @ (coming @ self._cross[m])
         return drift
 
     def to_frame(self) -> pd.DataFrame:

@@ -9,6 +9,8 @@ from crosswind.problems.plotting import PALETTE, figure, graph_objects
 from crosswind.solvers.errors import InvalidInput
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from crosswind.problems.hedge.compare import HedgeComparison
     from crosswind.problems.hedge.run import HedgeReplay
 
@@ -37,9 +39,15 @@ def gap_paths(comparison: HedgeComparison, parent: str | None = None) -> Any:
 
 
 def component_bars(comparison: HedgeComparison) -> Any:
-    """Return the mean components by policy as stacked bars; cash and residual are the same for all and left out."""
+    """Return the mean components by policy as stacked bars; cash and residual are the same for all and left out.
+
+    A policy that never trades is named in the title instead: its lag would flatten all the others.
+    """
     go, table = graph_objects(), comparison.table()
-    fig = figure(f"Hedge cost by component, mean of {len(comparison.parents)} parents", "policy", f"mean {_COST}")
+    table, without = _hedging(table)
+    fig = figure(
+        f"Hedge cost by component, mean of {len(comparison.parents)} parents{without}", "policy", f"mean {_COST}"
+    )
     for colour, name in zip(PALETTE, ("futures", "lag", "basis", "cross"), strict=False):
         fig.add_trace(go.Bar(x=list(table.index), y=table[f"{name}_bps"].to_numpy(), name=name, marker_color=colour))
     fig.add_trace(
@@ -74,27 +82,45 @@ def cost_waterfall(run: HedgeReplay) -> Any:
 
 
 def frontier(comparison: HedgeComparison) -> Any:
-    """Return mean against q95 of the hedge cost, one point per policy; grey points: the same with zero true impact."""
+    """Return mean against q95 of the hedge cost, one colour per policy; open: the same with zero true impact.
+
+    A policy that never trades is named in the title instead: it lies far outside.
+    """
     go = graph_objects()
+    table, without = _hedging(comparison.table())
+    silent = None if comparison.zero_impact is None else comparison.zero_impact.table()
+    note = "" if silent is None else "; open: no impact"
     fig = figure(
-        f"Hedge cost over {len(comparison.parents)} parents",
+        f"Hedge cost over {len(comparison.parents)} parents{note}{without}",
         f"q95 of hedge {_COST}",
         f"mean hedge {_COST}",
+        height=460,
     )
-    pairs = [("assumed impact", comparison, PALETTE[0])]
-    if comparison.zero_impact is not None:
-        pairs.append(("zero true impact", comparison.zero_impact, PALETTE[6]))
-    for name, source, colour in pairs:
-        table = source.table()
+    for number, policy in enumerate(table.index):
+        rows = [table.loc[policy], *([] if silent is None else [silent.loc[policy]])]
+        colour = PALETTE[number % len(PALETTE)]
         fig.add_trace(
             go.Scatter(
-                x=table["hedge_cost_q95_bps"].to_numpy(),
-                y=table["hedge_cost_mean_bps"].to_numpy(),
-                text=list(table.index),
-                name=name,
-                mode="markers+text",
-                textposition="top center",
-                marker={"color": colour, "size": 10},
+                x=[float(row["hedge_cost_q95_bps"]) for row in rows],
+                y=[float(row["hedge_cost_mean_bps"]) for row in rows],
+                name=str(policy),
+                mode="lines+markers",
+                line={"color": colour, "width": 1},
+                marker={"color": colour, "size": 11, "symbol": ["circle", "circle-open"][: len(rows)]},
+                hovertemplate=f"{policy}: q95 %{{x:.3f}}, mean %{{y:.3f}}<extra></extra>",
             )
         )
+    fig.update_layout(legend={"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1.0, "yanchor": "top"})
     return fig
+
+
+def _hedging(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return the policies that trade, and words on those that do not; all where none does."""
+    trades = table["futures_traded"] > 0.0
+    if not trades.any() or trades.all():
+        return table, ""
+    words = [
+        f"{policy}: mean {row['hedge_cost_mean_bps']:.2f}, q95 {row['hedge_cost_q95_bps']:.2f}"
+        for policy, row in table[~trades].iterrows()
+    ]
+    return table[trades], f" (not drawn: {'; '.join(words)})"

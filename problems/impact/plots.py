@@ -47,7 +47,7 @@ def plot_matrix(model: ImpactModel, sectors: pd.Series | None = None) -> Any:
             zmin=-largest,
             zmax=largest,
             colorscale=[list(step) for step in DIVERGING],
-            colorbar={"title": "C<sub>ij</sub>", "x": 0.62, "len": 0.9},
+            colorbar={"title": "C<sub>ij</sub>", "x": 0.54, "xanchor": "left", "len": 0.9, "thickness": 18},
             hovertemplate="flow in %{x} moves %{y}: %{z:.3f}<extra></extra>",
         )
     )
@@ -64,9 +64,9 @@ def plot_matrix(model: ImpactModel, sectors: pd.Series | None = None) -> Any:
         )
     )
     fig.update_layout(
-        xaxis={"domain": [0.0, 0.6], "title": "flow in"},
+        xaxis={"domain": [0.0, 0.53], "title": "flow in"},
         yaxis={"title": "moves", "autorange": "reversed", "zeroline": False},
-        xaxis2={"domain": [0.74, 1.0], "title": "eigenvalue (largest first)", "anchor": "y2"},
+        xaxis2={"domain": [0.73, 1.0], "title": "eigenvalue (largest first)", "anchor": "y2"},
         yaxis2={"anchor": "x2", "title": "size, no unit; below 0 is inadmissible", "zeroline": True},
     )
     return fig

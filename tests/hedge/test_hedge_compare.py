@@ -146,7 +146,13 @@ def test_figures_state_unit_and_sign(comparison: HedgeComparison) -> None:
         assert len(figure.data) > 0
     bars = component_bars(comparison)
     total = sum(np.asarray(trace.y, dtype=float) for trace in bars.data[:4])
-    np.testing.assert_allclose(total, comparison.table()["hedge_cost_mean_bps"], atol=1e-12)
+    drawn = comparison.table().drop(index="P0")  # its lag would flatten the others: it stands in the title
+    np.testing.assert_allclose(total, drawn["hedge_cost_mean_bps"], atol=1e-12)
+    points = frontier(comparison)
+    assert [trace.name for trace in points.data] == list(drawn.index)
+    assert all(len(trace.x) == 2 for trace in points.data)  # with and without impact
+    for figure in (bars, points):
+        assert "P0: mean" in figure.layout.title.text
     with pytest.raises(InvalidInput):
         gap_paths(comparison, "nobody")
     assert run.plot().data[0].measure[-1] == "total"

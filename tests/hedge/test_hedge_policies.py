@@ -259,8 +259,10 @@ def test_the_controller_does_not_ask_a_solver_about_rounding_noise() -> None:
     assert (action.trade, action.rung) == (0.0, Rung.OPTIMAL)
     # A trade to come, or a displacement worth more than the spread, is a program again.
     later = replace(done, planned_beta_q=np.where(np.arange(30) > 10, 1e-3 * SCALE, 0.0))
-    dear = replace(done, drift=np.full(30, 2e-5))
-    assert {policy.decide(state).rung for state in (later, dear)} == {Rung.RULE}
+    dear = replace(done, drift=np.full(30, 2.1e-5))
+    trip = replace(done, drift=np.where(np.arange(30) < 9, -1.1e-5, 1.1e-5))
+    assert {policy.decide(state).rung for state in (later, dear, trip)} == {Rung.RULE}
+    assert policy.decide(replace(done, drift=np.full(30, 1.9e-5))).rung is Rung.OPTIMAL
     # A rate limit still bounds the way down from an earlier trade.
     slow = MPCHedge(1e-3, 6, clip_share=0.4, rate_share=0.1)
     slow.reset(context_of())
