@@ -136,13 +136,12 @@ class MPCHedge(_Rule):
     def _idle(self, state: HedgeState) -> bool:
         """Return whether no trade is optimal up to rounding, so that there is nothing to solve.
 
-        Held and required hedge agree now and later; no round trip pays, as the displacement moves by less than two
-        half-spreads; and no trade that stays open pays, as it is below the half-spread and the charge at the end. Then
-        every plan costs at least what no trade costs. A program all of whose data are rounding noise has no scale by
-        which a solver's residuals could be judged.
+        Held and required hedge agree after this slice and later (the gap before it is sunk); no round trip pays, as
+        the displacement moves by less than two half-spreads; and no trade that stays open pays, as it is below the
+        half-spread and the charge at the end. Then every plan costs at least what no trade costs. A program all of
+        whose data are rounding noise has no scale by which a solver's residuals could be judged.
         """
-        required = np.append(state.planned_beta_q, state.beta_q)
-        apart, cost = float(np.abs(required - state.held).max()), state.half_spread
+        apart, cost = float(np.abs(state.planned_beta_q - state.held).max()), state.half_spread
         charge = cost * self.context.beliefs.close_spread_multiple
         quiet = float(np.ptp(state.drift)) <= 2.0 * cost and float(np.abs(state.drift).max()) <= cost + charge
         return apart <= _DUST * self.context.scale and quiet

@@ -254,7 +254,7 @@ def test_the_controller_does_not_ask_a_solver_about_rounding_noise() -> None:
     policy = MPCHedge(1e-3, 6, solver="no such solver")
     policy.reset(context_of())
     noise = 1e-17 * SCALE * np.arange(30)
-    done = replace(state_of(0.0), held=1e-16 * SCALE, beta_q=0.0, planned_beta_q=noise)
+    done = replace(state_of(0.0), held=1e-16 * SCALE, beta_q=0.01 * SCALE, planned_beta_q=noise)
     action = policy.decide(done)
     assert (action.trade, action.rung) == (0.0, Rung.OPTIMAL)
     # A trade to come, or a displacement worth more than the spread, is a program again.
