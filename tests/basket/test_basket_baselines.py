@@ -23,6 +23,7 @@ from crosswind.problems.basket import (
 )
 from crosswind.problems.basket.instances import basket_instance
 from crosswind.problems.basket.lowering import money
+from crosswind.problems.impact.model import ImpactModel
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 Maker = Callable[..., BasketProblem]
@@ -232,3 +233,13 @@ def test_overview_of_full_and_bare_problems(make: Maker, bare: bool) -> None:
     assert {"heatmap", "waterfall", "scatter"} <= {trace.type for trace in fig.data}
     assert "certificate" in " ".join(str(a.text) for a in fig.layout.annotations)
     assert len(fig.to_html(include_plotlyjs=False)) > 1000
+
+
+def test_almgren_chriss_adds_the_impact_that_decays_within_a_slice(make: Maker) -> None:
+    names, rates = ("IBM",), np.array([0.0, 1e-3])
+    matrices = np.array([[[5e-10]], [[8e-10]]])
+    problem = make({"IBM": 4e6}, temporary=1e-10, model=ImpactModel(names, rates, matrices, "exponential", 60.0))
+    eta = 1e-10 + 0.5 * (1.0 - np.exp(-1e-3 * 900.0)) * 8e-10
+    bare = problem.replace(temporary=eta, model=ImpactModel(names, rates, 0.0 * matrices, "exponential", 60.0))
+    np.testing.assert_allclose(almgren_chriss(problem), almgren_chriss(bare), rtol=1e-12)
+    assert almgren_chriss(problem).iloc[0, 0] < almgren_chriss(problem.replace(model=bare.model)).iloc[0, 0]

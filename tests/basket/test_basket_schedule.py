@@ -120,6 +120,35 @@ def test_price_of_a_cap_is_the_slope_of_the_cost_in_the_cap(make: Maker) -> None
         assert price[label].sum() == pytest.approx(slope, rel=1e-3, abs=1e-9)
 
 
+@pytest.mark.parametrize("reversal", [False, True])
+def test_price_of_every_limit_is_the_slope_of_the_cost_in_its_bound(make: Maker, reversal: bool) -> None:
+    bounds = {"participation": 0.035, "cash_band": 2.2e6, "max_change": 5e5, "sector_cap": 8e5}
+    steps = {"participation": 1e-6, "cash_band": 20.0, "max_change": 5.0, "sector_cap": 10.0}
+    problem = make(
+        slices=8,
+        sectors=pd.Series({"IBM": "tech", "BAC": "fin", "AIG": "fin"}),
+        previous_trade=pd.Series({"IBM": 2e5, "BAC": -2e5, "AIG": 0.0}),
+        allow_reversal=reversal,
+        **bounds,
+    )
+    schedule = problem.solve(tol=1e-10)
+    weights = {"participation": problem.arrays.volume}
+    for field, step in steps.items():
+        low, high = (
+            problem.replace(**{field: bounds[field] + sign * step}).solve(tol=1e-10).costs["total"]
+            for sign in (-1.0, 1.0)
+        )
+        prices = schedule.prices[field.replace("_", " ")].to_numpy() * weights.get(field, 1.0)
+        assert prices.sum() > 0.0, field
+        assert prices.sum() == pytest.approx((low - high) / (2 * step), rel=1e-5), field
+
+
+def test_uneven_slices_decay_over_their_own_gaps(make: Maker) -> None:
+    times = make().times
+    problem = make(times=times[[0, 1, 4]], volume=None, participation=None, temporary=1e-10)
+    np.testing.assert_allclose(problem.program().dt_s, [900.0, 900.0, 2700.0])
+
+
 def test_components_sum_and_the_score_of_the_schedule_is_its_cost(desk: BasketProblem) -> None:
     schedule = desk.solve()
     costs = schedule.costs
@@ -246,6 +275,7 @@ def test_blackout_and_deadline(make: Maker) -> None:
     lunch = Blackout(times[2], times[3])
     schedule = make(blackouts=(lunch,), must_finish=pd.Series({"BAC": times[4]})).solve()
     assert (schedule.trades.iloc[2] == 0.0).all()
+    assert (schedule.trades[["IBM", "AIG"]].iloc[[1, 3]] > 0.0).all(axis=None)  # the window's ends are open
     assert (schedule.trades["BAC"].iloc[4:] == 0.0).all()
     assert schedule.inventory["BAC"].iloc[4] == pytest.approx(0.0, abs=1e-6)
     soft = make(completion=1e-9, must_finish=pd.Series({"BAC": times[4]})).solve()
