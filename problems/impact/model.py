@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,18 +192,14 @@ class ImpactModel:
         times_s
             Trade times, shape (T,) [s]; None: ``horizon_buckets`` equidistant buckets.
         tol
-            Smallest eigenvalue, relative to the largest, that still counts as nonnegative.
+            Admissible when the smallest eigenvalue on round trips is ≥ −tol × ‖H‖∞ of the whole block Toeplitz matrix.
         horizon_buckets
             Length of the default grid.
         """
         from crosswind.optim.admissibility import check_admissible
 
         times = np.arange(horizon_buckets) * self.bucket_s if times_s is None else np.asarray(times_s, dtype=np.float64)
-        found = check_admissible(self.impact, times, tol=tol)
-        # A permanent kernel costs exactly nothing on round trips: what is left there is rounding, with no scale of its
-        # own, so the immediate impact gives it one.
-        scale = float(np.linalg.norm(self.immediate, 2)) * len(times)
-        return replace(found, admissible=True) if found.smallest_eigenvalue >= -1e-12 * scale else found
+        return check_admissible(self.impact, times, tol=tol)
 
     def constraint_violations(self, floor: ArrayLike | pd.Series = 0.0, corr_bound: float = 1.0) -> pd.Series:
         """Worst relative violation of each constraint over all K_m; 0 is feasible.

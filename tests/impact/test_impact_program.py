@@ -8,13 +8,16 @@ import pytest
 from crosswind.problems.impact.bound import lower_bound
 from crosswind.problems.impact.estimate import fit_problem
 from crosswind.problems.impact.features import make_dictionary
-from crosswind.problems.impact.gram import accumulate
+from crosswind.problems.impact.gram import Gram, accumulate
 from crosswind.problems.impact.instances import SIZES, impact_gram, impact_instance, impact_programs
 from crosswind.problems.impact.program import FitProblem, lower, nonnegative_quadratic, own_slopes, scaled_problem
 from crosswind.problems.impact.reference import reference_fit
+from crosswind.problems.impact.repair import repair
+from crosswind.problems.impact.targets import block_target
 from crosswind.solvers.certify import certify
 from crosswind.solvers.cones import slack_distance
 from crosswind.solvers.errors import InvalidInput
+from crosswind.solvers.solve import solve
 
 
 def random_matrices(problem: FitProblem, seed: int) -> np.ndarray:
@@ -125,6 +128,51 @@ def test_certificate_and_bound_enclose_the_optimum(seed: int, ridge: float, l1: 
     worse = lower_bound(problem, fitted.lowered, fitted.solution.y + 0.1 * np.sin(np.arange(fitted.solution.y.size)))
     assert worse < fitted.lower_bound + 1e-9
     assert lower_bound(problem, fitted.lowered, np.zeros_like(fitted.solution.y)) <= fitted.repair.objective_after
+
+
+def test_bound_holds_for_duals_that_leave_their_cone() -> None:
+    fitted = fit_problem(impact_instance(5, 2, seed=3, corr_bound=0.3))
+    program, y = fitted.lowered.program, fitted.solution.y
+    slack = program.b - program.A @ fitted.lowered.vector(fitted.repair.matrices)
+    # Along −s the dual function rises beyond the optimum, as soon as y is not held to the dual cone.
+    for step in (1e-3, 1e-2, 1e-1):
+        assert lower_bound(fitted.problem, fitted.lowered, y - step * slack) <= fitted.repair.objective_after
+
+
+def test_bound_is_not_above_the_optimum_where_moments_are_nearly_singular() -> None:
+    claimed = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        common, own = rng.standard_t(3, size=(40, 1)), rng.standard_normal((40, 2))
+        flow = (common + 10.0 ** rng.uniform(-7.0, -2.0) * own) * 10.0 ** rng.uniform(-3.0, 9.0, size=2)
+        returns = 1e-4 * rng.standard_normal((40, 2)) + 1e-5 * common
+        problem = scaled_problem(Gram.of(flow, returns, flow), 0.01, 0.3, ridge=float(rng.choice([0.0, 1e-6])))
+        lowered = lower(problem)
+        solution = solve(lowered.program, tol=1e-8)
+        bound = lower_bound(problem, lowered, solution.y)
+        fixed = repair(problem, lowered.matrices(solution.x)).matrices
+        # The objective is a small difference of huge terms here, hence the longer floats.
+        program, x = lowered.program, lowered.vector(fixed).astype(np.longdouble)
+        value = 0.5 * x @ (program.P.toarray().astype(np.longdouble) @ x) + program.q @ x + program.constant
+        assert bound <= float(value) + 5e-9, seed
+        claimed += np.isfinite(bound)
+    assert claimed >= 20
+
+
+def test_floor_is_shared_by_the_shapes() -> None:
+    gram = impact_gram(4, 2, 4000, np.random.default_rng(1))
+    np.testing.assert_allclose(scaled_problem(gram, 0.3).floor, 0.15)
+    slope = own_slopes(gram)[1]
+    np.testing.assert_allclose(scaled_problem(gram, 2.0 * slope).floor, 2.0)
+
+
+def test_block_target_keeps_the_correlation_bound() -> None:
+    problem = impact_instance(6, 2, seed=1, corr_bound=0.05)
+    target = block_target(problem, np.array([0, 0, 0, 1, 1, 1]))
+    own = np.diagonal(target, axis1=1, axis2=2)
+    off = np.abs(target * (1.0 - np.eye(6)))
+    assert (off <= 0.05 * own[:, :, None] * (1 + 1e-12)).all()
+    assert off.max() == pytest.approx(0.05 * own.max(), rel=1e-9)
 
 
 def test_kkt_stationarity_holds_at_the_returned_matrices() -> None:
