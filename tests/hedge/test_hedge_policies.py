@@ -20,6 +20,7 @@ from crosswind.problems.hedge import (
     AdaptiveTrigger,
     BatchedHedge,
     FractionHedge,
+    HedgeAction,
     HedgeBeliefs,
     HedgeContext,
     HedgeLeg,
@@ -329,6 +330,26 @@ def test_soft_cap_pulls_the_gap_in() -> None:
     state = replace(state_of(5e5, half_spread=1e-3), drift=np.where(np.arange(30) == 0, 2e-5, 0.0))
     assert decide(MPCHedge(0.0, 8), state) == pytest.approx(0.0, abs=1e-4 * SCALE)
     assert decide(MPCHedge(0.0, 8, gap_cap_share=0.1), state) == pytest.approx(4e5, rel=1e-4)
+
+
+def test_cash_in_flight_is_neither_hedged_twice_nor_left_over() -> None:
+    """Cash orders that wait for volume: the plan path counts them as done, and the close ends flat with them."""
+    market, parent = market_of(3), parent_of(3)
+    thin = np.full(market.volume.shape, np.inf)
+    thin[:, :3] = 2e3
+    market, seen = market.with_(volume=thin), []
+
+    class Watch(ImmediateHedge):
+        def decide(self, state: HedgeState) -> HedgeAction:
+            seen.append(state)
+            return super().decide(state)
+
+    venue = replace(venue_of(()), participation=dict.fromkeys(NAMES, 0.1))
+    run = replay_hedge(parent, Watch(), market, beliefs_of(), venue)
+    assert any(fill.forced for fill in run.result.fills_of("cash"))
+    assert abs(run.gap.iloc[-1]) <= 1e-9 * run.notional
+    # Whatever is in flight, nothing is left to hedge once the whole plan has been filled.
+    assert all(abs(state.planned_beta_q[-1]) <= 1e-9 * run.notional for state in seen)
 
 
 def test_the_close_is_the_same_whatever_came_before() -> None:

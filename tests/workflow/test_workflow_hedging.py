@@ -10,7 +10,7 @@ import pytest
 
 import crosswind as cw
 from crosswind.problems.workflow.fitting import fit_stage
-from crosswind.problems.workflow.forecasts import index_level
+from crosswind.problems.workflow.forecasts import betas_to_index, index_level
 from crosswind.problems.workflow.futures_leg import (
     FUTURE,
     INDEX,
@@ -20,7 +20,7 @@ from crosswind.problems.workflow.futures_leg import (
     impact_with_future,
     replay_market,
 )
-from crosswind.problems.workflow.hedging import HedgeAssumptions, hedge_stage
+from crosswind.problems.workflow.hedging import HedgeAssumptions, _depth_ratio, _variance_per_s, hedge_stage
 from crosswind.problems.workflow.run import split_days
 from crosswind.problems.workflow.scheduling import schedule_stage
 from crosswind.problems.workflow.tuning import at_the_edge, tuning_grids
@@ -174,3 +174,30 @@ def test_a_roll_between_the_days_keeps_all_training_parents(market: cw.MarketDat
     for (_, policy), run in stage.comparison.replays.items():
         if policy in ("P1 immediate", "P4 MPC"):
             assert np.sign(run.held.iloc[2]) == np.sign(run.to_frame()["beta_q"].iloc[0])
+
+
+def test_the_leg_is_half_of_the_quoted_spread(market: cw.MarketData, session: cw.MarketEvents, leg: FuturesLeg):
+    quotes = market.futures["SIM"]
+    expiry = quotes.front(session.days[0])
+    wide = (quotes.ask[expiry] - quotes.bid[expiry]).reindex(leg.half_spread.index)
+    np.testing.assert_allclose(2.0 * leg.half_spread, wide)
+
+
+def test_forecasts_by_hand(market: cw.MarketData, leg: FuturesLeg):
+    """Betas, variance and depth ratio from returns and volumes within sessions, by loops over the sessions."""
+    train = market.events.on(market.events.days[:2])
+    level = index_level(train, None)
+    own, index = [], []
+    for day in train.days:
+        inside = (train.session == day).to_numpy()
+        own.append(train.mid[inside].iloc[4::5].pct_change().dropna())
+        index.append(level[inside].iloc[4::5].pct_change().dropna())
+    returns, x = pd.concat(own), pd.concat(index)
+    raw = returns.apply(lambda r: np.cov(r, x)[0, 1] / np.var(x, ddof=1))
+    np.testing.assert_allclose(betas_to_index(train, level), (raw + 0.1) / 1.1, rtol=1e-9)
+    assert _variance_per_s(train, level) == pytest.approx(np.var(x, ddof=1) / 300.0)
+    traded = float((leg.volume * leg.mid).sum() * leg.multiplier)
+    expected = min(1.0, float(train.volume["N01"].sum()) / (1e3 * traded))
+    many = [leg] * 1000
+    assert expected < 1.0
+    assert _depth_ratio(train, many, "N01") == pytest.approx(expected)
