@@ -57,7 +57,7 @@ def _content(path: Path) -> set[str]:
 
 
 def _identity(path: Path) -> int | None:
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         return path.stat().st_ino
     return None
 
