@@ -73,7 +73,7 @@ def part(title: str, command: str, result: cw.RunResult) -> list[str]:
     hedge = result.hedge
     assert hedge is not None
     lines += [
-        f"Hedge with {hedge.settings['future']} over {len(hedge.comparison.parents)} hourly parents of the last day "
+        f"Hedge with {hedge.settings['future']} over {len(hedge.comparison.parents)} parents of the last day "
         "[bps of parent notional]; policies tuned on the fitting days, then frozen:",
         "",
         markdown(policy_table(hedge.comparison.table())),

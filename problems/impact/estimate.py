@@ -127,7 +127,7 @@ class CrossImpact(ImpactEstimator):
         "exponential" (default; admissible by construction and Markov), "instantaneous", "convex", or "monotone" (whose
         fit may admit round trips that pay: look at ``model_.admissible()``).
     half_lives_s
-        Half-lives [s] of the exponential family, inf for a permanent mode. None: 2 and 20 buckets.
+        Half-lives [s] of the exponential family, inf for a permanent mode. None: 2, 20 and 200 buckets.
     lags
         Lags [buckets] of the monotone and convex families. None: 0, 1, 3, 7, 15.
     corr_bound

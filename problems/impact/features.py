@@ -30,7 +30,9 @@ Family = Literal["instantaneous", "exponential", "monotone", "convex"]
 FAMILIES: tuple[str, ...] = get_args(Family)
 Array = NDArray[np.float64]
 
-DEFAULT_HALF_LIVES_BUCKETS = (2.0, 20.0)
+# The slow mode is where a schedule of minutes lives: without it impact fades too early, and the fit promises schedules
+# too cheap. Measured in docs/decay-dictionary.md.
+DEFAULT_HALF_LIVES_BUCKETS = (2.0, 20.0, 200.0)
 DEFAULT_LAGS = (0, 1, 3, 7, 15)
 
 
@@ -170,7 +172,7 @@ def make_dictionary(
     bucket_s
         Bucket length [s].
     half_lives_s
-        Half-lives [s] of the exponential family; inf is a permanent mode. None: 2 and 20 buckets.
+        Half-lives [s] of the exponential family; inf is a permanent mode. None: 2, 20 and 200 buckets.
     lags
         Lags [buckets] of the monotone and convex families. None: 0, 1, 3, 7, 15.
 

@@ -75,7 +75,7 @@ def test_half_lives_become_rates() -> None:
     dictionary = make_dictionary("exponential", 10.0, (20.0,))
     np.testing.assert_allclose(dictionary.phi(np.array([2.0])), 0.5)
     assert dictionary.labels == ("half-life 20 s",)
-    assert make_dictionary("exponential", 10.0).size == 2
+    assert make_dictionary("exponential", 10.0).labels == tuple(f"half-life {s} s" for s in (20, 200, 2000))
 
 
 def test_memory_covers_the_slowest_shape() -> None:

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the estimator."""
     data_options(parser)
     parser.add_argument(
-        "--half-lives", metavar="S,S", help="half-lives of the decay in seconds (default: 2 and 20 buckets)"
+        "--half-lives", metavar="S,S", help="half-lives of the decay in seconds (default: 2, 20 and 200 buckets)"
     )
     parser.add_argument("--corr-bound", type=float, default=0.6, help="ρ of |K_ij| ≤ ρ√(K_ii K_jj) (default: 0.6)")
     parser.add_argument("--ridge", default="cv", help="penalty on cross terms, a number or cv (default: cv)")
