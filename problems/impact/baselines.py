@@ -32,14 +32,8 @@ def _diagonals(own: Array) -> Array:
     return np.asarray(own[:, :, None] * np.eye(own.shape[1]))
 
 
-class OwnFlowOLS(ImpactEstimator):
-    """Each name's return on its own flow by least squares: K_m diagonal, entries of any sign.
-
-    Parameters
-    ----------
-    kernel, half_lives_s, lags, defactor
-        See `CrossImpact`.
-    """
+class _Plain(ImpactEstimator):
+    """An estimator with nothing to set but its decay shapes."""
 
     def __init__(
         self,
@@ -52,6 +46,16 @@ class OwnFlowOLS(ImpactEstimator):
         self.half_lives_s = half_lives_s
         self.lags = lags
         self.defactor = defactor
+
+
+class OwnFlowOLS(_Plain):
+    """Each name's return on its own flow by least squares: K_m diagonal, entries of any sign.
+
+    Parameters
+    ----------
+    kernel, half_lives_s, lags, defactor
+        See `CrossImpact`.
+    """
 
     def _estimate(self, grams: FoldGrams, dictionary: Dictionary, names: tuple[str, ...]) -> Array:
         gram, n, m = grams.total, len(names), dictionary.size
@@ -62,7 +66,7 @@ class OwnFlowOLS(ImpactEstimator):
         return _diagonals(own)
 
 
-class DiagonalNNLS(ImpactEstimator):
+class DiagonalNNLS(_Plain):
     """Each name's return on its own flow by non-negative least squares: the admissible fit without cross terms.
 
     Parameters
@@ -71,24 +75,12 @@ class DiagonalNNLS(ImpactEstimator):
         See `CrossImpact`.
     """
 
-    def __init__(
-        self,
-        kernel: str = "exponential",
-        half_lives_s: Sequence[float] | None = None,
-        lags: Sequence[int] | None = None,
-        defactor: bool = True,
-    ) -> None:
-        self.kernel = kernel
-        self.half_lives_s = half_lives_s
-        self.lags = lags
-        self.defactor = defactor
-
     def _estimate(self, grams: FoldGrams, dictionary: Dictionary, names: tuple[str, ...]) -> Array:
         own, _ = own_slopes(grams.total)
         return _diagonals(own)
 
 
-class FullOLS(ImpactEstimator):
+class FullOLS(_Plain):
     """Every name's return on all flows by least squares: X = B S⁻¹, neither symmetric nor PSD.
 
     Parameters
@@ -108,18 +100,6 @@ class FullOLS(ImpactEstimator):
     """
 
     rank_: int
-
-    def __init__(
-        self,
-        kernel: str = "exponential",
-        half_lives_s: Sequence[float] | None = None,
-        lags: Sequence[int] | None = None,
-        defactor: bool = True,
-    ) -> None:
-        self.kernel = kernel
-        self.half_lives_s = half_lives_s
-        self.lags = lags
-        self.defactor = defactor
 
     def _rows_needed(self, names: int, shapes: int) -> int:
         return max(10, names * shapes)
@@ -223,7 +203,7 @@ class SequentialHeuristic(ImpactEstimator):
         return self._fitted().constraint_violations(self.floor_, self.corr_bound)
 
 
-class KyleImpact(ImpactEstimator):
+class KyleImpact(_Plain):
     """Kyle's matrix with fitted scalars: G_h = Σ_m y_m φ_m(h) Λ, ΛΩΛ = Σ, y ≥ 0.
 
     Λ = L^{−T}(L'ΣL)^{½}L^{−1} with LL' = Ω, from the covariances of returns Σ and of flow Ω per bucket. With the
@@ -248,18 +228,6 @@ class KyleImpact(ImpactEstimator):
 
     kyle_: pd.DataFrame
     scalars_: Array
-
-    def __init__(
-        self,
-        kernel: str = "exponential",
-        half_lives_s: Sequence[float] | None = None,
-        lags: Sequence[int] | None = None,
-        defactor: bool = True,
-    ) -> None:
-        self.kernel = kernel
-        self.half_lives_s = half_lives_s
-        self.lags = lags
-        self.defactor = defactor
 
     def _rows_needed(self, names: int, shapes: int) -> int:
         return max(10, 2 * names)

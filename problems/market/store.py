@@ -13,20 +13,17 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from crosswind.problems.atomic import atomic_directory
 from crosswind.problems.market.events import FIELDS, MarketEvents
 from crosswind.problems.market.futures import FuturesQuotes
 from crosswind.problems.market.model import MarketData, SimulatedTruth
-from crosswind.solvers.errors import DataGap, InvalidInput
+from crosswind.solvers.errors import DataGap
 
 __all__ = ["FORMAT", "read_events", "read_market", "write_events", "write_market"]
 
@@ -40,9 +37,12 @@ def write_events(events: MarketEvents, folder: Path) -> Path:
     Raises
     ------
     InvalidInput
-        If ``folder`` holds something else.
+        If ``folder`` is a file or holds something else, or cannot be written.
     """
-    return _atomically(folder, "meta.json", lambda at: _put_events(events, at))
+    target = folder.expanduser().absolute()
+    with atomic_directory(target, marker="meta.json") as work:
+        _put_events(events, work)
+    return target
 
 
 def write_market(data: MarketData, folder: Path) -> Path:
@@ -51,33 +51,12 @@ def write_market(data: MarketData, folder: Path) -> Path:
     Raises
     ------
     InvalidInput
-        If ``folder`` holds something else.
+        If ``folder`` is a file or holds something else, or cannot be written.
     """
-    return _atomically(folder, "market.json", lambda at: _put_market(data, at))
-
-
-def _atomically(folder: Path, marker: str, put: Callable[[Path], None]) -> Path:
-    folder = folder.expanduser().absolute()
-    if folder.exists() and not (folder / marker).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidInput(
-            "holds something that was not written here", field="folder", value=str(folder), remedy="choose a new folder"
-        )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        put(fresh)
-        fresh.chmod(0o755)
-        if folder.exists():
-            # A folder cannot be replaced in one step, only moved aside; a reader sees the old, none, or the new.
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-            os.replace(folder, old / "old")
-            os.replace(fresh, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(fresh, folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    return folder
+    target = folder.expanduser().absolute()
+    with atomic_directory(target, marker="market.json") as work:
+        _put_market(data, work)
+    return target
 
 
 def _put_json(path: Path, content: dict[str, Any]) -> None:

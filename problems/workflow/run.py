@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from crosswind.problems.atomic import atomic_directory, check_target
 from crosswind.problems.market import MarketData, MarketEvents, read
 from crosswind.problems.workflow.fitting import fit_stage
 from crosswind.problems.workflow.hedging import hedge_stage
 from crosswind.problems.workflow.model import RunResult
-from crosswind.problems.workflow.output import atomic_directory, check_target, write_json, write_tables
+from crosswind.problems.workflow.output import write_json, write_tables
 from crosswind.problems.workflow.promises import checks_of
 from crosswind.problems.workflow.scheduling import schedule_stage
 from crosswind.solvers.errors import DataGap, InvalidInput, MissingDependency

@@ -108,10 +108,10 @@ def test_a_failed_write_leaves_the_old_data(tmp_path, monkeypatch):
 def test_foreign_folders_are_not_overwritten(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(InvalidInput, match="was not written here"):
+    with pytest.raises(InvalidInput, match="not an earlier result"):
         make().to_parquet(tmp_path / "mine")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InvalidInput, match="was not written here"):
+    with pytest.raises(InvalidInput, match="not an earlier result"):
         make().events.to_parquet(tmp_path / "file")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
     (tmp_path / "empty").mkdir()

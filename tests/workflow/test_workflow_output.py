@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crosswind.problems.workflow.output import atomic_directory, atomic_file, plain, write_json, write_tables
+from crosswind.problems.atomic import atomic_directory, atomic_file
+from crosswind.problems.workflow.output import plain, write_json, write_tables
 from crosswind.solvers.errors import InvalidInput
 
 

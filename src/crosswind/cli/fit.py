@@ -35,10 +35,10 @@ def execute(args: argparse.Namespace) -> Outcome:
     """Fit, compare and save."""
     from pathlib import Path
 
+    from crosswind.problems.atomic import atomic_file, check_file
     from crosswind.problems.impact import CrossImpact
     from crosswind.problems.market import read
     from crosswind.problems.workflow.fitting import JOINT, estimators, fit_stage
-    from crosswind.problems.workflow.output import atomic_file, check_file
     from crosswind.problems.workflow.run import split_days
 
     if args.out:

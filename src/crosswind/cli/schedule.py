@@ -33,9 +33,10 @@ def execute(args: argparse.Namespace) -> Outcome:
     """Solve the basket and compare it."""
     import pandas as pd
 
+    from crosswind.problems.atomic import atomic_directory
     from crosswind.problems.impact import CrossImpact, ImpactModel
     from crosswind.problems.market import read
-    from crosswind.problems.workflow.output import atomic_directory, write_json, write_tables
+    from crosswind.problems.workflow.output import write_json, write_tables
     from crosswind.problems.workflow.run import default_index, split_days
     from crosswind.problems.workflow.scheduling import schedule_stage
     from crosswind.solvers.errors import InvalidInput
