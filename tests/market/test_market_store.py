@@ -111,7 +111,7 @@ def test_foreign_folders_are_not_overwritten(tmp_path):
     with pytest.raises(InvalidInput, match="not an earlier result"):
         make().to_parquet(tmp_path / "mine")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InvalidInput, match="not an earlier result"):
+    with pytest.raises(InvalidInput, match="is a file"):
         make().events.to_parquet(tmp_path / "file")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
     (tmp_path / "empty").mkdir()
