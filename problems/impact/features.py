@@ -88,9 +88,9 @@ class Dictionary:
         if self.family == "instantaneous":
             return ("permanent",)
         if self.family == "exponential":
-            return tuple("permanent" if b == 0 else f"half-life {math.log(2) / b:.4g} s" for b in self.rates_per_s)
+            return tuple("permanent" if b == 0 else f"half-life {math.log(2) / b:.6g} s" for b in self.rates_per_s)
         word = "steps to" if self.family == "monotone" else "falls to"
-        return tuple(f"{word} 0 at {(lag + 1) * self.bucket_s:.4g} s" for lag in self.lags)
+        return tuple(f"{word} 0 at {(lag + 1) * self.bucket_s:.6g} s" for lag in self.lags)
 
     @property
     def memory_buckets(self) -> int:
