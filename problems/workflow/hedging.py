@@ -253,7 +253,8 @@ def hedge_stage(
     seed
         Seed of the parents' sizes, sides and minutes.
     assumptions
-        Latency, fees, participation, size of the parents.
+        Latency, fees, participation, size of the parents; by default :class:`HedgeAssumptions`, with the latency that a
+        simulated market was given.
 
     Returns
     -------
@@ -267,7 +268,7 @@ def hedge_stage(
     """
     if not market.futures:
         return None
-    a = HedgeAssumptions() if assumptions is None else assumptions
+    a = _assumed(market) if assumptions is None else assumptions
     root, quotes = next(iter(market.futures.items()))
     shares = _index_shares(market, index)
     rng = np.random.default_rng([seed, 2])
@@ -366,6 +367,12 @@ def _minutes(parent: HedgeParent) -> int:
     times = pd.DatetimeIndex(parent.plan.index)
     step = (times[1] - times[0]).total_seconds() if len(times) > 1 else 60.0
     return round(((times[-1] - times[0]).total_seconds() + step) / 60.0)
+
+
+def _assumed(market: MarketData) -> HedgeAssumptions:
+    """Return the standing assumptions, with the hedge's latency from the simulator where there is one."""
+    known = {} if market.truth is None else market.truth.parameters
+    return HedgeAssumptions(latency_s=float(known.get("hedge_latency_s", HedgeAssumptions.latency_s)))
 
 
 def _index_shares(market: MarketData, index: str | None) -> pd.Series | None:

@@ -18,7 +18,7 @@ import pandas as pd
 from crosswind.problems.atomic import atomic_directory, check_target
 from crosswind.problems.market import MarketData, MarketEvents, read
 from crosswind.problems.workflow.fitting import fit_stage
-from crosswind.problems.workflow.hedging import hedge_stage
+from crosswind.problems.workflow.hedging import HedgeAssumptions, hedge_stage
 from crosswind.problems.workflow.model import RunResult
 from crosswind.problems.workflow.output import write_json, write_tables
 from crosswind.problems.workflow.promises import checks_of
@@ -120,6 +120,7 @@ def run(
     slice_s: float = 300.0,
     participation: float = 0.10,
     risk_aversion: float | None = None,
+    assumptions: HedgeAssumptions | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
     """Fit impact on the earlier days, schedule a basket on the last, replay its hedge, and account for the cost.
@@ -151,6 +152,8 @@ def run(
         Cap on our trades as a share of the forecast volume of a slice.
     risk_aversion
         λ in 1/currency. By default the value at which the risk term of a TWAP equals its other costs.
+    assumptions
+        Latency, fees, participation and parents of the hedge stage.
     progress
         Called with (stage, share done) as stages begin.
 
@@ -199,7 +202,7 @@ def run(
             risk_aversion=risk_aversion,
         )
     with clock.stage("hedge", 0.5):
-        hedge = hedge_stage(market, train, test, fitted.model, planned, index=index, seed=seed)
+        hedge = hedge_stage(market, train, test, fitted.model, planned, index=index, seed=seed, assumptions=assumptions)
     result = RunResult(
         source=market.source if isinstance(data, MarketData) else data,
         notes=market.notes + fitted.notes + planned.notes + (() if hedge is None else hedge.notes),

@@ -34,6 +34,7 @@ _EXPORTS = {
     "almgren_chriss": "crosswind.optim",
     "check_admissible": "crosswind.optim",
     "kyle_matrix": "crosswind.optim",
+    "marginal_cost": "crosswind.optim",
     "solve_multistage": "crosswind.optim",
     # market data
     "FuturesQuotes": "crosswind.problems.market",
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
         almgren_chriss,
         check_admissible,
         kyle_matrix,
+        marginal_cost,
         solve_multistage,
     )
     from crosswind.problems.basket import BasketProblem, BasketSchedule

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import crosswind as cw
+from crosswind.problems.workflow.hedging import HedgeAssumptions, _assumed
 from crosswind.problems.workflow.model import Check, configuration_hash
 from crosswind.problems.workflow.promises import checks_of
 from crosswind.solvers.errors import DataGap, InfeasibleProblem, InvalidInput
@@ -162,6 +163,19 @@ def test_nothing_decided_before_the_last_day_looks_at_it(market: cw.MarketData, 
     assert other.hedge.parameters == result.hedge.parameters
     pd.testing.assert_series_equal(other.hedge.betas, result.hedge.betas)
     assert not np.allclose(other.out_of_sample["mean"], result.out_of_sample["mean"])
+
+
+def test_latency_comes_from_the_simulator_or_from_the_caller(market: cw.MarketData):
+    slow = replace(market.truth, parameters={**market.truth.parameters, "hedge_latency_s": 90.0})
+    brief = HedgeAssumptions(parent_s=7200.0, stride_s=7200.0, latency_s=0.0, horizon=3)
+    given = cw.run(replace(market, truth=slow), assumptions=brief).hedge
+    assert given.settings["assumptions"]["latency_s"] == 0.0
+    assert _assumed(replace(market, truth=slow)).latency_s == 90.0
+    assert _assumed(replace(market, truth=None)).latency_s == HedgeAssumptions().latency_s
+    run = given.day.replays["basket", "P1 immediate"]
+    orders = run.result.orders_frame()
+    hedge = orders[orders["policy"] == "hedge"]
+    assert (hedge["arrives"] == hedge["sent"]).all()
 
 
 def test_data_without_a_future_end_at_the_schedule(market: cw.MarketData):
