@@ -22,6 +22,8 @@ _COST = "cost [bps of parent notional; positive: money lost]"
 def gap_paths(comparison: HedgeComparison, parent: str | None = None) -> Any:
     """Return the gap G over time by policy for one parent (default: the first).
 
+    A policy that never trades waits in the legend for a click: its gap is the whole parent and would flatten the others.
+
     Raises
     ------
     InvalidInput
@@ -32,9 +34,12 @@ def gap_paths(comparison: HedgeComparison, parent: str | None = None) -> Any:
         raise InvalidInput("was not compared", field="parent", value=name, remedy=f"use one of {comparison.parents}")
     go = graph_objects()
     fig = figure(f"Beta gap of {name}", "time [UTC]", "G = ΣβQ − H [currency at arrival; positive: short of the index]")
+    trades = comparison.table()["futures_traded"] > 0.0
     for policy in comparison.policies:
         gap = comparison.replays[name, policy].gap
-        fig.add_trace(go.Scatter(x=gap.index, y=gap.to_numpy(), name=policy, mode="lines", line={"shape": "hv"}))
+        shown = True if trades[policy] or not trades.any() else "legendonly"
+        line = {"shape": "hv", "width": 1.5}
+        fig.add_trace(go.Scatter(x=gap.index, y=gap.to_numpy(), name=policy, mode="lines", line=line, visible=shown))
     return fig
 
 

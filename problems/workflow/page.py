@@ -56,7 +56,8 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         if value != value:
             return "–"
-        size = abs(value)
+        size = abs(value) if abs(value) > 1e-12 else 0.0  # what rounding leaves of nothing
+        value = value if size else 0.0
         return f"{value:,.0f}" if size >= 1e4 else f"{value:.3g}" if 0 < size < 1e-2 else f"{value:,.3f}"
     return html.escape(str(value))
 

@@ -152,3 +152,12 @@ def test_tables_round_trip(tmp_path: Path):
     table = pd.DataFrame({"a": [1.0, 2.0]}, index=pd.date_range("2024-01-02", periods=2, tz="UTC", name="time"))
     write_tables(tmp_path / "tables", {"t": table})
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "tables" / "t.parquet"), table, check_freq=False)
+
+
+def test_table_cells_say_nothing_twice():
+    """A missing value is a dash, rounding dust is zero, small numbers keep their digits, text cannot become markup."""
+    from crosswind.problems.workflow.page import table_html
+
+    page = table_html(pd.DataFrame({"a": [np.nan, -4e-16, 3.2e-5, 12345.678], "b": ["<i>", True, 1, "x"]}))
+    for cell in ("–", "0.000", "3.2e-05", "12,346", "&lt;i&gt;", "yes"):
+        assert f"<td>{cell}</td>" in page
