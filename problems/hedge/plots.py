@@ -22,7 +22,7 @@ _COST = "cost [bps of parent notional; positive: money lost]"
 def gap_paths(comparison: HedgeComparison, parent: str | None = None) -> Any:
     """Return the gap G over time by policy for one parent (default: the first).
 
-    A policy that never trades waits in the legend for a click: its gap is the whole parent and would flatten the others.
+    A policy that never trades waits in the legend for a click: its gap is the whole parent and flattens the others.
 
     Raises
     ------
