@@ -203,7 +203,7 @@ class BasketSchedule:
         q0 = p.arrays.inventory
         head = (
             f"Basket of {p.n_names} names in {p.n_slices} slices of {p.slice_s:g} s: buy {money(q0[q0 > 0].sum())}, "
-            f"sell {money(-q0[q0 < 0].sum())}, executed {self.executed:.2%}"
+            f"sell {money(abs(q0[q0 < 0].sum()))}, executed {self.executed:.2%}"
         )
         lines = [head, f"{'cost (positive is money lost)':<30}{'currency':>14}{'bps':>10}"]
         lines += [f"  {part:<28}{value:>14,.0f}{p.to_bps(value):>10.3f}" for part, value in self.costs.items()]
@@ -229,6 +229,9 @@ class BasketSchedule:
             f"certificate: {inner.backend}, primal {c.primal_rel:.1e}, dual {c.dual_rel:.1e}, gap {c.gap_rel:.1e} "
             f"(relative), {inner.setup_s + inner.solve_s:.3f} s"
         )
+
+    def __repr__(self) -> str:
+        return f"BasketSchedule({self.problem!r}, total {self.costs_bps['total']:.3f} bps; see .summary())"
 
     def _repr_html_(self) -> str:
         costs = pd.DataFrame({"currency": self.costs.round(0), "bps": self.costs_bps.round(3)})

@@ -337,6 +337,12 @@ class MarketEvents:
 
         return plot_events(self)
 
+    def __repr__(self) -> str:
+        return (
+            f"MarketEvents({len(self.names)} names, {len(self.days)} sessions, {len(self.index)} buckets of "
+            f"{self.bucket_s:g} s; see .summary())"
+        )
+
     def summary(self) -> str:
         """Return a few lines: names, days, buckets, daily volume, spread in bps and return per bucket."""
         spread_bps = (self.spread / self.mid * 1e4).median()

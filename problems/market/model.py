@@ -168,6 +168,9 @@ class MarketData:
 
         return read_market(Path(folder))
 
+    def __repr__(self) -> str:
+        return f"MarketData({self.source or 'unnamed'}: {self.events!r})"
+
     def summary(self) -> str:
         """Return a few lines on events, futures and the reader's notes."""
         parts = [f"source: {self.source or 'unnamed'}", self.events.summary()]

@@ -102,6 +102,9 @@ class HedgeStage:
     settings: Mapping[str, Any]
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"HedgeStage({', '.join(self.parameters)}; see .comparison and .day)"
+
     @property
     def worst_ledger_error(self) -> float:
         """Largest relative difference between a replay's components and its ledger."""

@@ -183,5 +183,12 @@ class RunResult:
 
         return report_html(self)
 
+    def __repr__(self) -> str:
+        return (
+            f"RunResult({self.source}, {len(self.schedule.trades.columns)} names, passed={self.passed}; see .summary())"
+        )
+
     def _repr_html_(self) -> str:
-        return f"<pre>{self.summary()}</pre>"
+        from html import escape
+
+        return f"<pre>{escape(self.summary())}</pre>"

@@ -124,6 +124,12 @@ def test_the_text_tells_all_stages(result: cw.RunResult):
     assert "<pre>" in result._repr_html_()
 
 
+def test_every_stage_shows_itself_in_a_line(result: cw.RunResult, market: cw.MarketData):
+    for shown in (result, result.schedule, result.hedge, market, market.events):
+        assert repr(shown).startswith(f"{type(shown).__name__}(")
+        assert len(repr(shown)) < 300
+
+
 def test_the_same_call_gives_the_same_figures(market: cw.MarketData, result: cw.RunResult):
     again = cw.run(market, seed=3)
     first, second = result.to_dict(), again.to_dict()
