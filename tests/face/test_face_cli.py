@@ -134,6 +134,8 @@ BAD = {
     "negative risk aversion": (["run", "--data", SMALL, "--risk-aversion", "-1"], "risk_aversion"),
     "share of volume": (["run", "--data", SMALL, "--adv", "0"], "basket_adv"),
     "bad inventory": (["schedule", "--data", SMALL, "--inventory", "N01=x"], "NAME=AMOUNT"),
+    "inventory names a name twice": (["schedule", "--data", SMALL, "--inventory", "N01=1e6,N01=2e6"], "give N01 once"),
+    "ridge that is a word": (["fit", "--data", SMALL, "--ridge", "strong"], "a number or cv"),
     "inventory of nobody": (["schedule", "--data", SMALL, "--inventory", "QQQ=1e6"], "QQQ"),
     "infeasible completion": (
         ["schedule", "--data", SMALL, "--inventory", "N01=9e9", "--participation", "0.01"],

@@ -28,7 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _ridge(word: str) -> float | str:
     """Return ``"cv"`` as it is, anything else as a number."""
-    return word if word == "cv" else (split_numbers(word, "--ridge") or (0.0,))[0]
+    from crosswind.solvers.errors import InvalidInput
+
+    try:
+        return word if word == "cv" else float(word)
+    except ValueError:
+        raise InvalidInput("needs a number or cv", field="--ridge", value=word, remedy="write 1.0 or cv") from None
 
 
 def execute(args: argparse.Namespace) -> Outcome:

@@ -44,6 +44,8 @@ def execute(args: argparse.Namespace) -> Outcome:
     amounts: dict[str, float] = {}
     for part in split_names(args.inventory, "--inventory") or ():
         name, _, value = part.partition("=")
+        if name in amounts:
+            raise InvalidInput("names one name twice", field="--inventory", value=part, remedy=f"give {name} once")
         try:
             amounts[name] = float(value)
         except ValueError:
