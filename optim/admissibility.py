@@ -37,8 +37,16 @@ def block_toeplitz(kernel: Kernel, times_s: ArrayLike) -> FloatArray:
     times = _times(times_s)
     T = len(times)
     later, earlier = np.tril_indices(T)
-    values = kernel(times[later] - times[earlier])
-    N = values.shape[1]
+    lags = times[later] - times[earlier]
+    values = np.asarray(kernel(lags), dtype=np.float64)
+    N = values.shape[-1] if values.ndim else 0
+    if values.shape != (len(lags), N, N):
+        raise InvalidInput(
+            "does not return one square matrix per lag",
+            field="kernel",
+            value=values.shape,
+            remedy=f"map all {len(lags)} lags at once: lags (L,) to matrices (L, N, N)",
+        )
     blocks = np.zeros((T, T, N, N))
     blocks[later, earlier] = values
     diagonal = np.arange(T)
@@ -122,7 +130,8 @@ def check_admissible(kernel: Kernel, times_s: ArrayLike, tol: float = 1e-9, *, n
     Parameters
     ----------
     kernel
-        G, symmetric or not.
+        G, symmetric or not: any callable from lags (L,) in seconds to matrices (L, N, N) in return per currency. It is
+        called once with all lags.
     times_s
         (T,) seconds, strictly increasing; one time admits no round trip and passes.
     tol
@@ -138,7 +147,13 @@ def check_admissible(kernel: Kernel, times_s: ArrayLike, tol: float = 1e-9, *, n
     Raises
     ------
     InvalidInput
-        Unsorted times, or a kernel that is not finite.
+        Unsorted times, or a kernel that is not finite or does not return one square matrix per lag.
+
+    Examples
+    --------
+    >>> cross = np.array([[1.0, 0.3], [0.3, 1.0]])
+    >>> check_admissible(lambda h: np.exp(-h / 60.0)[:, None, None] * cross, [0.0, 60.0, 120.0]).admissible
+    True
     """
     times = _times(times_s)
     size = finite_scalar("notional", notional, positive=True)

@@ -154,3 +154,14 @@ def test_property_completely_monotone_never_pays(rates: list[float], seed: int, 
 def test_bad_input(make: object, field: str) -> None:
     with pytest.raises(InvalidInput, match=field):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [lambda h: np.exp(-h / 9.0), lambda h: np.eye(2), lambda h: 1.0, lambda h: np.ones((len(h), 2, 3))],
+    ids=["scalar by lag", "one matrix", "scalar", "not square"],
+)
+def test_own_kernel_of_another_shape_is_refused_with_the_shape_it_needs(kernel) -> None:
+    with pytest.raises(InvalidInput, match=r"\(L, N, N\)") as caught:
+        check_admissible(kernel, TIMES)
+    assert caught.value.field == "kernel"
