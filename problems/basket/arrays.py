@@ -159,6 +159,14 @@ def derive(
         target = per_name(completion, names, "completion", minimum=-np.inf)
     else:
         target = np.zeros(N)
+    half_spread = per_name(spread, names, "spread")
+    if (half_spread >= 1.0).any():
+        raise InvalidInput(
+            "is a share of the price and must lie below 1",
+            field="spread",
+            value=float(half_spread.max()),
+            remedy="pass 1e-4 for a half-spread of 1 bp",
+        )
     return BasketArrays(
         inventory=inventory.copy(),
         target=target,
@@ -166,7 +174,7 @@ def derive(
         dt_s=np.concatenate([[slice_s], gaps]),
         volume=V,
         participation_cap=cap,
-        spread=np.tile(per_name(spread, names, "spread"), (T, 1)),
+        spread=np.tile(half_spread, (T, 1)),
         temporary=_temporary(temporary, names, times, V, cov),
         covariance=cov,
     )

@@ -119,6 +119,13 @@ class ImpactEstimator(ABC):
         SolverFailure
             No solver gave an iterate that passes our own certificate.
         """
+        if not hasattr(events, "flow"):
+            raise InvalidInput(
+                "is not MarketEvents",
+                field="events",
+                value=type(events).__name__,
+                remedy="pass the .events of what crosswind.read returns, or build MarketEvents from tables",
+            )
         begun = time.perf_counter()
         names = tuple(str(n) for n in events.names)
         dictionary = make_dictionary(self.kernel, events.bucket_s, self.half_lives_s, self.lags)

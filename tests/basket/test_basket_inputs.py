@@ -73,6 +73,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "slices overlap": ({"slice_s": 901.0}, "times", "overlap"),
     "slice zero": ({"slice_s": 0.0}, "slice_s", "> 0"),
     "spread negative": ({"spread": -1e-4}, "spread", ">= 0"),
+    "spread in bps": ({"spread": 2.0}, "spread", "share of the price"),
     "spread NaN": ({"spread": pd.Series({"IBM": 1e-4, "BAC": np.nan, "AIG": 0.0})}, "spread", "BAC"),
     "temporary negative": ({"temporary": -1e-9}, "temporary", ">= 0"),
     "risk aversion negative": ({"risk_aversion": -1e-6}, "risk_aversion", ">= 0"),

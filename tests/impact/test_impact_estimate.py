@@ -249,6 +249,12 @@ def test_a_name_that_never_moves_is_refused(build_events) -> None:
         joint().fit(events)
 
 
+def test_a_table_in_place_of_events_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"pass the \.events") as caught:
+        CrossImpact().fit(pd.DataFrame({"A": [1.0]}))  # type: ignore[arg-type]
+    assert caught.value.field == "events"
+
+
 def test_too_few_rows_are_a_gap(simulated) -> None:
     events, _ = simulated(names=3, rows=20, days=2)
     joint().fit(events)
