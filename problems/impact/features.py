@@ -36,6 +36,11 @@ DEFAULT_HALF_LIVES_BUCKETS = (2.0, 20.0, 200.0)
 DEFAULT_LAGS = (0, 1, 3, 7, 15)
 
 
+def _seconds(value: float) -> str:
+    """Return four digits, and never a power of ten: 69.31, 12000."""
+    return f"{value:.4g}" if value < 1e4 else f"{value:.0f}"
+
+
 @dataclass(frozen=True)
 class Dictionary:
     """The scalar shapes φ_1..φ_M of one kernel family on a grid of buckets.
@@ -88,9 +93,9 @@ class Dictionary:
         if self.family == "instantaneous":
             return ("permanent",)
         if self.family == "exponential":
-            return tuple("permanent" if b == 0 else f"half-life {math.log(2) / b:.6g} s" for b in self.rates_per_s)
+            return tuple("permanent" if b == 0 else f"half-life {_seconds(math.log(2) / b)} s" for b in self.rates_per_s)
         word = "steps to" if self.family == "monotone" else "falls to"
-        return tuple(f"{word} 0 at {(lag + 1) * self.bucket_s:.6g} s" for lag in self.lags)
+        return tuple(f"{word} 0 at {_seconds((lag + 1) * self.bucket_s)} s" for lag in self.lags)
 
     @property
     def memory_buckets(self) -> int:
