@@ -93,7 +93,9 @@ class Dictionary:
         if self.family == "instantaneous":
             return ("permanent",)
         if self.family == "exponential":
-            return tuple("permanent" if b == 0 else f"half-life {_seconds(math.log(2) / b)} s" for b in self.rates_per_s)
+            return tuple(
+                "permanent" if b == 0 else f"half-life {_seconds(math.log(2) / b)} s" for b in self.rates_per_s
+            )
         word = "steps to" if self.family == "monotone" else "falls to"
         return tuple(f"{word} 0 at {_seconds((lag + 1) * self.bucket_s)} s" for lag in self.lags)
 
