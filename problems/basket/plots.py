@@ -300,7 +300,7 @@ def overview(schedule: BasketSchedule) -> Any:
         cols=2,
         horizontal_spacing=0.14,
         vertical_spacing=0.16,
-        subplot_titles=("Schedule by name and slice", "Remaining inventory", "Participation", "Cost by component"),
+        subplot_titles=(f"Schedule: {_TRADE}", "Remaining inventory", "Participation", "Cost by component"),
     )
     fig.update_layout(base.layout)
     panels = ((schedule_heatmap(schedule), 1, 1), (inventory_paths(schedule), 1, 2), (participation(schedule), 2, 1))
@@ -324,7 +324,7 @@ def overview(schedule: BasketSchedule) -> Any:
     fig.update_yaxes(title_text="cost [bps, > 0 is money lost]", row=2, col=2)
     fig.update_yaxes(autorange="reversed", type="category", row=1, col=1)
     fig.update_xaxes(nticks=12)
-    bar = {"len": 0.42, "y": 0.8, "x": 0.435, "thickness": 10, "title": {"text": _TRADE, "side": "right"}}
+    bar = {"len": 0.42, "y": 0.8, "x": 0.435, "thickness": 10, "title": {"text": ""}}
     fig.update_traces(colorbar=bar, selector={"type": "heatmap"})
     fig.update_layout(legend={"orientation": "h", "y": -0.1, "yanchor": "top", "x": 0.0, "xanchor": "left"})
     fig.add_annotation(

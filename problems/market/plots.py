@@ -30,7 +30,8 @@ def plot_events(events: MarketEvents) -> Any:
     MissingDependency
         If plotly is not installed.
     """
-    fig = figure("Price and signed flow", "bucket, sessions joined", f"move since the open [bps], {events.tz}", 560)
+    title = f"Price and signed flow, {events.tz}"
+    fig = figure(title, "bucket, sessions joined", "move since<br>the open [bps]", 560)
     session = events.session.to_numpy()
     ticks = [str(t) for t in events.index.tz_convert(events.tz).strftime("%m-%d %H:%M:%S")]
     place = list(range(len(ticks)))
@@ -49,7 +50,7 @@ def plot_events(events: MarketEvents) -> Any:
         yaxis={"domain": [0.54, 1.0]},
         yaxis2={
             "domain": [0.0, 0.46],
-            "title": f"cumulative flow, buy > 0 [{events.currency}]",
+            "title": f"cumulative flow<br>[{events.currency}, buy > 0]",
             "zerolinecolor": "#999",
         },
         xaxis={"anchor": "y2"},
