@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,6 +163,7 @@ def compare_policies(
     zero_impact: bool = True,
     seed: int = 0,
     draws: int = 2000,
+    progress: Callable[[float], None] | None = None,
 ) -> HedgeComparison:
     """Replay every parent with every policy and compare the costs.
 
@@ -186,6 +187,8 @@ def compare_policies(
         Repeat everything on the venue without impact (the policies still believe in theirs) where it has any.
     seed, draws
         Of the bootstrap by parent.
+    progress
+        Called after each parent with the share of the work done, in (0, 1].
 
     Returns
     -------
@@ -212,7 +215,8 @@ def compare_policies(
         raise InvalidInput("is not compared", field="baseline", value=baseline, remedy=f"use one of {list(policies)}")
     venue = SimulatedVenue() if venue is None else venue
     replays: dict[tuple[str, str], HedgeReplay] = {}
-    for parent in parents:
+    again = zero_impact and bool(venue.modes)
+    for number, parent in enumerate(parents, start=1):
         market = _pick(markets, parent.name, "markets")
         believed = _pick(beliefs, parent.name, "beliefs")
         first: HedgeReplay | None = None
@@ -221,8 +225,10 @@ def compare_policies(
             first = run if first is None else first
             _same_cash(first, run)
             replays[parent.name, label] = run
+        if progress is not None:
+            progress(number / len(parents) * (0.5 if again else 1.0))
     silent = None
-    if zero_impact and venue.modes:
+    if again:
         silent = compare_policies(
             parents,
             policies,
@@ -233,6 +239,7 @@ def compare_policies(
             integer=integer,
             seed=seed,
             draws=draws,
+            progress=None if progress is None else lambda done: progress(0.5 + 0.5 * done),
         )
     return HedgeComparison(replays, baseline, seed, draws, silent)
 

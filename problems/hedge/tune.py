@@ -63,6 +63,7 @@ def tune_policy(
     venue: SimulatedVenue | None = None,
     *,
     integer: bool = False,
+    progress: Callable[[float], None] | None = None,
 ) -> TunedPolicy:
     """Find the parameters with the least ½ mean + ½ q95 of the hedge cost on training parents.
 
@@ -72,7 +73,7 @@ def tune_policy(
         Builds a policy from keyword arguments, for example the class itself.
     grid
         Values to try by keyword; all combinations are replayed, the first wins a tie.
-    parents, markets, beliefs, venue, integer
+    parents, markets, beliefs, venue, integer, progress
         As in :func:`crosswind.problems.hedge.compare.compare_policies`.
 
     Returns
@@ -89,7 +90,9 @@ def tune_policy(
         raise InvalidInput("holds no point", field="grid", value=dict(grid), remedy="give values for each parameter")
     policies = {str(number): make(**point) for number, point in enumerate(points)}
     scores = score(
-        compare_policies(parents, policies, markets, beliefs, venue, integer=integer, zero_impact=False)
+        compare_policies(
+            parents, policies, markets, beliefs, venue, integer=integer, zero_impact=False, progress=progress
+        )
     ).to_numpy(float)
     table = pd.DataFrame(points).assign(score_bps=scores)
     best = int(np.argmin(scores))

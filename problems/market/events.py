@@ -98,6 +98,16 @@ class MarketEvents:
                 value=(float(flow[row, col]), float(volume[row, col])),
                 remedy="give both in notional currency over the same trades",
             )
+        wide = frames["spread"].to_numpy() >= 2.0 * frames["mid"].to_numpy()
+        if wide.any():
+            row, col = (int(k) for k in np.argwhere(wide)[0])
+            raise InvalidInput(
+                f"twice the mid or more at {frames['spread'].index[row]} for {frames['spread'].columns[col]}: the bid "
+                "would not be positive",
+                field="spread",
+                value=float(frames["spread"].to_numpy()[row, col]),
+                remedy="give it in currency per share, not in bps",
+            )
         for field, frame in frames.items():
             set_(self, field, frame)
         self._check_spacing()

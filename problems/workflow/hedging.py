@@ -8,7 +8,7 @@ recorded data the fitted kernel is assumed true, and the comparison is repeated 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from crosswind.problems.workflow.futures_leg import (
     replay_market,
 )
 from crosswind.problems.workflow.scheduling import ScheduleStage, basket_problem, day_ahead
-from crosswind.problems.workflow.tuning import BASELINE, MPC, at_the_edge, tuned_policies, tuning_grids
+from crosswind.problems.workflow.tuning import BASELINE, MPC, at_the_edge, part, tuned_policies, tuning_grids
 
 if TYPE_CHECKING:
     from crosswind.problems.market import MarketData, MarketEvents
@@ -237,6 +237,7 @@ def hedge_stage(
     index: str | None,
     seed: int,
     assumptions: HedgeAssumptions | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> HedgeStage | None:
     """Tune the hedge policies on the fitting days and replay them on the last.
 
@@ -258,6 +259,8 @@ def hedge_stage(
     assumptions
         Latency, fees, participation, size of the parents; by default :class:`HedgeAssumptions`, with the latency that a
         simulated market was given.
+    progress
+        Called with the share of the stage that is done.
 
     Returns
     -------
@@ -322,9 +325,12 @@ def hedge_stage(
         venue,
         risk_aversion=planned.schedule.problem.risk_aversion,
         horizon=a.horizon,
+        progress=part(progress, 0.0, 0.7),
     )
     parents, cut = desk.parents(test, markets[last], ahead, rng)
-    comparison = compare_policies(parents, policies, cut, beliefs, venue, baseline=BASELINE, seed=seed)
+    comparison = compare_policies(
+        parents, policies, cut, beliefs, venue, baseline=BASELINE, seed=seed, progress=part(progress, 0.7, 0.2)
+    )
     whole, day_market = desk.parent("basket", planned.schedule.trades, ahead.slice_s, markets[last], rng)
     basket = compare_policies(
         [whole],

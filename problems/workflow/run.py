@@ -202,7 +202,17 @@ def run(
             risk_aversion=risk_aversion,
         )
     with clock.stage("hedge", 0.5):
-        hedge = hedge_stage(market, train, test, fitted.model, planned, index=index, seed=seed, assumptions=assumptions)
+        hedge = hedge_stage(
+            market,
+            train,
+            test,
+            fitted.model,
+            planned,
+            index=index,
+            seed=seed,
+            assumptions=assumptions,
+            progress=None if progress is None else lambda done: progress("hedge", 0.5 + 0.45 * done),
+        )
     result = RunResult(
         source=market.source if isinstance(data, MarketData) else data,
         notes=market.notes + fitted.notes + planned.notes + (() if hedge is None else hedge.notes),

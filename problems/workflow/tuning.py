@@ -5,7 +5,7 @@ Rules that are not tuned are straw men: all get a grid of the same size on the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from crosswind.problems.hedge import (
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from crosswind.problems.hedge import HedgeBeliefs, HedgeParent
     from crosswind.problems.replay import ReplayMarket, SimulatedVenue
 
-__all__ = ["BASELINE", "MPC", "at_the_edge", "tuned_policies", "tuning_grids"]
+__all__ = ["BASELINE", "MPC", "at_the_edge", "part", "tuned_policies", "tuning_grids"]
 
 BASELINE, MPC = "P1 immediate", "P4 MPC"
 
@@ -51,6 +51,11 @@ def at_the_edge(
     ]
 
 
+def part(progress: Callable[[float], None] | None, begin: float, share: float) -> Callable[[float], None] | None:
+    """Return what a part of the work reports to: its own 0..1 becomes begin..begin + share of the whole."""
+    return None if progress is None else lambda done: progress(begin + share * done)
+
+
 def tuned_policies(
     parents: Sequence[HedgeParent],
     markets: Mapping[str, ReplayMarket],
@@ -59,15 +64,19 @@ def tuned_policies(
     *,
     risk_aversion: float,
     horizon: int,
+    progress: Callable[[float], None] | None = None,
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Return the policies by label, each tuned on ½ mean + ½ q95 of the training parents, and their parameters.
 
-    P0 and P1 have nothing to tune.
+    P0 and P1 have nothing to tune. ``progress`` hears the share done, of which the controller is nearly all.
     """
     grids = tuning_grids(risk_aversion, horizon)
     policies: dict[str, Any] = {"P0 none": NoHedge(), BASELINE: ImmediateHedge()}
     parameters: dict[str, dict[str, Any]] = {}
+    begun = 0.0
     for label, (make, grid) in grids.items():
-        found = tune_policy(make, grid, parents, markets, beliefs, venue)
+        share = 0.8 if label == MPC else 0.2 / (len(grids) - 1)
+        found = tune_policy(make, grid, parents, markets, beliefs, venue, progress=part(progress, begun, share))
+        begun += share
         policies[label], parameters[label] = found.policy, found.parameters
     return policies, parameters

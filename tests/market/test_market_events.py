@@ -304,3 +304,15 @@ def test_dates_and_times():
         with pytest.raises(InvalidInput, match="not a date"):
             as_date(bad)
     assert as_utc("2024-01-02 09:30-05:00", "t") == pd.Timestamp("2024-01-02 14:30", tz="UTC")
+
+
+def test_a_spread_as_wide_as_the_price_is_a_wrong_unit():
+    given = parts()
+    wide = given["spread"].copy()
+    wide.iloc[3, 1] = 2.0 * given["mid"].iloc[3, 1]
+    with pytest.raises(InvalidInput, match="twice the mid or more") as caught:
+        MarketEvents(**{**given, "spread": wide})
+    assert caught.value.field == "spread"
+    assert "BBB" in str(caught.value)
+    wide.iloc[3, 1] *= 0.99
+    assert MarketEvents(**{**given, "spread": wide}).spread.iloc[3, 1] == wide.iloc[3, 1]

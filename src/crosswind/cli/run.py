@@ -20,7 +20,7 @@ DESCRIPTION = (
     "Read order flow, fit cross-impact on the earlier days, schedule a basket on the last day, replay its hedge under\n"
     "seven policies and report what it cost. With --out DIR: summary.json, parquet tables and report.html."
 )
-EXAMPLE = "crosswind run --data lean:../shared/data/lean --out crosswind-out/lean"
+EXAMPLE = "crosswind run --data sim:names=4,days=2,bucket_s=60 --out crosswind-out/run"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
