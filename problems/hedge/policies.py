@@ -7,6 +7,7 @@ rule that meets an input that is not finite holds.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import numpy as np
 
@@ -36,8 +37,8 @@ def _checked(name: str, value: float, low: float, high: float = math.inf, *, ope
     return number
 
 
-class _Rule:
-    """Clip and context that all rules share."""
+class _Rule(ABC):
+    """Clip and context that all rules share; a rule adds its decision."""
 
     closes = True
 
@@ -56,9 +57,9 @@ class _Rule:
             raise InvalidInput("reset must come first", field="policy", value=type(self).__name__, remedy="call reset")
         return self._context
 
+    @abstractmethod
     def decide(self, state: HedgeState) -> HedgeAction:
         """Return the trade of this slice."""
-        raise NotImplementedError
 
     def _act(self, trade: float, reason: str) -> HedgeAction:
         if not math.isfinite(trade):
@@ -112,7 +113,15 @@ class BatchedHedge(_Rule):
         return self._act(state.gap, "batch") if due else HedgeAction(0.0, Rung.RULE, "between batches")
 
 
-class FractionHedge(_Rule):
+class _FractionRule(_Rule):
+    """A rule with one share φ in (0, 1]."""
+
+    def __init__(self, fraction: float, clip_share: float = math.inf) -> None:
+        super().__init__(clip_share)
+        self.fraction = _checked("fraction", fraction, 0.0, 1.0, open_low=True)
+
+
+class FractionHedge(_FractionRule):
     """BF: close a fixed fraction of the gap each slice, h = φG.
 
     Parameters
@@ -123,16 +132,12 @@ class FractionHedge(_Rule):
         As in :class:`ImmediateHedge`.
     """
 
-    def __init__(self, fraction: float, clip_share: float = math.inf) -> None:
-        super().__init__(clip_share)
-        self.fraction = _checked("fraction", fraction, 0.0, 1.0, open_low=True)
-
     def decide(self, state: HedgeState) -> HedgeAction:
         """Return the fraction of the gap."""
         return self._act(self.fraction * state.gap, "fraction of the gap")
 
 
-class PlanHedge(_Rule):
+class PlanHedge(_FractionRule):
     """BS: trade with the plan and correct a fraction of the deviation, h = ΔΣβQ_plan + φG.
 
     Parameters
@@ -142,10 +147,6 @@ class PlanHedge(_Rule):
     clip_share
         As in :class:`ImmediateHedge`.
     """
-
-    def __init__(self, fraction: float, clip_share: float = math.inf) -> None:
-        super().__init__(clip_share)
-        self.fraction = _checked("fraction", fraction, 0.0, 1.0, open_low=True)
 
     def decide(self, state: HedgeState) -> HedgeAction:
         """Return the planned change of ΣβQ in this slice and the fraction of the gap."""
