@@ -33,6 +33,13 @@ def test_help_shows_an_example_that_parses(verb: str, capsys: pytest.CaptureFixt
     assert "--json" in text
 
 
+def test_no_words_show_the_verbs(capsys: pytest.CaptureFixture[str]):
+    code, out, err = call(capsys)
+    assert code == 2
+    assert out == ""
+    assert all(verb in err for verb in ("run", "simulate", "fit", "schedule", "solvers"))
+
+
 def test_unknown_words_leave_with_2(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as leave:
         main(["fly"])

@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Try: crosswind run --data sim --out crosswind-out/demo",
     )
     parser.add_argument("--version", action="version", version=f"crosswind {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     for verb in _VERBS:
         sub = verbs.add_parser(
             verb.NAME,
@@ -66,7 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 ok, 2 bad input, 3 a guard refused, 4 a fallback was used, 5 an integrity check failed. argparse leaves by
         ``SystemExit`` with code 2 for words it does not know, and 0 for ``--help``.
     """
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.verb is None:
+        parser.print_help(sys.stderr)
+        return EXIT_INPUT
     try:
         # Whatever a library prints while it works belongs on stderr: stdout carries the answer alone.
         with contextlib.redirect_stdout(sys.stderr):
