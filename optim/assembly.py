@@ -53,11 +53,8 @@ class Assembler:
         upper: ArrayLike = np.inf,
     ) -> IndexArray:
         """Add a block of variables and return their indices in ``shape``."""
-        size = int(np.prod(shape))
-        index = np.arange(self.n, self.n + size, dtype=np.int64).reshape(shape)
-        self.n += size
-        flat = (np.broadcast_to(np.asarray(v, dtype=np.float64), shape).ravel() for v in (lower, upper, scale))
-        low, high, typical = flat
+        index, low, high, typical = _block(self.n, shape, lower, upper, scale)
+        self.n += index.size
         self._bounds.append((low, high))
         self._var_scale.append(typical)
         self._var_names.append(names)
@@ -72,11 +69,8 @@ class Assembler:
         upper: ArrayLike,
     ) -> IndexArray:
         """Add a block of rows lower ≤ · ≤ upper and return their indices in ``shape``."""
-        size = int(np.prod(shape))
-        index = np.arange(self.m, self.m + size, dtype=np.int64).reshape(shape)
-        self.m += size
-        flat = (np.broadcast_to(np.asarray(v, dtype=np.float64), shape).ravel() for v in (lower, upper, scale))
-        low, high, typical = flat
+        index, low, high, typical = _block(self.m, shape, lower, upper, scale)
+        self.m += index.size
         self._rows.append((low, high))
         self._row_scale.append(typical)
         self._row_names.append(names)
@@ -152,6 +146,18 @@ class VectorAssembler(Assembler):
 
     def add_quadratic_block(self, index: IndexArray, weights: FloatArray, matrix: FloatArray) -> None:
         """Drop the block: P is known already."""
+
+
+def _block(
+    start: int, shape: tuple[int, ...], lower: ArrayLike, upper: ArrayLike, scale: ArrayLike
+) -> tuple[IndexArray, FloatArray, FloatArray, FloatArray]:
+    """Return the numbers of a block of ``shape`` from ``start`` on, and bounds and scale flattened to match."""
+    size = int(np.prod(shape))
+    index = np.arange(start, start + size, dtype=np.int64).reshape(shape)
+    low, high, typical = (
+        np.broadcast_to(np.asarray(v, dtype=np.float64), shape).ravel() for v in (lower, upper, scale)
+    )
+    return index, low, high, typical
 
 
 def _triplet(rows: Any, columns: Any, values: Any) -> tuple[IndexArray, IndexArray, FloatArray]:
