@@ -279,7 +279,8 @@ def hedge_stage(
     shares = _index_shares(market, index)
     rng = np.random.default_rng([seed, 2])
     names = planned.schedule.problem.names
-    betas = betas_to_index(train, index_level(train, index, shares))
+    past = index_level(train, index, shares)
+    betas = betas_to_index(train, past)
     desk = _Desk(names, betas, planned, model, a)
 
     legs, markets = {}, {}
@@ -300,7 +301,7 @@ def hedge_stage(
         if market.truth is None
         else impact_with_future(truth_model(market.truth, model.bucket_s), names, weights, ratio)
     )
-    variance = _variance_per_s(train, index_level(train, index, shares))
+    variance = _variance_per_s(train, past)
 
     beliefs = HedgeBeliefs(variance, believed, (*names, FUTURE))
     venue = SimulatedVenue(
@@ -352,13 +353,14 @@ def hedge_stage(
         notes.append(f"hedge: tuned to an end of its grid: {', '.join(edge)}")
     if market.truth is None:
         notes.append("hedge: impact on recorded data is assumed (the fitted kernel); see the rows without impact")
+    level = index_level(test, index, shares)
     return HedgeStage(
         comparison=comparison,
         day=basket,
         parameters=parameters,
         betas=betas[list(names)],
-        clock_correlation=clock_correlation(index_level(test, index, shares), legs[last]),
-        clock_margin=clock_margin(index_level(test, index, shares), legs[last]),
+        clock_correlation=clock_correlation(level, legs[last]),
+        clock_margin=clock_margin(level, legs[last]),
         settings={
             "root": root,
             "future": legs[last].name,
