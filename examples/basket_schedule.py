@@ -9,7 +9,7 @@ import pandas as pd
 
 from crosswind.problems.basket import BasketProblem, compare, forecast_inputs, frontier, session_slices
 from crosswind.problems.impact.model import ImpactModel
-from crosswind.problems.market.simulate import simulate
+from crosswind.problems.market import simulate
 
 market = simulate(names=6, sectors=2, days=4, bucket_s=60.0, seed=7)
 events, truth = market.events, market.truth

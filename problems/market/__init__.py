@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from crosswind.problems.market.lean import read_lean, read_lean_ticks
-from crosswind.problems.market.lean_bars import read_lean_bars, read_lean_funding
-from crosswind.problems.market.lean_futures import read_lean_futures
-
 # Modules named like their function are imported here, eagerly: a later import of such a module would bind the module
 # itself to the name and hide the function.
 from crosswind.problems.market.lee_ready import lee_ready
@@ -19,8 +15,11 @@ from crosswind.problems.market.model import (
     SimulatedTruth,
 )
 from crosswind.problems.market.read import read
-from crosswind.problems.market.simulate import simulate
-from crosswind.problems.market.tabular import read_table
+from crosswind.problems.market.readers.lean import read_lean, read_lean_ticks
+from crosswind.problems.market.readers.lean_bars import read_lean_bars, read_lean_funding
+from crosswind.problems.market.readers.lean_futures import read_lean_futures
+from crosswind.problems.market.readers.tabular import read_table
+from crosswind.problems.market.simulator.simulate import simulate
 
 __all__ = [
     "Bars",

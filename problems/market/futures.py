@@ -86,6 +86,12 @@ class Bars:
         """Return a copy of the frame."""
         return self.frame.copy()
 
+    def summary(self) -> str:
+        """Return one line: number, length and span of the bars, and the convention of their stamps."""
+        index = self.frame.index
+        span = f", {index[0]:%Y-%m-%d %H:%M} .. {index[-1]:%Y-%m-%d %H:%M} UTC" if len(index) else ""
+        return f"{len(index):,} bars of {self.bar_s:g} s, stamped at their {self.stamp}{span}"
+
 
 @dataclass(frozen=True, eq=False)
 class FuturesQuotes:

@@ -13,11 +13,23 @@ import numpy.typing as npt
 import pandas as pd
 
 from crosswind.problems.market.events import MarketEvents
+from crosswind.problems.market.funding import FundingRates
 from crosswind.problems.market.futures import Bars, FuturesQuotes
 from crosswind.problems.market.orders import ChildFills, ParentOrders
-from crosswind.solvers.errors import InvalidInput
+from crosswind.problems.market.report import ReadReport
+from crosswind.solvers.errors import DataGap, InvalidInput
 
-__all__ = ["Bars", "ChildFills", "FuturesQuotes", "MarketData", "MarketEvents", "ParentOrders", "SimulatedTruth"]
+__all__ = [
+    "Bars",
+    "ChildFills",
+    "FundingRates",
+    "FuturesQuotes",
+    "MarketData",
+    "MarketEvents",
+    "ParentOrders",
+    "ReadReport",
+    "SimulatedTruth",
+]
 
 
 def _array(value: Any, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
@@ -106,8 +118,8 @@ class MarketData:
 
     Parameters
     ----------
-    events
-        The synchronised buckets.
+    buckets
+        The synchronised buckets; None where the source has no order flow (bars, funding).
     futures
         Root symbol → quotes of its expiries.
     truth
@@ -116,6 +128,12 @@ class MarketData:
         The spec it was read from.
     notes
         What the reader repaired or left out, with counts.
+    bars
+        Instrument → its bars, where the source delivers bars.
+    funding
+        Perpetual → the funding rates charged at its settlements.
+    report
+        What the reader understood and what it refused row by row, None for simulated data.
 
     Raises
     ------
@@ -123,31 +141,59 @@ class MarketData:
         On parts of another type, a root that differs from its key, or a truth of other names.
     """
 
-    events: MarketEvents
+    buckets: MarketEvents | None
     futures: dict[str, FuturesQuotes] = field(default_factory=dict)
     truth: SimulatedTruth | None = None
     source: str = ""
     notes: tuple[str, ...] = ()
+    bars: dict[str, Bars] = field(default_factory=dict)
+    funding: dict[str, FundingRates] = field(default_factory=dict)
+    report: ReadReport | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.events, MarketEvents):
+        if self.buckets is not None and not isinstance(self.buckets, MarketEvents):
             raise InvalidInput(
-                "not MarketEvents", field="events", value=type(self.events).__name__, remedy="build MarketEvents first"
+                "not MarketEvents",
+                field="buckets",
+                value=type(self.buckets).__name__,
+                remedy="build MarketEvents first",
             )
+        if self.buckets is None and not (self.futures or self.bars or self.funding):
+            raise InvalidInput("there is nothing in it", field="buckets", value=None, remedy="give events or bars")
         for root, quotes in self.futures.items():
             if not isinstance(quotes, FuturesQuotes) or quotes.root != root:
                 raise InvalidInput(
                     "the key is not the root of FuturesQuotes", field="futures", value=root, remedy="key by .root"
                 )
-        if self.truth is not None and self.truth.names != self.events.names:
+        if self.truth is not None and (self.buckets is None or self.truth.names != self.buckets.names):
             raise InvalidInput(
                 "its names differ from those of the events",
                 field="truth",
                 value=self.truth.names,
                 remedy="keep truth and events in the same order of names",
             )
-        object.__setattr__(self, "futures", dict(self.futures))
+        for name in ("futures", "bars", "funding"):
+            object.__setattr__(self, name, dict(getattr(self, name)))
         object.__setattr__(self, "notes", tuple(self.notes))
+
+    @property
+    def events(self) -> MarketEvents:
+        """The synchronised buckets of flow, quotes and volume.
+
+        Raises
+        ------
+        DataGap
+            If the source has no order flow.
+        """
+        if self.buckets is None:
+            have = [name for name in ("futures", "bars", "funding") if getattr(self, name)]
+            raise DataGap(
+                "the source has no order flow, so there are no events",
+                field="events",
+                value=self.source or None,
+                remedy=f"use .{' or .'.join(have)}, or read trades and quotes",
+            )
+        return self.buckets
 
     def to_parquet(self, folder: str | Path) -> Path:
         """Write events, futures and truth below ``folder``, atomically; :func:`read` takes ``parquet:folder``."""
@@ -169,12 +215,17 @@ class MarketData:
         return read_market(Path(folder))
 
     def __repr__(self) -> str:
-        return f"MarketData({self.source or 'unnamed'}: {self.events!r})"
+        held = [repr(self.buckets)] if self.buckets is not None else []
+        held += [f"{len(getattr(self, k))} {k}" for k in ("futures", "bars", "funding") if getattr(self, k)]
+        return f"MarketData({self.source or 'unnamed'}: {', '.join(held)})"
 
     def summary(self) -> str:
         """Return a few lines on events, futures and the reader's notes."""
-        parts = [f"source: {self.source or 'unnamed'}", self.events.summary()]
+        parts = [f"source: {self.source or 'unnamed'}"]
+        parts += [] if self.buckets is None else [self.buckets.summary()]
         parts += [quotes.summary() for quotes in self.futures.values()]
+        parts += [f"{name}: {bars.summary()}" for name, bars in self.bars.items()]
+        parts += [rates.summary() for rates in self.funding.values()]
         parts += [f"note: {note}" for note in self.notes]
         return "\n".join(parts)
 

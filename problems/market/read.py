@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from crosswind.problems.market.checks import check_names
-from crosswind.problems.market.lean import read_lean
 from crosswind.problems.market.model import MarketData, MarketEvents
-from crosswind.problems.market.tabular import read_table
+from crosswind.problems.market.readers.lean import read_lean
+from crosswind.problems.market.readers.tabular import read_table
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["SCHEMES", "read"]
@@ -27,10 +27,11 @@ def read(
     Parameters
     ----------
     spec
-        ``"lean:DIR"``: LEAN's folder layout, see :func:`~crosswind.problems.market.lean.read_lean`.
+        ``"lean:DIR"``: LEAN's folder layout, see :func:`~crosswind.problems.market.readers.lean.read_lean`.
         ``"parquet:DIR"``: what ``MarketData.to_parquet`` or ``MarketEvents.to_parquet`` wrote, else plain tables.
-        ``"csv:FILE"`` or a folder: plain tables, see :func:`~crosswind.problems.market.tabular.read_table`.
-        ``"sim"`` or ``"sim:key=value,…"``: :func:`~crosswind.problems.market.simulate.simulate` with these arguments.
+        ``"csv:FILE"`` or a folder: plain tables, see :func:`~crosswind.problems.market.readers.tabular.read_table`.
+        ``"sim"`` or ``"sim:key=value,…"``: :func:`~crosswind.problems.market.simulator.simulate.simulate` with these
+        arguments.
     names
         Names to read, in this order; default all. For simulations: the names, or their number.
     days
@@ -116,7 +117,7 @@ def _check_options(reader: Callable[..., MarketData], options: dict[str, Any], s
 
 
 def _simulated(text: str, names: Any, days: Any, bucket_s: float | None, options: dict[str, Any]) -> MarketData:
-    from crosswind.problems.market.simulate import simulate
+    from crosswind.problems.market.simulator.simulate import simulate
 
     arguments: dict[str, Any] = {}
     for part in filter(None, (p.strip() for p in text.split(","))):

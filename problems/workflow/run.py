@@ -65,10 +65,10 @@ def _read(data: str | MarketData, seed: int, names: Sequence[str] | None, bucket
         if not simulated:
             return market
     else:
-        market = data if bucket_s is None else replace(data, events=data.events.resample(bucket_s))
+        market = data if bucket_s is None else replace(data, buckets=data.events.resample(bucket_s))
     if names is None:
         return market
-    return replace(market, events=market.events.select(names), truth=None)
+    return replace(market, buckets=market.events.select(names), truth=None)
 
 
 def split_days(events: MarketEvents) -> tuple[MarketEvents, MarketEvents]:

@@ -168,7 +168,7 @@ def test_money(amount: float, text: str) -> None:
 
 
 def test_forecasts_from_simulated_sessions() -> None:
-    from crosswind.problems.market.simulate import simulate
+    from crosswind.problems.market import simulate
 
     market = simulate(names=4, days=3, bucket_s=60.0, seed=1)
     events = market.events

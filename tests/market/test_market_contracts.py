@@ -293,4 +293,6 @@ def test_market_data_holds_parts_that_fit():
     with pytest.raises(InvalidInput, match="names differ"):
         MarketData(tiny_events(("B", "A")), truth=truth())
     with pytest.raises(InvalidInput, match="not MarketEvents"):
+        MarketData(tiny_events().mid)
+    with pytest.raises(InvalidInput, match="nothing in it"):
         MarketData(None)

@@ -17,9 +17,9 @@ from crosswind.problems.market import (
     read_lean_futures,
     read_lean_ticks,
 )
-from crosswind.problems.market.lean import lean_days, lean_names
-from crosswind.problems.market.lean_files import find_data, future_expiries
-from crosswind.problems.market.lean_futures import ContractTerms
+from crosswind.problems.market.readers.lean import lean_days, lean_names
+from crosswind.problems.market.readers.lean_files import find_data, future_expiries
+from crosswind.problems.market.readers.lean_futures import ContractTerms
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 OPEN_MS = 34_200_000

@@ -80,7 +80,7 @@ def test_exports_exist_and_are_documented(name):
 
 
 def test_functions_are_not_hidden_by_modules_of_their_name():
-    for name in ("read", "simulate", "lee_ready"):
+    for name in ("read", "lee_ready"):
         importlib.import_module(f"crosswind.problems.market.{name}")
         assert callable(getattr(market, name))
 

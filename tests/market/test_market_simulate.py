@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crosswind.problems.market import simulate
 from crosswind.problems.market.model import FuturesQuotes, MarketData, SimulatedTruth
 from crosswind.problems.market.read import read
-from crosswind.problems.market.simulate import simulate
-from crosswind.problems.market.simulate_decompose import decompose
-from crosswind.problems.market.simulate_parameters import SimulatorParameters
-from crosswind.problems.market.simulate_random import Part, student
-from crosswind.problems.market.simulate_random import stream as random_stream
-from crosswind.problems.market.simulate_sessions import quarterly_expiries, session_ends, u_shape
+from crosswind.problems.market.simulator.decompose import decompose
+from crosswind.problems.market.simulator.parameters import SimulatorParameters
+from crosswind.problems.market.simulator.sessions import quarterly_expiries, session_ends, u_shape
+from crosswind.problems.market.simulator.streams import Part, student
+from crosswind.problems.market.simulator.streams import stream as random_stream
 from crosswind.solvers.errors import DataGap
 
 FIELDS = ("flow", "mid", "spread", "volume", "depth", "factors")

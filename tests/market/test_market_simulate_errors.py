@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crosswind.problems.market.simulate import simulate
-from crosswind.problems.market.simulate_parameters import SimulatorParameters
+from crosswind.problems.market import simulate
+from crosswind.problems.market.simulator.parameters import SimulatorParameters
 from crosswind.solvers.errors import InvalidInput
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from crosswind.problems.market import simulate
 from crosswind.problems.market.model import MarketData
-from crosswind.problems.market.simulate import simulate
 
 
 @pytest.fixture(scope="module")

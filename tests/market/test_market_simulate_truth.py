@@ -7,15 +7,15 @@ import pytest
 
 from crosswind.optim.admissibility import check_admissible
 from crosswind.optim.kernels import ExponentialKernel
+from crosswind.problems.market import simulate
 from crosswind.problems.market.model import MarketData
-from crosswind.problems.market.simulate import simulate
-from crosswind.problems.market.simulate_decompose import decompose
-from crosswind.problems.market.simulate_flow import flow_autocovariance, flow_factor_covariance
-from crosswind.problems.market.simulate_kernel import calibrate, kernel_correlations
-from crosswind.problems.market.simulate_parameters import SimulatorParameters
-from crosswind.problems.market.simulate_prices import impact_regressors
-from crosswind.problems.market.simulate_random import ar1, lag_correlation, mixture
-from crosswind.problems.market.simulate_universe import draw_universe, resolve_names
+from crosswind.problems.market.simulator.decompose import decompose
+from crosswind.problems.market.simulator.flow import flow_autocovariance, flow_factor_covariance
+from crosswind.problems.market.simulator.kernel import calibrate, kernel_correlations
+from crosswind.problems.market.simulator.parameters import SimulatorParameters
+from crosswind.problems.market.simulator.prices import impact_regressors
+from crosswind.problems.market.simulator.streams import ar1, lag_correlation, mixture
+from crosswind.problems.market.simulator.universe import draw_universe, resolve_names
 
 PER_DAY = 2340
 # With a short regime half-life sixty days hold thousands of regimes, and sample moments are sharp.

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crosswind.problems.market.simulate_flow import FlowDay
-from crosswind.problems.market.simulate_kernel import Kernel
-from crosswind.problems.market.simulate_parameters import SimulatorParameters
-from crosswind.problems.market.simulate_random import Part, stream, student
-from crosswind.problems.market.simulate_sessions import u_shape
-from crosswind.problems.market.simulate_universe import Universe
+from crosswind.problems.market.simulator.flow import FlowDay
+from crosswind.problems.market.simulator.kernel import Kernel
+from crosswind.problems.market.simulator.parameters import SimulatorParameters
+from crosswind.problems.market.simulator.sessions import u_shape
+from crosswind.problems.market.simulator.streams import Part, stream, student
+from crosswind.problems.market.simulator.universe import Universe
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["PriceDay", "draw_prices", "impact_regressors", "impact_returns", "overnight_returns"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crosswind.problems.market.simulate_parameters import SimulatorParameters
-from crosswind.problems.market.simulate_random import Part, stream
+from crosswind.problems.market.simulator.parameters import SimulatorParameters
+from crosswind.problems.market.simulator.streams import Part, stream
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["Universe", "draw_universe", "resolve_names"]

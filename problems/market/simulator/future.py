@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crosswind.problems.market.model import FuturesQuotes
-from crosswind.problems.market.simulate_parameters import SimulatorParameters
-from crosswind.problems.market.simulate_random import Part, ar1, stream
-from crosswind.problems.market.simulate_sessions import quarterly_expiries, u_shape
+from crosswind.problems.market.simulator.parameters import SimulatorParameters
+from crosswind.problems.market.simulator.sessions import quarterly_expiries, u_shape
+from crosswind.problems.market.simulator.streams import Part, ar1, stream
 
 __all__ = ["FutureDay", "bar_buckets", "draw_future", "join_quotes", "next_share"]
 

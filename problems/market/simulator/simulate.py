@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from crosswind.problems.market.model import MarketData, MarketEvents, SimulatedTruth
-from crosswind.problems.market.simulate_flow import draw_flow
-from crosswind.problems.market.simulate_future import ROOT, FutureDay, bar_buckets, draw_future, join_quotes
-from crosswind.problems.market.simulate_kernel import Kernel, calibrate
-from crosswind.problems.market.simulate_parameters import SimulatorParameters
-from crosswind.problems.market.simulate_prices import draw_prices, overnight_returns
-from crosswind.problems.market.simulate_sessions import bucket_count, business_days, session_ends
-from crosswind.problems.market.simulate_universe import Universe, draw_universe
+from crosswind.problems.market.simulator.flow import draw_flow
+from crosswind.problems.market.simulator.future import ROOT, FutureDay, bar_buckets, draw_future, join_quotes
+from crosswind.problems.market.simulator.kernel import Kernel, calibrate
+from crosswind.problems.market.simulator.parameters import SimulatorParameters
+from crosswind.problems.market.simulator.prices import draw_prices, overnight_returns
+from crosswind.problems.market.simulator.sessions import bucket_count, business_days, session_ends
+from crosswind.problems.market.simulator.universe import Universe, draw_universe
 
 __all__ = ["simulate"]
 
@@ -62,7 +62,7 @@ def simulate(
     holidays
         Weekdays without a session.
     **parameters
-        Any field of :class:`~crosswind.problems.market.simulate_parameters.SimulatorParameters`, e.g.
+        Any field of :class:`~crosswind.problems.market.simulator.parameters.SimulatorParameters`, e.g.
         ``impact_r2=0.2``, ``market_vol_daily=0.01``.
 
     Returns
@@ -152,7 +152,7 @@ def simulate(
         "holidays": [str(day) for day in closed],
     }
     return MarketData(
-        events=events,
+        buckets=events,
         futures={ROOT: join_quotes(quotes, per_bar * bucket_s, settings)},
         truth=_truth(universe, kernel, settings, shares, call, seed, events.flow.columns),
         source=_source(len(universe.names), len(universe.sector_labels), call, seed, parameters),

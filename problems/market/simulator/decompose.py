@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from crosswind.problems.market.model import MarketData
-from crosswind.problems.market.simulate_prices import impact_returns
+from crosswind.problems.market.simulator.prices import impact_returns
 from crosswind.solvers.errors import DataGap
 
 __all__ = ["ReturnParts", "decompose"]
@@ -58,7 +58,8 @@ def decompose(data: MarketData) -> ReturnParts:
     Parameters
     ----------
     data
-        As :func:`~crosswind.problems.market.simulate.simulate` returned it: whole sessions in the simulated buckets.
+        As :func:`~crosswind.problems.market.simulator.simulate.simulate` returned it: whole sessions in the simulated
+        buckets.
 
     Returns
     -------

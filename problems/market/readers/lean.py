@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from crosswind.problems.market import lean_files as files
 from crosswind.problems.market.buckets import QuoteTape, SessionHours, TradeTape, bucketise
 from crosswind.problems.market.checks import as_date, check_names
-from crosswind.problems.market.lean_futures import read_lean_futures
 from crosswind.problems.market.model import FuturesQuotes, MarketData
+from crosswind.problems.market.readers import lean_files as files
+from crosswind.problems.market.readers.lean_futures import read_lean_futures
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 __all__ = ["NEW_YORK", "lean_days", "lean_names", "read_lean", "read_lean_ticks"]

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from crosswind.problems.market import lean_files as files
 from crosswind.problems.market.checks import as_date, check_names
 from crosswind.problems.market.futures import FuturesQuotes
+from crosswind.problems.market.readers import lean_files as files
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 __all__ = ["CONTRACTS", "ContractTerms", "read_lean_futures"]

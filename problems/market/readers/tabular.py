@@ -14,7 +14,7 @@ from crosswind.problems.market.buckets import QuoteTape, SessionHours, TradeTape
 from crosswind.problems.market.checks import as_date, check_names, check_positive, check_zone, utc_index
 from crosswind.problems.market.events import FIELDS, MarketEvents
 from crosswind.problems.market.model import MarketData
-from crosswind.problems.market.tables import (
+from crosswind.problems.market.readers.tables import (
     QUOTE_COLUMNS,
     TRADE_COLUMNS,
     Clock,

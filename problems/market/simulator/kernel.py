@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crosswind.problems.market.simulate_flow import flow_autocovariance, flow_factor_covariance
-from crosswind.problems.market.simulate_parameters import SimulatorParameters
-from crosswind.problems.market.simulate_random import Part, stream
-from crosswind.problems.market.simulate_universe import Universe
+from crosswind.problems.market.simulator.flow import flow_autocovariance, flow_factor_covariance
+from crosswind.problems.market.simulator.parameters import SimulatorParameters
+from crosswind.problems.market.simulator.streams import Part, stream
+from crosswind.problems.market.simulator.universe import Universe
 
 __all__ = ["Kernel", "calibrate", "kernel_correlations"]
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from crosswind.problems.market.simulate_parameters import SimulatorParameters
-from crosswind.problems.market.simulate_random import Part, ar1, lag_correlation, mixture, stream
-from crosswind.problems.market.simulate_sessions import u_shape
+from crosswind.problems.market.simulator.parameters import SimulatorParameters
+from crosswind.problems.market.simulator.sessions import u_shape
+from crosswind.problems.market.simulator.streams import Part, ar1, lag_correlation, mixture, stream
 
 if TYPE_CHECKING:
-    from crosswind.problems.market.simulate_universe import Universe
+    from crosswind.problems.market.simulator.universe import Universe
 
 __all__ = ["FlowDay", "draw_flow", "flow_autocovariance", "flow_factor_covariance"]
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from crosswind.problems.market import lean_files as files
 from crosswind.problems.market.checks import as_date
 from crosswind.problems.market.futures import Bars
+from crosswind.problems.market.readers import lean_files as files
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 __all__ = ["read_lean_bars", "read_lean_funding"]

@@ -1,0 +1,1 @@
+"""Contract terms, expiries, sessions and funding times, by version."""

@@ -1,0 +1,1 @@
+"""The market simulator: declared worlds, one engine, the truth attached."""
