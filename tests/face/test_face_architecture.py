@@ -22,7 +22,7 @@ PACKAGES = {
 }
 HEAVY = {
     *("cvxpy", "jax", "jaxlib", "osqp", "piqp", "clarabel", "plotly", "pyarrow", "rich", "dask", "duckdb"),
-    *("lightgbm", "sklearn", "highspy", "scs", "exchange_calendars"),
+    *("lightgbm", "sklearn", "highspy", "scs", "exchange_calendars", "databento_dbn"),
 }
 # A layer may import itself and what stands below it.
 LAYERS = ["crosswind.solvers", "crosswind.optim", "crosswind.problems", "crosswind"]
