@@ -1,8 +1,9 @@
 """The event-driven replay.
 
 A heap orders all events by (time, priority, sequence). At one time decisions come first, then arrivals at the venue,
-then the record of the paths; so a decision never sees a fill of its own time. Nothing depends on hash order, wall clock
-or random numbers: the same inputs give the same bytes.
+then the record of the paths; so a decision never sees a fill of its own time. An order that is sent again keeps its
+sequence, so that among arrivals of one time the order sent first is the first in line. Nothing depends on hash order or
+wall clock, and the venue's draws only on its seed: the same inputs give the same bytes.
 """
 
 from __future__ import annotations
@@ -44,8 +45,28 @@ class _Open:
     sent_ns: int
     arrive_ns: int
     rest: float
+    place: int = 0
+    sequence: int = 0
     filled: float = 0.0
     state: str = "in flight"
+    attempts: int = 0
+    accepted: bool = False
+    reason: str = ""
+
+    def record(self) -> OrderRecord:
+        """Return the order as others may see it."""
+        return OrderRecord(
+            self.order_id,
+            self.policy,
+            self.order.instrument,
+            self.order.units,
+            self.sent_ns,
+            self.arrive_ns,
+            self.filled,
+            self.state,
+            self.attempts,
+            self.reason,
+        )
 
 
 @dataclass
@@ -59,6 +80,8 @@ class _Run:
     heap: list[tuple[int, int, int, int]] = field(default_factory=list)
     sequence: int = 0
     orders: list[_Open] = field(default_factory=list)
+    records: list[OrderRecord] = field(default_factory=list)
+    live: dict[int, _Open] = field(default_factory=dict)
     fills: list[Fill] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
 
@@ -69,15 +92,22 @@ class _Run:
         self.path_displacement = np.zeros((self.market.slices + 1, n))
         self.path_wealth = np.zeros(self.market.slices + 1)
 
-    def push(self, time_ns: int, kind: _Kind, what: int) -> None:
+    def push(self, time_ns: int, kind: _Kind, what: int) -> int:
+        """Put an event on the heap and return its sequence."""
         heapq.heappush(self.heap, (time_ns, int(kind), self.sequence, what))
         self.sequence += 1
+        return self.sequence - 1
+
+    def ended(self, live: _Open, state: str, reason: str = "") -> None:
+        """Take an order out of flight."""
+        live.state, live.rest, live.reason = state, 0.0, reason or live.reason
+        self.live.pop(live.order_id, None)
 
     def decide(self, k: int, closing: bool = False) -> None:
         """Ask every policy, all with the same view, then send their orders."""
         now = int(self.market.times_ns[k])
         in_flight = np.zeros_like(self.positions)
-        for live in self.orders:
+        for live in self.live.values():
             in_flight[live.column] += live.rest
         view = MarketView(
             self.market,
@@ -87,19 +117,55 @@ class _Run:
             in_flight,
             self.session.displacement(now),
             closing=closing,
+            orders=tuple(self.records),
         )
         decisions = [(label, _orders(policy.decide(view))) for label, policy in self.policies.items()]
+        places: dict[int, int] = {}
         for label, orders in decisions:
             for order in orders:
                 column = self.market.position_of(order.instrument)
-                arrive = now + (0 if closing else int(self.session.latency_ns[column]))
-                live = _Open(len(self.orders), label, order, column, now, arrive, float(order.units))
+                live = _Open(len(self.orders), label, order, column, now, now, float(order.units))
                 self.orders.append(live)
+                self.live[live.order_id] = live
                 if not closing:
-                    self.push(arrive, _Kind.ARRIVE, live.order_id)
+                    live.place = places.get(column, 0)
+                    places[column] = live.place + 1
+                    self.send(live, k)
+                self.records.append(live.record())
+
+    def send(self, live: _Open, k: int) -> None:
+        """Hand an order of the decision in slice ``k`` to the gateway."""
+        gateway = self.session.gateway
+        if gateway.admit(live.column, live.sent_ns):
+            live.arrive_ns = live.sent_ns + gateway.delay_ns(live.column, k, live.place)
+            live.sequence = self.push(live.arrive_ns, _Kind.ARRIVE, live.order_id)
+        else:
+            limit = float(gateway.limit[live.column])
+            self.ended(live, "throttled", f"more than {limit:g} new orders of {live.order.instrument} within 60 s")
+
+    def accepts(self, live: _Open, time_ns: int) -> bool:
+        """Return whether the venue takes an arriving order; send it again or end it where it does not."""
+        if live.accepted:
+            return True
+        gateway = self.session.gateway
+        k = self.market.slice_of(live.sent_ns)
+        refused = gateway.rejects(live.column, k, live.place, live.attempts)
+        live.attempts += 1
+        live.accepted = not refused
+        if refused:
+            live.reason = f"refused {live.attempts} time{'s' if live.attempts > 1 else ''}"
+            if live.attempts > gateway.max_retries:
+                self.ended(live, "rejected")
+            else:
+                again = (time_ns + gateway.retry_ns, int(_Kind.ARRIVE), live.sequence, live.order_id)
+                heapq.heappush(self.heap, again)
+        self.records[live.order_id] = live.record()
+        return not refused
 
     def arrive(self, order_ids: list[int], time_ns: int, forced: bool = False) -> None:
         """Fill a batch; what is left arrives again at the start of the next slice."""
+        if not forced:
+            order_ids = [i for i in order_ids if self.accepts(self.orders[i], time_ns)]
         batch = [Arrival(i, self.orders[i].column, self.orders[i].rest) for i in order_ids]
         k = self.market.slice_of(time_ns)
         for done in self.session.execute(batch, time_ns, forced=forced):
@@ -129,7 +195,8 @@ class _Run:
             live.filled += done.units
             live.rest = 0.0 if done.units == live.rest else live.rest - done.units
             if live.rest == 0.0:
-                live.state = "filled"
+                self.ended(live, "filled")
+            self.records[live.order_id] = live.record()
         if not forced and k + 1 < self.market.slices:
             for i in order_ids:
                 if self.orders[i].rest != 0.0:
@@ -147,12 +214,12 @@ class _Run:
         last = self.market.slices
         if self.venue.close:
             self.decide(last, closing=True)
-            left = [live.order_id for live in self.orders if live.rest != 0.0]
+            left = list(self.live)
             if left:
                 self.arrive(left, int(self.market.times_ns[last]), forced=True)
-        for live in self.orders:
-            if live.rest != 0.0:
-                live.state = "cancelled"
+        for live in list(self.live.values()):
+            self.ended(live, "cancelled", "still in flight at the end, and the venue has no close")
+            self.records[live.order_id] = live.record()
         self.record(last)
 
 
@@ -218,12 +285,7 @@ def replay(
     return ReplayResult(
         market=market,
         fills=tuple(run.fills),
-        orders=tuple(
-            OrderRecord(
-                o.order_id, o.policy, o.order.instrument, o.order.units, o.sent_ns, o.arrive_ns, o.filled, o.state
-            )
-            for o in run.orders
-        ),
+        orders=tuple(run.records),
         positions=_readonly(run.path_positions[:rows]),
         displacement=_readonly(run.path_displacement[:rows]),
         wealth=_readonly(run.path_wealth[:rows]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,21 @@ __all__ = ["OrderRecord", "ReplayResult"]
 class OrderRecord:
     """An order and what became of it.
 
-    ``units`` is what was asked, ``filled`` what was done [shares or contracts]; ``state`` is "filled", "in flight"
-    (only in a replay stopped early) or "cancelled"; times in ns since 1970-01-01 UTC.
+    Parameters
+    ----------
+    order_id, policy, instrument
+        Number in order of sending, who sent it, and what.
+    units, filled
+        What was asked and what was done [shares or contracts].
+    sent_ns, arrive_ns
+        Decision and first arrival at the venue [ns since 1970-01-01 UTC].
+    state
+        "in flight", "filled", "cancelled" (at the end, by a venue without a close), "rejected" (every attempt was
+        refused) or "throttled" (the rate limit refused it when it was sent).
+    attempts
+        Attempts that reached the venue so far.
+    reason
+        Why an order ended unfilled or had to be sent again, in words; empty where nothing went wrong.
     """
 
     order_id: int
@@ -30,6 +43,14 @@ class OrderRecord:
     arrive_ns: int
     filled: float
     state: str
+    # Left out of the text so that digests of replays in which nothing was refused stay what they were.
+    attempts: int = field(default=0, repr=False)
+    reason: str = field(default="", repr=False)
+
+    @property
+    def rest(self) -> float:
+        """Units still in flight; 0 once the order has ended."""
+        return self.units - self.filled if self.state == "in flight" else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +104,7 @@ class ReplayResult:
         return frame
 
     def orders_frame(self) -> pd.DataFrame:
-        """Return one row per order; times in UTC."""
+        """Return one row per order, its life in ``state``, ``attempts`` and ``reason``; times in UTC."""
         names = [f.name for f in fields(OrderRecord)]
         frame = pd.DataFrame([[getattr(o, name) for name in names] for o in self.orders], columns=names)
         frame["sent"] = _times([o.sent_ns for o in self.orders])
@@ -105,6 +126,8 @@ class ReplayResult:
         text = hashlib.sha256()
         for record in (*self.fills, *self.orders):
             text.update(repr(record).encode())
+            if isinstance(record, OrderRecord) and (record.attempts > 1 or record.state in {"rejected", "throttled"}):
+                text.update(repr((record.attempts, record.reason)).encode())
         for path in (self.positions, self.displacement, self.wealth):
             text.update(repr(path.shape).encode())
             text.update(np.ascontiguousarray(path).tobytes())

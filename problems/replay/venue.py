@@ -1,8 +1,9 @@
-"""A simulated venue: latency, spread, transient impact across instruments, participation and the close.
+"""A simulated venue: latency, rejects, spread, transient impact across instruments, participation and the close.
 
 What happens to an order of ``n`` units sent at time s:
 
-1. It arrives at ``s + latency``. Fills at one time form one batch.
+1. It is admitted or throttled, arrives after its latency and is accepted, retried or rejected, as in
+   :mod:`crosswind.problems.replay.gateway`. What arrives at one time and is accepted forms one batch.
 2. In the slice that contains the arrival it fills up to what is left of ``participation × volume``; the remainder stays
    in flight and arrives again at the start of the next slice.
 3. The undisplaced mid ``M`` at the arrival is interpolated linearly between the slice bounds; the half-spread is the
@@ -13,8 +14,8 @@ What happens to an order of ``n`` units sent at time s:
 
    A trade pays half of its own immediate impact, and the matrices K_m [return per currency] move every instrument: the
    batch pays ``u'd``, which is the impact cost of the multistage program for the same trades.
-5. At the end of the horizon the close fills all that is left, at the last mid, without limit of participation and at
-   ``close_spread_multiple`` half-spreads; a venue without a close cancels it.
+5. At the end of the horizon the close fills all that is in flight, at the last mid, without limit of participation or
+   rate, without rejects, and at ``close_spread_multiple`` half-spreads; a venue without a close cancels it.
 
 The recorded mids are never changed: results are marked at the undisplaced mid, or own impact would be credited as gain.
 """
@@ -28,6 +29,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from crosswind.problems.replay.gateway import MAX_RETRIES, Gateway
 from crosswind.problems.replay.model import FloatArray, ReplayMarket
 from crosswind.solvers.errors import InvalidInput, LimitBreach
 
@@ -89,11 +91,26 @@ class SimulatedVenue:
         Whether the end of the horizon fills all that is in flight, and gives policies a last call.
     close_spread_multiple
         Half-spreads paid at the close, >= 1 to make it a cost.
+    latency_jitter_s
+        Greatest random addition to the latency, uniform and drawn for each order [s], >= 0; one number or by
+        instrument.
+    reject_probability
+        Probability that an attempt of an order is refused, in [0, 1]; one number or by instrument.
+    retry_delay_s
+        Time from a refused attempt to the arrival of the next [s]; > 0 where there are retries.
+    max_retries
+        Greatest number of retries of an order, in 0..14; then it ends "rejected".
+    max_orders_per_minute
+        Greatest number of new orders of one instrument within 60 s, >= 1; None: no limit. One number or by instrument
+        (no limit where not named). More are refused at once, as "throttled".
+    seed
+        Of the draws of jitter and rejects, in 0..2⁶⁴−1.
 
     Raises
     ------
     InvalidInput
-        For negative or non-finite numbers, matrices that are not symmetric PSD of one shape; at open: unknown names.
+        For negative or non-finite numbers, retries without a delay, matrices that are not symmetric PSD of one shape; at
+        open: unknown names.
     """
 
     latency_s: float | Mapping[str, float] = 0.0
@@ -103,6 +120,12 @@ class SimulatedVenue:
     fee_per_unit: float | Mapping[str, float] = 0.0
     close: bool = True
     close_spread_multiple: float = 1.0
+    latency_jitter_s: float | Mapping[str, float] = 0.0
+    reject_probability: float | Mapping[str, float] = 0.0
+    retry_delay_s: float = 0.0
+    max_retries: int = 0
+    max_orders_per_minute: float | Mapping[str, float] | None = None
+    seed: int = 0
     _rates: FloatArray = field(init=False, repr=False, compare=False)
     _matrices: FloatArray = field(init=False, repr=False, compare=False)
 
@@ -112,6 +135,17 @@ class SimulatedVenue:
             ("fee_per_unit", 0.0, math.inf, self.fee_per_unit),
             ("participation", 0.0, 1.0, 1.0 if self.participation is None else self.participation),
             ("close_spread_multiple", 0.0, math.inf, self.close_spread_multiple),
+            ("latency_jitter_s", 0.0, math.inf, self.latency_jitter_s),
+            ("reject_probability", 0.0, 1.0, self.reject_probability),
+            ("retry_delay_s", 0.0, math.inf, self.retry_delay_s),
+            ("max_retries", 0.0, float(MAX_RETRIES), self.max_retries),
+            (
+                "max_orders_per_minute",
+                1.0,
+                math.inf,
+                1.0 if self.max_orders_per_minute is None else self.max_orders_per_minute,
+            ),
+            ("seed", 0.0, 2.0**64 - 2049.0, self.seed),
         ):
             for value in given.values() if isinstance(given, Mapping) else (given,):
                 if not (math.isfinite(value) and low <= value <= high) or (name == "participation" and value == 0.0):
@@ -121,6 +155,14 @@ class SimulatedVenue:
                         value=value,
                         remedy="give it in the unit of its name",
                     )
+        for name, number in (("max_retries", self.max_retries), ("seed", self.seed)):
+            if number != int(number):
+                raise InvalidInput("must be a whole number", field=name, value=number, remedy="round it")
+            object.__setattr__(self, name, int(number))
+        if self.max_retries > 0 and round(self.retry_delay_s * 1e9) < 1:
+            raise InvalidInput(
+                "a retry needs a delay", field="retry_delay_s", value=self.retry_delay_s, remedy="give it in seconds"
+            )
         object.__setattr__(self, "modes", tuple(self.modes))
         object.__setattr__(self, "_rates", np.array([float(mode.rate_per_s) for mode in self.modes]))
         object.__setattr__(self, "_matrices", _matrices(self.modes))
@@ -138,6 +180,21 @@ class SimulatedVenue:
         """Return the same venue with no impact at all: the zero row that every comparison should show."""
         return replace(self, modes=(), mode_instruments=None)
 
+    def gateway(self, market: ReplayMarket) -> Gateway:
+        """Return a fresh gateway to this venue; InvalidInput when the venue names an unknown instrument."""
+        limit = math.inf if self.max_orders_per_minute is None else self.max_orders_per_minute
+        return Gateway(
+            market.instruments,
+            market.slices,
+            _ns(_by_instrument(self.latency_s, market, 0.0, "latency_s")),
+            _ns(_by_instrument(self.latency_jitter_s, market, 0.0, "latency_jitter_s")),
+            _by_instrument(self.reject_probability, market, 0.0, "reject_probability"),
+            _by_instrument(limit, market, math.inf, "max_orders_per_minute"),
+            round(self.retry_delay_s * 1e9),
+            self.max_retries,
+            self.seed,
+        )
+
     def open(self, market: ReplayMarket) -> VenueSession:
         """Return a fresh session on ``market``; InvalidInput when the venue names an unknown instrument."""
         return VenueSession(self, market)
@@ -149,7 +206,7 @@ class VenueSession:
     def __init__(self, venue: SimulatedVenue, market: ReplayMarket) -> None:
         n = len(market.instruments)
         self.venue, self.market = venue, market
-        self.latency_ns = np.rint(_by_instrument(venue.latency_s, market, 0.0, "latency_s") * 1e9).astype(np.int64)
+        self.gateway = venue.gateway(market)
         self.fee = _by_instrument(venue.fee_per_unit, market, 0.0, "fee_per_unit")
         share = math.inf if venue.participation is None else venue.participation
         self.share = _by_instrument(share, market, math.inf, "participation")
@@ -272,6 +329,10 @@ def _matrices(modes: Sequence[DecayMode]) -> FloatArray:
                 remedy="project it or fit it under the constraint",
             )
     return np.stack([0.5 * (array + array.T) for array in arrays])
+
+
+def _ns(seconds: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.rint(seconds * 1e9).astype(np.int64)
 
 
 def _by_instrument(

@@ -4,7 +4,8 @@ The rule: the decision at bound ``k`` (time ``t = times[k]``) sees
 
 - mids and half-spreads at the bounds 0..k, as quoted up to and including t;
 - the volume of slices 0..k−1, which are complete at t;
-- fills with a time strictly before t, its positions from them, and the orders that are still in flight.
+- fills with a time strictly before t, its positions from them, and the account's orders sent before t: what is still in
+  flight, what was filled, rejected or throttled.
 
 Nothing that happens in slice k is visible, nor are the orders that other policies send at t. All arrays are copies of
 exactly that part and cannot be written to.
@@ -17,6 +18,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from crosswind.problems.replay.model import Fill, FloatArray, LookAheadError, ReplayMarket
+from crosswind.problems.replay.result import OrderRecord
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["MarketView"]
@@ -41,9 +43,11 @@ class MarketView:
         Displacement of the mids by the account's own trading, (n,) [return].
     closing
         True at the bound T when the venue fills everything at once (the close).
+    orders
+        The account's orders sent before ``times[k]``, as they stand, in order of sending.
     """
 
-    __slots__ = ("_closing", "_displacement", "_fills", "_in_flight", "_k", "_market", "_positions")
+    __slots__ = ("_closing", "_displacement", "_fills", "_in_flight", "_k", "_market", "_orders", "_positions")
 
     def __init__(
         self,
@@ -54,8 +58,9 @@ class MarketView:
         in_flight: FloatArray,
         displacement: FloatArray,
         closing: bool = False,
+        orders: tuple[OrderRecord, ...] = (),
     ) -> None:
-        self._market, self._k, self._fills, self._closing = market, k, fills, closing
+        self._market, self._k, self._fills, self._closing, self._orders = market, k, fills, closing, orders
         self._positions, self._in_flight, self._displacement = (
             _locked(positions),
             _locked(in_flight),
@@ -131,6 +136,20 @@ class MarketView:
     def fills(self) -> tuple[Fill, ...]:
         """The account's fills before now, in time order."""
         return self._fills
+
+    @property
+    def orders(self) -> tuple[OrderRecord, ...]:
+        """The account's orders sent before now, in order of sending; the last ones may be rejected or throttled."""
+        return self._orders
+
+    @property
+    def open_orders(self) -> tuple[OrderRecord, ...]:
+        """The orders in flight, oldest first: on their way, to be sent again, or waiting for volume."""
+        return tuple(order for order in self._orders if order.state == "in flight")
+
+    def age_s(self, order: OrderRecord) -> float:
+        """Return the time since an order was sent [s]."""
+        return (int(self._market.times_ns[self._k]) - order.sent_ns) / 1e9
 
     @property
     def holdings(self) -> Mapping[str, float]:
