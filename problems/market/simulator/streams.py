@@ -37,6 +37,34 @@ class Part(IntEnum):
     DEPTH = 31
     BASIS = 40
     FUTURE_BOOK = 41
+    MARKOV = 50
+    JUMP_MARKET = 51
+    JUMP_NAME = 52
+    BASIS_JUMP = 53
+    BREAK = 54
+    BREAK_NOISE = 55
+    SPREAD_BOOK = 60
+    LEG_BOOK = 61
+    PERPETUAL = 62
+    PERPETUAL_BOOK = 63
+    DESK = 64
+    SPREAD_BASIS = 60
+    SPREAD_SHOCKS = 61
+    SPREAD_FLOW = 62
+    SPREAD_DEPTH = 63
+    SPREAD_LEGS = 64
+    ROLL_INDEX = 65
+    PERPETUAL_SPOT = 66
+    PERPETUAL_BASIS = 67
+    PERPETUAL_DEMAND = 68
+    PERPETUAL_BOOK = 69
+    DESK_ARRIVALS = 70
+    DESK_KIND = 71
+    DESK_SIZE = 72
+    DESK_PLAN = 73
+    DESK_FILLS = 74
+    DESK_REVISIONS = 75
+    DESK_CANCEL = 76
 
 
 def stream(seed: int, part: Part, day: int = -1) -> np.random.Generator:
