@@ -43,11 +43,6 @@ class Part(IntEnum):
     BASIS_JUMP = 53
     BREAK = 54
     BREAK_NOISE = 55
-    SPREAD_BOOK = 60
-    LEG_BOOK = 61
-    PERPETUAL = 62
-    PERPETUAL_BOOK = 63
-    DESK = 64
     SPREAD_BASIS = 60
     SPREAD_SHOCKS = 61
     SPREAD_FLOW = 62
