@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from crosswind.problems.market.simulator.records import check_record, refuse
+from crosswind.problems.market.simulator.record_checks import check_record, refuse
 
 __all__ = ["KINDS", "DeskParameters"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from crosswind.problems.market.simulator.records import check_record, refuse
+from crosswind.problems.market.simulator.record_checks import check_record, refuse
 
 __all__ = ["PerpetualParameters"]
 
