@@ -32,7 +32,8 @@ SINGLE = {
 def arrays(market: MarketData) -> list[np.ndarray]:
     """Return every number of the tables and of the truth, in a fixed order."""
     events, truth = market.events, market.truth
-    assert truth is not None and events.factors is not None
+    assert truth is not None
+    assert events.factors is not None
     frames = [events.flow, events.mid, events.spread, events.volume, events.depth, events.factors]
     quotes = market.futures["SIM"]
     frames += [quotes.bid, quotes.ask, quotes.bid_size, quotes.ask_size, quotes.volume]
