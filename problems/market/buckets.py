@@ -1,4 +1,4 @@
-"""From trades and prevailing quotes to synchronised buckets; shared by all readers of ticks."""
+"""From trades and prevailing quotes to synchronised buckets, part by part; shared by all readers of ticks."""
 
 from __future__ import annotations
 
@@ -12,170 +12,219 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from crosswind.problems.market.checks import check_positive, check_zone
+from crosswind.problems.market.checks import as_date, check_names, check_positive
 from crosswind.problems.market.events import FIELDS, MarketEvents
-from crosswind.problems.market.lee_ready import lee_ready
+from crosswind.problems.market.hours import DayGrid, Hours, SessionHours, as_grid, midnight_ns
+from crosswind.problems.market.lee_ready import LeeReady
+from crosswind.problems.market.report import ReadReport
+from crosswind.problems.market.ticks import END_NS, Progress, QuoteTape, Settler, TickChunk, TickSource, TradeTape
 from crosswind.solvers.errors import DataGap, InvalidInput
 
-__all__ = ["QuoteTape", "SessionHours", "TradeTape", "bucketise"]
+__all__ = ["BucketStream", "QuoteTape", "SessionBuckets", "SessionHours", "TradeTape", "bucketise", "events_of"]
 
 _Float = npt.NDArray[np.float64]
 _Int = npt.NDArray[np.int64]
+_BAD_QUOTE = "crossed, non-positive or non-finite quotes dropped"
 
 
-@dataclass(frozen=True)
-class SessionHours:
-    """Regular hours of one exchange and the grid of buckets in them.
+class SessionBuckets:
+    """The buckets of one instrument in one session, filled part by part.
+
+    What is kept between parts is the last usable quote, the state of the trade signs and the sums of the buckets: sums
+    run in the order of the trades whatever the cuts, so the result does not depend on them in a single bit.
 
     Parameters
     ----------
-    opens, closes
-        Local wall times 'HH:MM'.
+    edges
+        (K + 1,) bucket edges [ns since 1970 UTC].
+    """
+
+    def __init__(self, edges: _Int) -> None:
+        count = len(edges) - 1
+        self.edges = edges
+        self.volume, self.flow = np.zeros(count), np.zeros(count)
+        self.bid, self.ask = np.full(count, np.nan), np.full(count, np.nan)
+        self.size = np.full(count, np.nan)
+        self.known = np.zeros(count, dtype=np.int64)
+        self.quotes = self.unsigned = self.unused_quotes = 0
+        self.first_ns, self.last_ns = END_NS, -END_NS
+        self._closed = 0
+        self._last: QuoteTape = QuoteTape.empty()
+        self._rule = LeeReady()
+
+    def add(self, trades: TradeTape, quotes: QuoteTape, before_ns: int) -> None:
+        """Add settled trades and the next quotes; buckets that end before ``before_ns`` are complete with them."""
+        for times in (trades.time_ns, quotes.known_ns):
+            if len(times):
+                self.first_ns, self.last_ns = min(self.first_ns, int(times[0])), max(self.last_ns, int(times[-1]))
+        self.quotes += len(quotes)
+        quotes, dropped = quotes.usable()
+        self.unused_quotes += dropped
+        self._trade(trades, quotes)
+        known = self._last.then(quotes)
+        ends = self.edges[1:]
+        stop = int(np.searchsorted(ends, before_ns, side="left"))
+        if stop > self._closed and len(known):
+            at = np.searchsorted(known.known_ns, ends[self._closed : stop], side="right") - 1
+            # A quote that appears only after the close of a bucket cannot serve it: causal, so no backward fill.
+            rows = self._closed + np.flatnonzero(at >= 0)
+            at = at[at >= 0]
+            self.bid[rows], self.ask[rows], self.known[rows] = known.bid[at], known.ask[at], known.known_ns[at]
+            self.size[rows] = 0.5 * (known.bid_shares[at] + known.ask_shares[at])
+        self._closed = max(self._closed, stop)
+        self._last = known.take(slice(-1, None)) if len(known) else known
+
+    def _trade(self, trades: TradeTape, quotes: QuoteTape) -> None:
+        mid = 0.5 * (quotes.bid + quotes.ask)
+        first, last = np.searchsorted(trades.time_ns, (self.edges[0], self.edges[-1]), side="left")
+        trades = trades.take(slice(int(first), int(last)))
+        if trades.sign is None:
+            # Also without trades: the rule keeps the last mid for the trades to come.
+            use = trades.signable
+            if use.all():
+                sign = self._rule.sign(trades.price, trades.time_ns, quotes.known_ns, mid)
+            else:
+                sign = np.zeros(len(trades), dtype=np.int8)
+                sign[use] = self._rule.sign(trades.price[use], trades.time_ns[use], quotes.known_ns, mid)
+            self.unsigned += int((sign == 0).sum())
+        else:
+            sign = trades.sign
+        if not len(trades):
+            return
+        # A trade at the very end of a bucket belongs to the next: what is known at t lies before t.
+        low, high = np.searchsorted(self.edges, (trades.time_ns[0], trades.time_ns[-1]), side="right") - 1
+        per_bucket = np.diff(np.searchsorted(trades.time_ns, self.edges[low : high + 2], side="left"))
+        bucket = np.append(0, np.repeat(np.arange(len(per_bucket)), per_bucket))
+        notional = trades.price * trades.shares
+        for total, weights in ((self.volume, notional), (self.flow, notional * sign)):
+            # The sum so far goes first, so that the additions are those of one pass over the whole session.
+            total[low : high + 1] = np.bincount(bucket, weights=np.append(total[low], weights))
+
+
+@dataclass(frozen=True)
+class _Rules:
+    tick: float
+    stale_limit_s: float
+
+    def fields(self, label: str, of: SessionBuckets, rows: slice, count: Counter[str]) -> dict[str, _Float]:
+        """Return the five fields of some buckets, or refuse them; repairs are counted."""
+        starts, ends = of.edges[:-1][rows], of.edges[1:][rows]
+        bid, ask, size = of.bid[rows], of.ask[rows], of.size[rows]
+        count[_BAD_QUOTE] += of.unused_quotes
+        if np.isnan(bid[0]):
+            raise DataGap(
+                "no quote is known at the end of the session's first bucket",
+                field=label,
+                value=str(pd.Timestamp(int(ends[0]), tz="UTC")),
+                remedy="leave the day or the name out, or open later with hours=(…)",
+            )
+        age = (ends - of.known[rows]) / 1e9
+        if (age > self.stale_limit_s).any():
+            worst = int(np.argmax(age))
+            raise DataGap(
+                f"the prevailing quote is {age[worst]:.0f} s old, more than {self.stale_limit_s:g} s",
+                field=label,
+                value=str(pd.Timestamp(int(ends[worst]), tz="UTC")),
+                remedy="leave the day or the name out, shorten hours=(…), or raise stale_limit_s",
+            )
+        count["buckets without a new quote, forward-filled"] += int((age >= (ends - starts) / 1e9).sum())
+        mid, spread = 0.5 * (bid + ask), ask - bid
+        locked = spread < self.tick * (1 - 1e-6)
+        count[f"buckets with a locked quote, spread clipped to {self.tick:g}"] += int(locked.sum())
+        count["trades left unsigned (special conditions, or no rule decides)"] += of.unsigned
+        spread = np.where(locked, self.tick, spread)
+        return {"flow": of.flow[rows], "mid": mid, "spread": spread, "volume": of.volume[rows], "depth": size * mid}
+
+
+class BucketStream:
+    """Puts the ticks of one instrument into the buckets of its days, part by part.
+
+    Memory holds one part and the sums of the buckets. The state starts anew each day, as quotes of the day before do not
+    prevail at an opening, and so that reading some days gives what reading all of them gives.
+
+    Parameters
+    ----------
+    name
+        The instrument.
+    grid
+        The edges of each day's buckets.
     tz
-        The exchange's zone.
-    bucket_s
-        Bucket length [s]; divides the session.
-
-    Raises
-    ------
-    InvalidInput
-        On an unknown zone, unreadable or reversed times, a length that does not divide the session.
+        The zone whose dates are the days.
+    days
+        Days to keep; None for all.
     """
 
-    opens: str
-    closes: str
-    tz: str
-    bucket_s: float
+    def __init__(self, name: str, grid: DayGrid, tz: str, days: Sequence[dt.date] | None = None) -> None:
+        self.name, self.grid, self.tz = name, grid, tz
+        self._wanted = None if days is None else frozenset(days)
+        self._settler = Settler(name)
+        self._done: dict[dt.date, SessionBuckets] = {}
+        self._day: dt.date | None = None
+        self._now: SessionBuckets | None = None  # None on days that are closed or not wanted
+        self._ends = 0
+        self.unquoted_trades = 0
 
-    def __post_init__(self) -> None:
-        check_zone(self.tz)
-        object.__setattr__(self, "bucket_s", check_positive(self.bucket_s, "bucket_s"))
-        length = self._seconds(self.closes) - self._seconds(self.opens)
-        if length <= 0:
-            raise InvalidInput(
-                "the session closes before it opens",
-                field="hours",
-                value=(self.opens, self.closes),
-                remedy="give (open, close) as local times, e.g. ('09:30', '16:00')",
-            )
-        count = length / self.bucket_s
-        if round(count) < 1 or abs(count - round(count)) > 1e-9:
-            raise InvalidInput(
-                f"does not divide the session of {length} s",
-                field="bucket_s",
-                value=self.bucket_s,
-                remedy="choose a divisor such as 1, 5, 10, 60 or 300",
-            )
+    def push(self, chunk: TickChunk) -> None:
+        """Add the next part.
 
-    @staticmethod
-    def _seconds(clock: str) -> int:
-        try:
-            hour, minute = (int(part) for part in clock.split(":"))
-            at = dt.time(hour, minute) if clock != "24:00" else None
-        except (ValueError, AttributeError) as error:
-            raise InvalidInput("not a time of day", field="hours", value=clock, remedy="write it as '09:30'") from error
-        return 86_400 if at is None else at.hour * 3600 + at.minute * 60
+        Raises
+        ------
+        InvalidInput
+            If times decrease.
+        """
+        self._add(*self._settler.push(chunk))
 
-    def open_ns(self, day: dt.date) -> int:
-        """Return the opening of ``day`` in UTC nanoseconds since 1970."""
-        local = pd.Timestamp(day) + pd.Timedelta(seconds=self._seconds(self.opens))
-        return int(local.tz_localize(self.tz).as_unit("ns").value)
+    def close(self) -> dict[dt.date, SessionBuckets]:
+        """Return day → its buckets, for the days with at least one quote."""
+        self._add(*self._settler.flush())
+        self._leave()
+        return self._done
 
-    def edges_ns(self, day: dt.date) -> _Int:
-        """Return the bucket edges of ``day`` (K + 1,) in UTC nanoseconds since 1970."""
-        count = round((self._seconds(self.closes) - self._seconds(self.opens)) / self.bucket_s)
-        steps = np.round(np.arange(count + 1) * self.bucket_s * 1e9).astype(np.int64)
-        return self.open_ns(day) + steps
+    def _add(self, trades: TradeTape, quotes: QuoteTape, before_ns: int) -> None:
+        while len(trades) or len(quotes):
+            first = min(int(t[0]) for t in (trades.time_ns, quotes.known_ns) if len(t))
+            if self._day is None or first >= self._ends:
+                before = self._day
+                self._leave()
+                self._enter(first)
+                if before is not None and self._day == before + dt.timedelta(days=1):
+                    # The ticks run on over midnight, so both days were seen to it, however quiet the market was.
+                    for held, side in ((self._done.get(before), "last_ns"), (self._now, "first_ns")):
+                        if held is not None:
+                            setattr(held, side, int(held.edges[-1 if side == "last_ns" else 0]))
+            i = int(np.searchsorted(trades.time_ns, self._ends, side="left"))
+            j = int(np.searchsorted(quotes.known_ns, self._ends, side="left"))
+            if self._now is not None:
+                # A quote after the close serves no bucket and is not counted either.
+                last = int(np.searchsorted(quotes.known_ns[:j], self._now.edges[-1], side="right"))
+                upto = min(before_ns, self._ends)
+                self._now.add(trades.take(slice(None, i)), quotes.take(slice(None, last)), upto)
+            trades, quotes = trades.take(slice(i, None)), quotes.take(slice(j, None))
 
+    def _enter(self, first_ns: int) -> None:
+        day = pd.Timestamp(first_ns, tz="UTC").tz_convert(self.tz).date()
+        ends, tomorrow = self._starts(day + dt.timedelta(days=1))
+        edges = self.grid.edges_ns(day)
+        if first_ns >= ends:  # a session that opens on the evening before
+            day, edges = day + dt.timedelta(days=1), tomorrow
+            ends, _ = self._starts(day + dt.timedelta(days=1))
+        self._day, self._ends = day, ends
+        wanted = self._wanted is None or day in self._wanted
+        self._now = SessionBuckets(edges) if wanted and len(edges) > 1 else None
 
-@dataclass(frozen=True)
-class TradeTape:
-    """Trades of one name in one session, in time order.
+    def _starts(self, day: dt.date) -> tuple[int, _Int]:
+        """Return when the ticks of ``day`` begin: at midnight, or where its session opens before that."""
+        edges = self.grid.edges_ns(day)
+        return min([midnight_ns(day, self.tz), *edges[:1].tolist()]), edges
 
-    ``sign`` gives the aggressor where the source knows it. Otherwise the Lee–Ready rule signs the trades for which
-    ``signable`` holds; the rest count as volume without flow.
-    """
-
-    time_ns: _Int
-    price: _Float
-    shares: _Float
-    signable: npt.NDArray[np.bool_]
-    sign: npt.NDArray[np.int8] | None = None
-
-
-@dataclass(frozen=True)
-class QuoteTape:
-    """Best quotes of one name; ``known_ns`` is when each could be known, not when its bar began."""
-
-    known_ns: _Int
-    bid: _Float
-    ask: _Float
-    bid_shares: _Float
-    ask_shares: _Float
-
-    def usable(self) -> tuple[QuoteTape, int]:
-        """Return the quotes that are finite, positive and not crossed, and how many were not."""
-        columns = (self.bid, self.ask, self.bid_shares, self.ask_shares)
-        good = np.all([np.isfinite(c) for c in columns], axis=0)
-        good &= (self.bid > 0) & (self.ask >= self.bid) & (self.bid_shares >= 0) & (self.ask_shares >= 0)
-        return QuoteTape(self.known_ns[good], *(c[good] for c in columns)), int((~good).sum())
-
-
-def _one(
-    label: str,
-    trades: TradeTape,
-    quotes: QuoteTape,
-    edges: _Int,
-    tick: float,
-    stale_limit_s: float,
-    count: Counter[str],
-) -> dict[str, _Float]:
-    """Return the five fields (K,) of one name in one session."""
-    quotes, dropped = quotes.usable()
-    count["crossed, non-positive or non-finite quotes dropped"] += dropped
-    ends = edges[1:]
-    at = np.searchsorted(quotes.known_ns, ends, side="right") - 1
-    # A quote that appears only after the close of a bucket cannot serve it: causal, so no backward fill.
-    if at[0] < 0:
-        raise DataGap(
-            "no quote is known at the end of the session's first bucket",
-            field=label,
-            value=str(pd.Timestamp(int(ends[0]), tz="UTC")),
-            remedy="leave the day or the name out, or open later with hours=(…)",
-        )
-    age = (ends - quotes.known_ns[at]) / 1e9
-    if (age > stale_limit_s).any():
-        worst = int(np.argmax(age))
-        raise DataGap(
-            f"the prevailing quote is {age[worst]:.0f} s old, more than {stale_limit_s:g} s",
-            field=label,
-            value=str(pd.Timestamp(int(ends[worst]), tz="UTC")),
-            remedy="leave the day or the name out, shorten hours=(…), or raise stale_limit_s",
-        )
-    count["buckets without a new quote, forward-filled"] += int((age >= (ends - edges[:-1]) / 1e9).sum())
-    mid_all = 0.5 * (quotes.bid + quotes.ask)
-    mid = mid_all[at]
-    spread = quotes.ask[at] - quotes.bid[at]
-    locked = spread < tick * (1 - 1e-6)
-    count[f"buckets with a locked quote, spread clipped to {tick:g}"] += int(locked.sum())
-    spread = np.where(locked, tick, spread)
-    depth = 0.5 * (quotes.bid_shares[at] + quotes.ask_shares[at]) * mid
-
-    inside = (trades.time_ns >= edges[0]) & (trades.time_ns < edges[-1])
-    time, price, shares = trades.time_ns[inside], trades.price[inside], trades.shares[inside]
-    if trades.sign is None:
-        use = trades.signable[inside]
-        sign = np.zeros(len(time), dtype=np.int8)
-        sign[use] = lee_ready(price[use], time[use], quotes.known_ns, mid_all)
-        count["trades left unsigned (special conditions, or no rule decides)"] += int((sign == 0).sum())
-    else:
-        sign = trades.sign[inside]
-    # A trade at the very end of a bucket belongs to the next: what is known at t lies before t.
-    bucket = np.searchsorted(edges, time, side="right") - 1
-    notional = price * shares
-    volume = np.bincount(bucket, weights=notional, minlength=len(ends)).astype(np.float64)
-    flow = np.bincount(bucket, weights=notional * sign, minlength=len(ends)).astype(np.float64)
-    return {"flow": flow, "mid": mid, "spread": spread, "volume": volume, "depth": depth}
+    def _leave(self) -> None:
+        if self._now is not None and self._day is not None:
+            self._now.add(TradeTape.empty(), QuoteTape.empty(), END_NS)
+            if self._now.quotes:
+                self._done[self._day] = self._now
+            else:
+                self.unquoted_trades += int(np.count_nonzero(self._now.volume))
+        self._now = None
 
 
 def bucketise(
@@ -190,7 +239,7 @@ def bucketise(
     """Put trades and quotes of several names on one complete grid of END-stamped buckets.
 
     Bucket k of a session covers [open + kΔ, open + (k+1)Δ). Its flow is Σ sign·price·shares over the trades in it, its
-    mid, spread and depth are the quote known at its end.
+    mid, spread and depth are the quote known at its end. :func:`events_of` does the same for ticks that come in parts.
 
     Parameters
     ----------
@@ -217,23 +266,183 @@ def bucketise(
     DataGap
         If a quote is too old or absent.
     """
-    check_positive(tick, "tick")
-    check_positive(stale_limit_s, "stale_limit_s")
+    rules = _Rules(check_positive(tick, "tick"), check_positive(stale_limit_s, "stale_limit_s"))
     days = sorted(tapes)
     if not days:
         raise DataGap("there are no days", field="days", value=0, remedy="widen the selection")
     count: Counter[str] = Counter()
-    blocks: dict[str, list[_Float]] = {field: [] for field in FIELDS}
-    ends: list[_Int] = []
+    table = _Table(names)
     for day in days:
         edges = hours.edges_ns(day)
-        columns = [_one(f"{n} on {day}", *tapes[day][n], edges, tick, stale_limit_s, count) for n in names]
+        columns = []
+        for name in names:
+            buckets = SessionBuckets(edges)
+            buckets.add(*tapes[day][name], before_ns=END_NS)
+            columns.append(rules.fields(f"{name} on {day}", buckets, slice(None), count))
+        table.add(columns, edges[1:])
+    return table.events(hours.bucket_s, hours.tz, currency), _notes(count)
+
+
+class _Table:
+    """Collects the blocks of days into the frames of MarketEvents."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = list(names)
+        self.blocks: dict[str, list[_Float]] = {field: [] for field in FIELDS}
+        self.ends: list[_Int] = []
+
+    def add(self, columns: Sequence[Mapping[str, _Float]], ends: _Int) -> None:
         for field in FIELDS:
-            blocks[field].append(np.column_stack([c[field] for c in columns]))
-        ends.append(edges[1:])
-    index = pd.DatetimeIndex(np.concatenate(ends), tz="UTC").as_unit("ns")
-    frames: dict[str, Any] = {
-        field: pd.DataFrame(np.vstack(blocks[field]), index=index, columns=list(names)) for field in FIELDS
-    }
-    events = MarketEvents(**frames, bucket_s=hours.bucket_s, tz=hours.tz, currency=currency)
-    return events, tuple(f"{number} {what}" for what, number in count.items() if number)
+            self.blocks[field].append(np.column_stack([c[field] for c in columns]))
+        self.ends.append(ends)
+
+    def events(self, bucket_s: float, tz: str, currency: str) -> MarketEvents:
+        index = pd.DatetimeIndex(np.concatenate(self.ends), tz="UTC").as_unit("ns")
+        frames: dict[str, Any] = {
+            field: pd.DataFrame(np.vstack(self.blocks[field]), index=index, columns=self.names) for field in FIELDS
+        }
+        return MarketEvents(**frames, bucket_s=bucket_s, tz=tz, currency=currency)
+
+
+def _notes(count: Counter[str]) -> tuple[str, ...]:
+    return tuple(f"{number} {what}" for what, number in count.items() if number)
+
+
+def events_of(
+    sources: Sequence[TickSource],
+    *,
+    bucket_s: float,
+    hours: Hours,
+    tz: str,
+    currency: str,
+    stale_limit_s: float = 300.0,
+    days: Any = None,
+    names: Sequence[str] | None = None,
+    report: ReadReport | None = None,
+    progress: Progress | None = None,
+) -> tuple[MarketEvents, tuple[str, ...]]:
+    """Put the ticks of several sources on one grid of END-stamped buckets, in bounded memory.
+
+    The sources are read one after the other, each in one pass over its parts. The result is that of :func:`bucketise` on
+    the whole, bit for bit.
+
+    Parameters
+    ----------
+    sources
+        One per column, symbols and venues mixed; each with a name of its own.
+    bucket_s
+        Bucket length [s].
+    hours
+        Local opening and close; a calendar with ``edges_ns(day)``, e.g. with half days, or a function from the date to
+        the edges; None for markets that never close. With None a day has the buckets from the first in which all sources
+        are quoted to the last that all have seen to its end; where the ticks begin in the middle of a bucket, that one
+        is left out, except at midnight, where files are cut.
+    tz
+        The zone whose dates are the sessions.
+    currency
+        Currency of prices.
+    stale_limit_s
+        Oldest quote that may be carried forward within a session [s].
+    days
+        Local dates to keep; None for all on which a source has quotes.
+    names
+        Names to keep, in this order; None for all.
+    report
+        Collects what the sources noted on the way.
+    progress
+        Called with stage and fraction done.
+
+    Returns
+    -------
+    MarketEvents, tuple of str
+        The buckets, and notes that count every repair.
+
+    Raises
+    ------
+    InvalidInput
+        On unknown or repeated names, times that decrease, a bucket that does not divide the session.
+    DataGap
+        On a missing day, a quote that is too old or absent, no common bucket.
+    """
+    chosen = _chosen(sources, names)
+    grid = as_grid(hours, tz, check_positive(bucket_s, "bucket_s"))
+    check_positive(stale_limit_s, "stale_limit_s")
+    wanted = _listed_days(days)
+    report = ReadReport() if report is None else report
+    read: list[dict[dt.date, SessionBuckets]] = []
+    count: Counter[str] = Counter()
+    for k, source in enumerate(chosen):
+        stream = BucketStream(source.name, grid, tz, wanted)
+        for chunk in source.chunks(report, _share(progress, k, len(chosen))):
+            stream.push(chunk)
+        read.append(stream.close())
+        for day, buckets in read[-1].items():
+            report.bad(f"{source.name} on {day}", "crossed, non-positive or non-finite quote", buckets.unused_quotes)
+        count["buckets with trades on days without any quote left out"] += stream.unquoted_trades
+    available = sorted(set().union(*read))
+    absent = [str(d) for d in wanted or () if d not in available]
+    if absent or not available:
+        have = ", ".join(map(str, available[:20])) or "other files: there is no quote in these"
+        raise DataGap("no such session", field="days", value=absent, remedy=f"choose among {have}")
+    table = _Table([s.name for s in chosen])
+    for day in available:
+        edges = grid.edges_ns(day)
+        sessions = [one.get(day) or SessionBuckets(edges) for one in read]
+        rows = slice(0, len(edges) - 1) if hours is not None else _common(sessions, edges, tz, day)
+        if rows.start >= rows.stop:
+            count[f"day left out: no common bucket on {day}"] += 1
+            continue
+        columns = [
+            _Rules(check_positive(s.tick, "tick"), stale_limit_s).fields(f"{s.name} on {day}", held, rows, count)
+            for s, held in zip(chosen, sessions, strict=True)
+        ]
+        table.add(columns, edges[1:][rows])
+    if not table.ends:
+        raise DataGap(
+            "there is no bucket in which all sources are quoted",
+            field="sources",
+            value=", ".join(table.names),
+            remedy="leave sources out, or read days that they share",
+        )
+    if progress is not None:
+        progress("buckets", 1.0)
+    return table.events(bucket_s, tz, currency), _notes(count)
+
+
+def _common(sessions: Sequence[SessionBuckets], edges: _Int, tz: str, day: dt.date) -> slice:
+    """Return the buckets of a day that never closes which all sources have seen."""
+    low, high = 0, len(edges) - 1
+    for held in sessions:
+        quoted = np.flatnonzero(~np.isnan(held.bid))
+        if not len(quoted):
+            return slice(0, 0)
+        first, last = np.searchsorted(edges, (held.first_ns, held.last_ns), side="right") - 1
+        # Ticks that begin or end inside a bucket saw only a part of it; files are cut at midnight, which is no such case.
+        begins = int(first) + int(first > 0 and held.first_ns > edges[first])
+        ends = len(edges) - 1 if last >= len(edges) - 2 else int(last)
+        low, high = max(low, int(quoted[0]), begins), min(high, ends)
+    return slice(low, high)
+
+
+def _share(progress: Progress | None, k: int, of: int) -> Progress | None:
+    return None if progress is None else lambda stage, done: progress(stage, (k + done) / of)
+
+
+def _chosen(sources: Sequence[TickSource], names: Sequence[str] | None) -> list[TickSource]:
+    have = check_names((s.name for s in sources), "sources")
+    if names is None:
+        return list(sources)
+    wanted = check_names(names, "names")
+    unknown = [n for n in wanted if n not in have]
+    if unknown:
+        raise InvalidInput("unknown name", field="names", value=unknown, remedy=f"choose among {', '.join(have[:20])}")
+    return [sources[have.index(n)] for n in wanted]
+
+
+def _listed_days(days: Any) -> tuple[dt.date, ...] | None:
+    if days is None:
+        return None
+    listed = [days] if isinstance(days, (str, dt.date)) else list(days)
+    if not listed:
+        raise InvalidInput("there are no days", field="days", value=[], remedy="leave it out to read all")
+    return tuple(sorted({as_date(d, "days") for d in listed}))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from crosswind.solvers.errors import InvalidInput
 
-__all__ = ["lee_ready"]
+__all__ = ["LeeReady", "lee_ready"]
 
 _TIE = 1e-12
 
@@ -60,23 +60,65 @@ def lee_ready(
                 value=(len(a), len(b)),
                 remedy="pass one time per price",
             )
-    if not len(price):
-        return np.zeros(0, dtype=np.int8)
-    at = np.searchsorted(known, when, side="right") - 1
-    sign = np.zeros(len(price), dtype=np.int8)
-    has_quote = at >= 0
-    away = price[has_quote] - quoted[at[has_quote]]
-    sign[has_quote] = np.where(np.abs(away) <= _TIE * np.abs(price[has_quote]), 0.0, np.sign(away)).astype(np.int8)
-    return np.where(sign == 0, _tick_test(price), sign).astype(np.int8)
+    return LeeReady().sign(price, when, known, quoted)
 
 
-def _tick_test(price: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
-    """Return the sign of the last price change up to each trade, 0 before the first change."""
-    change = np.diff(price, prepend=price[:1])
-    step = np.where(np.abs(change) <= _TIE * np.abs(price), 0.0, np.sign(change)).astype(np.int8)
-    last_change = np.maximum.accumulate(np.where(step != 0, np.arange(len(price)), 0))
-    signs: npt.NDArray[np.int8] = step[last_change]
-    return signs
+class LeeReady:
+    """The same rule for ticks that come in parts: it carries the last mid, the last price and its last change.
+
+    The signs equal those of :func:`lee_ready` on the whole, however the ticks are cut, if each part's quotes reach to its
+    last trade, quotes known at that very time included.
+    """
+
+    def __init__(self) -> None:
+        self._mid: float | None = None
+        self._price: float | None = None
+        self._step = 0
+
+    def sign(
+        self,
+        price: npt.NDArray[np.float64],
+        when: npt.NDArray[Any],
+        known: npt.NDArray[Any],
+        mid: npt.NDArray[np.float64],
+    ) -> npt.NDArray[np.int8]:
+        """Return the signs (L,) of one part's trades; see :func:`lee_ready` for the arguments, which are not checked.
+
+        Parameters
+        ----------
+        price, when
+            (L,) prices and times of the trades.
+        known, mid
+            (Q,) the quotes since the part before.
+        """
+        before = 0
+        if self._mid is not None:  # the quote that prevailed at the end of the part before comes first
+            mid, before = np.concatenate([[self._mid], mid]), 1
+        if len(mid):
+            self._mid = float(mid[-1])
+        if not len(price):
+            return np.zeros(0, dtype=np.int8)
+        at = np.searchsorted(known, when, side="right") - 1 + before
+        sign = np.zeros(len(price), dtype=np.int8)
+        quoted = slice(None) if before else at >= 0
+        away = price[quoted] - mid[at[quoted]]
+        tied = np.abs(away) <= _TIE * np.abs(price[quoted])
+        sign[quoted] = (away > 0).astype(np.int8) - (away < 0).astype(np.int8)
+        sign[quoted] = np.where(tied, np.int8(0), sign[quoted])
+        ticks = self._tick_test(price)
+        return np.where(sign == 0, ticks, sign)
+
+    def _tick_test(self, price: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
+        """Return the sign of the last price change up to each trade, 0 before the first change."""
+        change = np.diff(price, prepend=price[0] if self._price is None else self._price)
+        step = (change > 0).astype(np.int8) - (change < 0).astype(np.int8)
+        step[np.abs(change) <= _TIE * np.abs(price)] = 0
+        if step[0] == 0:
+            step[0] = self._step  # no change yet in this part: the last one of the part before stands
+        last_change = np.maximum.accumulate(np.where(step != 0, np.arange(len(price)), 0))
+        signs: npt.NDArray[np.int8] = step[last_change]
+        self._price, self._step = float(price[-1]), int(signs[-1])
+        return signs
 
 
 def _series(values: npt.ArrayLike, field: str) -> npt.NDArray[np.float64]:

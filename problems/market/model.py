@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,10 @@ from crosswind.problems.market.orders import ChildFills, ParentOrders
 from crosswind.problems.market.report import ReadReport
 from crosswind.solvers.errors import DataGap, InvalidInput
 
+if TYPE_CHECKING:
+    from crosswind.problems.market.simulator.desk import DeskOrders
+    from crosswind.problems.market.spread_quotes import SpreadQuotes
+
 __all__ = [
     "Bars",
     "ChildFills",
@@ -30,6 +34,8 @@ __all__ = [
     "ReadReport",
     "SimulatedTruth",
 ]
+
+_PARTS = ("futures", "bars", "funding", "spreads")
 
 
 def _array(value: Any, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
@@ -134,6 +140,10 @@ class MarketData:
         Perpetual → the funding rates charged at its settlements.
     report
         What the reader understood and what it refused row by row, None for simulated data.
+    spreads
+        Root symbol, or 'root near far', → quotes of an exchange-listed calendar spread.
+    desk
+        The desk's parent orders and what it really did, where a simulated world has them.
 
     Raises
     ------
@@ -149,6 +159,8 @@ class MarketData:
     bars: dict[str, Bars] = field(default_factory=dict)
     funding: dict[str, FundingRates] = field(default_factory=dict)
     report: ReadReport | None = None
+    spreads: dict[str, SpreadQuotes] = field(default_factory=dict)
+    desk: DeskOrders | None = None
 
     def __post_init__(self) -> None:
         if self.buckets is not None and not isinstance(self.buckets, MarketEvents):
@@ -158,7 +170,7 @@ class MarketData:
                 value=type(self.buckets).__name__,
                 remedy="build MarketEvents first",
             )
-        if self.buckets is None and not (self.futures or self.bars or self.funding):
+        if self.buckets is None and not any(getattr(self, name) for name in _PARTS):
             raise InvalidInput("there is nothing in it", field="buckets", value=None, remedy="give events or bars")
         for root, quotes in self.futures.items():
             if not isinstance(quotes, FuturesQuotes) or quotes.root != root:
@@ -172,7 +184,7 @@ class MarketData:
                 value=self.truth.names,
                 remedy="keep truth and events in the same order of names",
             )
-        for name in ("futures", "bars", "funding"):
+        for name in _PARTS:
             object.__setattr__(self, name, dict(getattr(self, name)))
         object.__setattr__(self, "notes", tuple(self.notes))
 
@@ -186,7 +198,7 @@ class MarketData:
             If the source has no order flow.
         """
         if self.buckets is None:
-            have = [name for name in ("futures", "bars", "funding") if getattr(self, name)]
+            have = [name for name in _PARTS if getattr(self, name)]
             raise DataGap(
                 "the source has no order flow, so there are no events",
                 field="events",
@@ -216,7 +228,8 @@ class MarketData:
 
     def __repr__(self) -> str:
         held = [repr(self.buckets)] if self.buckets is not None else []
-        held += [f"{len(getattr(self, k))} {k}" for k in ("futures", "bars", "funding") if getattr(self, k)]
+        held += [f"{len(getattr(self, k))} {k}" for k in _PARTS if getattr(self, k)]
+        held += [] if self.desk is None else [f"{len(self.desk.orders)} desk orders"]
         return f"MarketData({self.source or 'unnamed'}: {', '.join(held)})"
 
     def summary(self) -> str:
@@ -226,6 +239,8 @@ class MarketData:
         parts += [quotes.summary() for quotes in self.futures.values()]
         parts += [f"{name}: {bars.summary()}" for name, bars in self.bars.items()]
         parts += [rates.summary() for rates in self.funding.values()]
+        parts += [spread.summary() for spread in self.spreads.values()]
+        parts += [] if self.desk is None else [self.desk.summary()]
         parts += [f"note: {note}" for note in self.notes]
         return "\n".join(parts)
 

@@ -59,7 +59,7 @@ def test_arguments_given_twice_or_unknown():
 
 
 def test_literals():
-    from crosswind.problems.market.read import _literal
+    from crosswind.problems.market.readers.simulated import literal as _literal
 
     assert [_literal(t) for t in ("3", "0.5", "1e-3", "true", "None", "abc", "2024-03-04")] == [
         3,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +16,7 @@ from crosswind.problems.market.buckets import QuoteTape, SessionHours, TradeTape
 from crosswind.problems.market.checks import as_date, check_names, check_positive, check_zone, utc_index
 from crosswind.problems.market.events import FIELDS, MarketEvents
 from crosswind.problems.market.model import MarketData
+from crosswind.problems.market.readers.formats import Format, call_options
 from crosswind.problems.market.readers.tables import (
     QUOTE_COLUMNS,
     TRADE_COLUMNS,
@@ -25,7 +28,7 @@ from crosswind.problems.market.readers.tables import (
 )
 from crosswind.solvers.errors import DataGap, InvalidInput
 
-__all__ = ["read_table"]
+__all__ = ["FORMATS", "read_parquet", "read_table"]
 
 
 def read_table(
@@ -230,3 +233,72 @@ def _quote_tape(quotes: pd.DataFrame, name: str, midnight: int, edges: np.ndarra
     # Quotes from before the opening prevail at it, but not those of the day before.
     keep = (time >= midnight) & (time <= edges[-1])
     return QuoteTape(time[keep], *(own[c].to_numpy()[keep] for c in QUOTE_COLUMNS))
+
+
+def read_parquet(
+    path: str | Path,
+    names: Iterable[str] | None = None,
+    days: Any = None,
+    bucket_s: float | None = None,
+    **options: Any,
+) -> MarketData:
+    """Read what ``MarketData.to_parquet`` or ``MarketEvents.to_parquet`` wrote, else plain tables.
+
+    Parameters
+    ----------
+    path
+        A folder or a file.
+    names, days, bucket_s
+        As in :func:`read_table`; own buckets are resampled.
+    **options
+        Those of :func:`read_table`, for plain tables only.
+
+    Raises
+    ------
+    InvalidInput, DataGap
+        As :func:`read_table`, and on damaged files of our own layout.
+    """
+    folder = Path(path).expanduser()
+    own = next((m for m in ("market.json", "meta.json") if (folder / m).is_file()), None)
+    if own is None:
+        known = call_options(read_table, f"parquet:{path}", {}, options)
+        return read_table(path, names, days, bucket_s, format="parquet", **known)
+    if options:
+        raise InvalidInput(
+            "our own layout takes no options", field="options", value=sorted(options), remedy="leave them out"
+        )
+    if own == "market.json":
+        return _narrow(MarketData.from_parquet(folder), names, days, bucket_s)
+    return _narrow(MarketData(MarketEvents.from_parquet(folder), source=f"parquet:{path}"), names, days, bucket_s)
+
+
+def _narrow(data: MarketData, names: Iterable[str] | None, days: Any, bucket_s: float | None) -> MarketData:
+    """Return stored data with some names and days only; the truth goes with it only if all names are kept."""
+    if names is None and days is None and bucket_s is None:
+        return data
+    events, truth = data.events, data.truth
+    if names is not None:
+        chosen = check_names(names, "names")
+        if chosen != events.names:
+            events, truth = events.select(chosen), None
+    if days is not None:
+        events = events.on(days)
+    if bucket_s is not None:
+        events = events.resample(bucket_s)
+    return replace(data, buckets=events, truth=truth)
+
+
+FORMATS = (
+    Format(
+        scheme="csv",
+        title="plain csv tables, buckets or ticks",
+        example="csv:FILE or DIR",
+        reader=partial(read_table, format="csv"),
+    ),
+    Format(
+        scheme="parquet",
+        title="what to_parquet wrote, else plain parquet tables",
+        example="parquet:DIR",
+        reader=f"{__name__}:read_parquet",
+    ),
+)
