@@ -2,7 +2,8 @@
 
 1. The venue admits at most ``max_orders_per_minute`` new orders of an instrument within any 60 s; one more is refused
    at once ("throttled") and counts for nothing.
-2. An admitted order's first attempt arrives after ``latency + jitter·U₀``.
+2. An admitted order's first attempt arrives after ``latency − jitter·log(1 − U₀)``: an exponential addition, whose mean
+   and standard deviation are the jitter.
 3. Attempt a is refused when ``U_{a+1} < reject_probability``. The gateway sends it again, ``retry_delay`` later, up to
    ``max_retries`` times; then the order ends "rejected". A retry is not a new order and needs no admission.
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from crosswind.problems.replay.model import FloatArray
 
-__all__ = ["MAX_RETRIES", "MINUTE_NS", "Gateway", "order_uniforms"]
+__all__ = ["MAX_RETRIES", "MINUTE_NS", "Gateway", "jitter_ns", "order_uniforms"]
 
 # Draws set aside for each order: the jitter, and one per attempt.
 _PER_ORDER = 16
@@ -46,13 +47,20 @@ def order_uniforms(seed: int, instrument: str, slices: int, place: int = 0) -> F
     Returns
     -------
     ndarray, (T, 16)
-        In [0, 1): column 0 scales the jitter, column a + 1 decides on attempt a.
+        In [0, 1): column 0 gives the jitter, column a + 1 decides on attempt a.
     """
     key = np.array([seed, zlib.crc32(instrument.encode())], dtype=np.uint64)
     counter = np.array([0, place, 0, 0], dtype=np.uint64)
     raw = np.random.Philox(key=key, counter=counter).random_raw(slices * _PER_ORDER)
     uniforms: FloatArray = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return uniforms.reshape(slices, _PER_ORDER)
+
+
+def jitter_ns(uniforms: FloatArray, scale_ns: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the random part of the latency of the orders of each slice, (T,) [ns]; ``uniforms`` as drawn above."""
+    if not scale_ns:
+        return np.zeros(len(uniforms), dtype=np.int64)
+    return (-np.log1p(-uniforms[:, 0]) * scale_ns).astype(np.int64)
 
 
 class Gateway:
@@ -65,7 +73,7 @@ class Gateway:
     slices
         Number of slices T.
     latency_ns, jitter_ns
-        Least latency and its greatest random addition, (n,) [ns].
+        Least latency, and mean of the random addition, (n,) [ns].
     reject_probability
         Probability that an attempt is refused, (n,).
     limit
@@ -96,6 +104,7 @@ class Gateway:
         self.retry_ns, self.max_retries = retry_ns, max_retries
         self._admitted: list[deque[int]] = [deque() for _ in names]
         self._drawn: dict[tuple[int, int], FloatArray] = {}
+        self._late: dict[tuple[int, int], np.ndarray[tuple[int], np.dtype[np.int64]]] = {}
 
     def admit(self, column: int, time_ns: int) -> bool:
         """Return whether a new order at ``time_ns`` is admitted, and count it when it is."""
@@ -111,9 +120,12 @@ class Gateway:
 
     def delay_ns(self, column: int, k: int, place: int) -> int:
         """Return the time from the decision in slice ``k`` to the first arrival [ns]."""
-        jitter = int(self.jitter_ns[column])
-        late = int(jitter * self._uniforms(column, place)[k, 0]) if jitter else 0
-        return int(self.latency_ns[column]) + late
+        if not self.jitter_ns[column]:
+            return int(self.latency_ns[column])
+        key = (column, place)
+        if key not in self._late:
+            self._late[key] = jitter_ns(self._uniforms(column, place), int(self.jitter_ns[column]))
+        return int(self.latency_ns[column]) + int(self._late[key][k])
 
     def rejects(self, column: int, k: int, place: int, attempt: int) -> bool:
         """Return whether attempt ``attempt`` (from 0) of an order decided in slice ``k`` is refused."""

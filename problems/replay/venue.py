@@ -92,8 +92,8 @@ class SimulatedVenue:
     close_spread_multiple
         Half-spreads paid at the close, >= 1 to make it a cost.
     latency_jitter_s
-        Greatest random addition to the latency, uniform and drawn for each order [s], >= 0; one number or by
-        instrument.
+        Mean and standard deviation of an exponential addition to the latency, drawn for each order [s], >= 0; one
+        number or by instrument.
     reject_probability
         Probability that an attempt of an order is refused, in [0, 1]; one number or by instrument.
     retry_delay_s
@@ -109,8 +109,8 @@ class SimulatedVenue:
     Raises
     ------
     InvalidInput
-        For negative or non-finite numbers, retries without a delay, matrices that are not symmetric PSD of one shape; at
-        open: unknown names.
+        For negative or non-finite numbers, retries without a delay, matrices that are not symmetric PSD of one shape;
+        at open: unknown names.
     """
 
     latency_s: float | Mapping[str, float] = 0.0

@@ -5,7 +5,6 @@ All numbers are dyadic rationals, so every sum is exact in any order and the dig
 
 from __future__ import annotations
 
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,0 +1,181 @@
+"""The vectorised execution against the event kernel, episode by episode, with everything on."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crosswind.optim.program import ImpactMode
+from crosswind.problems.replay import (
+    AffinePolicy,
+    MarketView,
+    Order,
+    ReplayBatch,
+    ReplayMarket,
+    ReplayResult,
+    SimulatedVenue,
+    replay,
+    replay_batch,
+)
+from crosswind.problems.replay.policy import Decision, PolicyContext
+from crosswind.solvers.errors import InvalidInput, LimitBreach
+
+NAMES = ("A", "B", "F")
+N = len(NAMES)
+
+
+class Affine:
+    """The affine policy of one episode and one set of parameters, as a policy of the event kernel."""
+
+    def __init__(self, policy: AffinePolicy, p: int, e: int) -> None:
+        def knob(name: str) -> Any:
+            array = getattr(policy, name)
+            array = array[p if len(array) > 1 else 0]
+            return array[e if len(array) > 1 else 0]
+
+        self.knob = {name: knob(name) for name in ("feed", "gain", "threshold", "clip", "pull", "closing")}
+        self.of = {
+            name: getattr(policy, name)[e]
+            for name in ("schedule", "target", "position_weight", "flight_weight", "close_flight_weight")
+        }
+
+    def reset(self, context: PolicyContext) -> None:
+        self.names, self.slices = context.instruments, len(context.times) - 1
+
+    def decide(self, view: MarketView) -> Decision:
+        k, of = view.slice, self.of
+        if view.closing:
+            gap = of["target"][k] + of["position_weight"] @ view.positions + of["close_flight_weight"] @ view.in_flight
+            units = np.broadcast_to(self.knob["closing"], N) * gap
+        else:
+            knob = {
+                name: np.broadcast_to(array, (self.slices, N))[k]
+                for name, array in self.knob.items()
+                if name != "closing"
+            }
+            gap = of["target"][k] + of["position_weight"] @ view.positions + of["flight_weight"] @ view.in_flight
+            gap = np.where(np.abs(gap) > knob["threshold"], gap, 0.0)
+            free = knob["feed"] + knob["gain"] * gap + knob["pull"] * view.displacement
+            units = of["schedule"][k] + np.clip(free, -knob["clip"], knob["clip"])
+        return [Order(name, float(x)) for name, x in zip(self.names, units, strict=True) if x != 0.0]
+
+
+def market_of(rng: np.random.Generator, slices: int, step_s: float) -> ReplayMarket:
+    gaps = np.rint(rng.uniform(0.5, 1.5, slices) * step_s) if rng.random() < 0.5 else np.full(slices, step_s)
+    offsets = np.concatenate([[0.0], np.cumsum(gaps)])
+    times = pd.Timestamp("2024-03-08 14:30", tz="UTC") + pd.to_timedelta(offsets, unit="s")
+    volume = rng.uniform(0.0, 60.0, (slices, N)) * (rng.random((slices, N)) < 0.8)
+    volume[:, 0] = np.inf if rng.random() < 0.3 else volume[:, 0]
+    return ReplayMarket(
+        pd.DatetimeIndex(times),
+        NAMES,
+        100.0 * (1.0 + np.cumsum(rng.normal(0.0, 1e-3, (slices + 1, N)), axis=0)),
+        rng.uniform(0.005, 0.02, (slices + 1, N)),
+        volume,
+        np.array([1.0, 1.0, 50.0]),
+    )
+
+
+def venue_of(rng: np.random.Generator, step_s: float, modes: int, close: bool) -> SimulatedVenue:
+    """Draw a venue: latencies from nothing to several slices, some exact multiples of a slice."""
+    latency = {name: float(rng.choice([0.0, 0.1, 1.0, 2.0, 0.37, 3.3])) * step_s for name in NAMES}
+    raw = [rng.normal(size=(N, N)) for _ in range(modes)]
+    return SimulatedVenue(
+        latency_s=latency,
+        modes=tuple(ImpactMode(float(rng.choice([0.0, 0.1, 0.003])), 1e-8 * r @ r.T) for r in raw),
+        participation=None if rng.random() < 0.3 else {"A": 0.5, "B": 0.2, "F": 0.9},
+        fee_per_unit={"F": 1.2, "A": 0.01},
+        close=close,
+        close_spread_multiple=float(rng.choice([1.0, 2.5])),
+        latency_jitter_s=0.0 if rng.random() < 0.4 else {"B": 0.5 * step_s, "F": 0.2 * step_s},
+        reject_probability=0.0 if rng.random() < 0.3 else {"A": 0.3, "F": 0.6},
+        retry_delay_s=float(rng.choice([0.25, 1.0, 1.7])) * step_s,
+        max_retries=int(rng.integers(0, 4)),
+        max_orders_per_minute=None if rng.random() < 0.4 else {"F": 2, "B": 1},
+        seed=int(rng.integers(0, 1000)),
+    )
+
+
+def policy_of(rng: np.random.Generator, policies: int, episodes: int, slices: int) -> AffinePolicy:
+    def normal(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape) * (rng.random(shape) < 0.7)
+
+    return AffinePolicy(
+        schedule=np.rint(20.0 * normal(episodes, slices, N)),
+        target=30.0 * normal(episodes, slices + 1, N),
+        position_weight=-np.eye(N) + 0.2 * normal(episodes, N, N),
+        flight_weight=-np.eye(N) + 0.1 * normal(episodes, N, N),
+        close_flight_weight=-np.eye(N) + 0.1 * normal(episodes, N, N),
+        feed=3.0 * normal(policies, 1, slices, 1),
+        gain=rng.uniform(0.0, 0.6, (policies, 1, 1, N)) * (rng.random((1, 1, slices, 1)) < 0.8),
+        threshold=rng.uniform(0.0, 15.0, (policies, episodes, 1, 1)),
+        clip=rng.uniform(5.0, 40.0, (1, episodes, 1, N)),
+        pull=100.0 * normal(1, 1, 1, N),
+        closing=(rng.random((policies, 1, N)) < 0.7).astype(float),
+    )
+
+
+def close(got: Any, want: Any, scale: float) -> None:
+    np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9 * scale)
+
+
+def compare(markets: list[ReplayMarket], venues: list[SimulatedVenue], policy: AffinePolicy) -> list[ReplayResult]:
+    """Hold every episode and set of parameters against its replay; return the replays."""
+    out = replay_batch(ReplayBatch.of(markets, venues), policy)
+    assert out.sent is not None
+    assert out.filled is not None
+    assert out.positions is not None
+    runs = []
+    for p in range(policy.policies):
+        for e, (market, venue) in enumerate(zip(markets, venues, strict=True)):
+            run = replay(market, {"x": Affine(policy, p, e)}, venue)
+            runs.append(run)
+            frame = run.fills_frame()
+            frame["i"] = [market.position_of(name) for name in frame["instrument"]]
+            filled, sent = np.zeros((market.slices + 1, N)), np.zeros((market.slices + 1, N))
+            np.add.at(filled, (frame["slice"], frame["i"]), frame["units"])
+            for order in run.orders:
+                k = market.slice_of(order.sent_ns)
+                sent[k, market.position_of(order.instrument)] += order.units
+            size = np.abs(frame["units"]).sum() + 1.0
+            close(out.sent[p, e], sent, size)
+            close(out.filled[p, e], filled, size)
+            close(out.positions[p, e], run.positions, size)
+            by = np.zeros((2, N, N))
+            parts = np.zeros((2, 2, N))
+            for f, i in zip(run.fills, frame["i"], strict=True):
+                by[int(f.forced), i] += f.units * f.multiplier * f.mid * np.array(f.displacement_by)
+                parts[int(f.forced), :, i] += abs(f.units) * f.multiplier * f.half_spread, f.fee
+            money = np.abs(parts).sum() + np.abs(by).sum() + 1e-6
+            for forced, prefix in enumerate(("", "close_")):
+                close(getattr(out, f"{prefix}impact")[p, e], by[forced], money)
+                close(getattr(out, f"{prefix}spread")[p, e], parts[forced, 0], money)
+                close(getattr(out, f"{prefix}fees")[p, e], parts[forced, 1], money)
+            close(out.cost[p, e], parts.sum() + by.sum(), money)
+            close(out.close_cost[p, e], parts[1].sum() + by[1].sum(), money)
+            close(out.own_impact[p, e], np.diag(by[0]), money)
+            turnover = float((frame["units"].abs() * frame["multiplier"] * frame["mid"]).sum()) + 1.0
+            assert out.wealth[p, e] == pytest.approx(run.wealth[-1], rel=1e-9, abs=1e-12 * turnover)
+            throttled = [market.position_of(o.instrument) for o in run.orders if o.state == "throttled"]
+            np.testing.assert_array_equal(out.throttled[p, e], np.bincount(throttled, minlength=N))
+    return runs
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_equals_the_event_kernel_on_random_settings(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    slices, episodes, policies = 9, 12, 2 if seed % 2 else 1
+    step_s = float(rng.choice([15.0, 60.0]))
+    modes, shut = int(rng.integers(0, 3)), bool(seed % 4 != 3)
+    markets = [market_of(rng, slices, step_s) for _ in range(episodes)]
+    venues = [venue_of(rng, step_s, modes, shut) for _ in range(episodes)]
+    runs = compare(markets, venues, policy_of(rng, policies, episodes, slices))
+    states = {order.state for run in runs for order in run.orders}
+    # The settings are worth comparing only where these things happen.
+    assert states >= {"filled", "rejected", "throttled"}
+    assert any(order.attempts > 1 and order.state == "filled" for run in runs for order in run.orders)
+    assert any(len({f.slice for f in run.fills if f.order_id == o.order_id}) > 1 for run in runs for o in run.orders)
