@@ -23,7 +23,7 @@ __all__ = ["ContractSpec"]
 _Float = npt.NDArray[np.float64]
 KINDS = ("index future", "perpetual", "delivery future")
 EXPIRY_RULES = ("third friday", "last friday of the quarter")
-ROLLS = ("second thursday", "monday of expiry week", "last sessions", "delivery week")
+ROLLS = ("thursday before expiry week", "monday of expiry week", "last sessions", "delivery week")
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class ContractSpec:
     expiry_rule, expiry_time, months
         Rule ('third friday', 'last friday of the quarter', None for a perpetual), wall time in ``tz``, months of the
         cycle (1..12).
+    first_month
+        First contract in the table, 'YYYYMM'; '' for a perpetual.
     calendar, cash_calendar
         Calendar of trading days, and that of the underlying market, which moves expiries and shortens days.
     hours
@@ -61,14 +63,16 @@ class ContractSpec:
     funding
         Settlements of a perpetual; None else.
     roll
-        Convention: 'second thursday' (eight calendar days before a Friday expiry), 'monday of expiry week', 'last
-        sessions', 'delivery week', or None.
+        Convention: 'thursday before expiry week' (eight calendar days before the third Friday), 'monday of expiry
+        week', 'last sessions', 'delivery week', or None.
     version, valid_from
         Number of these terms, and the first trading day on which they hold.
     lean_market
         Folder of the market in LEAN's layout.
     source, note
-        Where the terms were found; what could not be verified.
+        Where the terms were found; what is uncertain in them.
+    unverified
+        Names of the fields above that no page and no data at hand confirmed.
 
     Raises
     ------
@@ -96,12 +100,14 @@ class ContractSpec:
     expiry_rule: str | None = None
     expiry_time: str | None = None
     months: tuple[int, ...] = ()
+    first_month: str = ""
     cash_calendar: str | None = None
     funding: FundingSchedule | None = None
     roll: str | None = None
     lean_market: str = ""
     source: str = ""
     note: str = ""
+    unverified: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("root", "symbol", "title", "exchange", "currency", "settlement_currency", "calendar", "source"):
@@ -118,15 +124,24 @@ class ContractSpec:
             self._choice("expiry_rule", self.expiry_rule, EXPIRY_RULES)
         if self.roll is not None:
             self._choice("roll", self.roll, ROLLS)
+        for name in self.unverified:
+            if name not in self.__dataclass_fields__:
+                raise InvalidInput("no such field", field="unverified", value=name, remedy="name fields of the spec")
+        if self.unverified and not self.note:
+            raise InvalidInput(
+                "what is not verified needs a note", field="note", value=self.unverified, remedy="say what is uncertain"
+            )
         if self.version < 1 or not isinstance(self.valid_from, dt.date):
             raise InvalidInput("no valid version", field="version", value=self.version, remedy="count versions from 1")
         expires = self.kind != "perpetual"
-        if expires != (self.expiry_rule is not None and self.expiry_time is not None and bool(self.months)):
+        if expires != (
+            self.expiry_rule is not None and self.expiry_time is not None and bool(self.months and self.first_month)
+        ):
             raise InvalidInput(
                 "a perpetual has no expiry, every other kind has a rule, a time and months",
                 field="expiry_rule",
                 value=self.expiry_rule,
-                remedy="give expiry_rule, expiry_time and months, or kind='perpetual'",
+                remedy="give expiry_rule, expiry_time, months and first_month, or kind='perpetual'",
             )
         if any(month not in range(1, 13) for month in self.months) or list(self.months) != sorted(set(self.months)):
             raise InvalidInput("not months in order", field="months", value=self.months, remedy="e.g. (3, 6, 9, 12)")
@@ -323,7 +338,11 @@ class ContractSpec:
     @property
     def digest(self) -> str:
         """SHA-256 of the terms as canonical JSON; texts on sources and notes are left out."""
-        terms = {name: value for name, value in self.to_dict().items() if name not in ("source", "note", "title")}
+        terms = {
+            name: value
+            for name, value in self.to_dict().items()
+            if name not in ("source", "note", "title", "unverified")
+        }
         text = json.dumps(terms, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -332,6 +351,7 @@ class ContractSpec:
         plain = {k: v for k, v in self.to_dict().items() if k not in ("hours", "funding")}
         plain["opens"], plain["closes"] = self.hours.opens, self.hours.closes
         plain["funding"] = ", ".join(self.funding.times) if self.funding else ""
+        plain["unverified"] = ", ".join(self.unverified)
         plain["months"] = ", ".join(str(m) for m in self.months)
         return pd.DataFrame([plain], index=pd.Index([self.key], name="contract"))
 
@@ -354,4 +374,6 @@ class ContractSpec:
         lines.append(f"  source: {self.source}")
         if self.note:
             lines.append(f"  note: {self.note}")
+        if self.unverified:
+            lines.append(f"  not verified: {', '.join(self.unverified)}")
         return "\n".join(lines)

@@ -21,10 +21,10 @@ _NEW_YORK = "America/New_York"
 
 
 def _chain(first: ContractSpec, *changes: dict[str, Any]) -> tuple[ContractSpec, ...]:
-    """Return the versions of one contract: each change keeps what it does not name; notes are per version."""
+    """Return the versions of one contract: each change keeps what it does not name, but notes are its own."""
     out = [first]
     for change in changes:
-        out.append(replace(out[-1], **({"note": ""} | change), version=out[-1].version + 1))
+        out.append(replace(out[-1], **({"note": "", "unverified": ()} | change), version=out[-1].version + 1))
     return tuple(out)
 
 
@@ -52,21 +52,25 @@ _HOURS_2012 = {
     "hours": _GLOBEX_2012,
     "valid_from": dt.date(2012, 11, 19),
     "note": "the holiday close of 11:30 New York is read for 2006–2013; when it became 13:00 is not verified",
+    "unverified": ("hours",),
 }
 _HOURS_2015 = {
     "hours": _GLOBEX_2015,
     "valid_from": dt.date(2015, 9, 21),
     "note": "the holiday close of 13:00 New York is read for 2024 only",
+    "unverified": ("hours",),
 }
 _HOURS_2021 = {
     "hours": _GLOBEX_2021,
     "valid_from": dt.date(2021, 6, 28),
     "note": "pages with and without the 16:15 halt are read; the date of its end is not verified",
+    "unverified": ("valid_from",),
 }
-_MONDAY_ROLL_NOTE = (
-    "that the lead month changed its rule is read; that the new rule is the Monday, from a broker's page"
-)
-_ROLL_2022 = {"roll": "monday of expiry week", "valid_from": dt.date(2022, 6, 13), "note": _MONDAY_ROLL_NOTE}
+_ROLL_2022 = {
+    "roll": "monday of expiry week",
+    "valid_from": dt.date(2022, 6, 13),
+    "note": "that the lead month changed its rule that day is read; that the rule is the Monday, from a broker's page",
+}
 _ROLL_2022_OTHERS = _ROLL_2022 | {"valid_from": dt.date(2022, 7, 18)}
 
 _CME_SOURCE = (
@@ -76,7 +80,10 @@ _CME_SOURCE = (
 )
 
 
-def _cme(root: str, title: str, multiplier: float, tick: float, valid_from: dt.date, **other: Any) -> ContractSpec:
+def _cme(
+    root: str, title: str, multiplier: float, tick: float, first_month: str, valid_from: dt.date, **other: Any
+) -> ContractSpec:
+    terms: dict[str, Any] = {"hours": _GLOBEX_2003, "source": _CME_SOURCE} | other
     return ContractSpec(
         root=root,
         symbol=root,
@@ -91,19 +98,20 @@ def _cme(root: str, title: str, multiplier: float, tick: float, valid_from: dt.d
         expiry_rule="third friday",
         expiry_time="09:30",
         months=_QUARTERS,
+        first_month=first_month,
         calendar="CMES",
         cash_calendar="XNYS",
         tz=_NEW_YORK,
-        roll="second thursday",
+        roll="thursday before expiry week",
         lean_market="cme",
         valid_from=valid_from,
-        **({"hours": _GLOBEX_2003, "source": _CME_SOURCE} | other),
+        **terms,
     )
 
 
 _OLD = dt.date(2003, 9, 29)
 _ES = _chain(
-    _cme("ES", "E-mini S&P 500 future", 50.0, 0.25, _OLD, note=_HOURS_2003_NOTE),
+    _cme("ES", "E-mini S&P 500 future", 50.0, 0.25, "200312", _OLD, note=_HOURS_2003_NOTE),
     _HOURS_2012,
     _HOURS_2015,
     _HOURS_2021,
@@ -115,6 +123,7 @@ _NQ = _chain(
         "E-mini Nasdaq-100 future",
         20.0,
         0.25,
+        "200703",
         dt.date(2007, 1, 1),
         note="tick and spread tick read for 2007 and later; earlier ones are not in the table",
     ),
@@ -129,6 +138,7 @@ _RTY = _chain(
         "E-mini Russell 2000 future",
         50.0,
         0.1,
+        "201709",
         dt.date(2017, 7, 10),
         hours=_GLOBEX_2015,
         source="read: cmegroup.com FAQ 'Return of the Russell 2000' (launch 10 July 2017, $50) and contract "
@@ -146,6 +156,7 @@ def _micro(root: str, title: str, multiplier: float, tick: float, roll: dict[str
         title,
         multiplier,
         tick,
+        "201906",
         dt.date(2019, 5, 6),
         hours=_GLOBEX_2015,
         source="read: cmegroup.com Micro E-mini page (launch 6 May 2019, size, ticks); " + _CME_SOURCE,
@@ -162,6 +173,7 @@ _M2K = _micro("M2K", "Micro E-mini Russell 2000 future", 5.0, 0.1, _ROLL_2022_OT
 _EUREX_2006 = TradingHours("08:00", "22:00", "Europe/Berlin")
 # 01:15 in winter and 02:15 in summer are one and the same UTC time.
 _EUREX_2018 = TradingHours("00:15", "22:00", "Europe/Berlin", opens_tz="UTC")
+_EUREX_NOTE = "continuous trading after the opening auction at 00:15 UTC as announced; a later page says 00:10"
 _FESX = _chain(
     ContractSpec(
         root="FESX",
@@ -177,6 +189,7 @@ _FESX = _chain(
         expiry_rule="third friday",
         expiry_time="12:00",
         months=_QUARTERS,
+        first_month="200606",
         calendar="XEUR",
         cash_calendar="XEUR",
         hours=_EUREX_2006,
@@ -189,14 +202,16 @@ _FESX = _chain(
         "trading hours from 10 December 2018; Mondo Visione of April 2006 (08:00) and July 2005 (22:00)",
         note="later pages open pre-trading at 07:30 and trading from 07:50; when 08:00 changed is not verified. "
         "The roll convention is the field's habit, no rule of the exchange",
+        unverified=("hours", "roll"),
     ),
     {
         "hours": _EUREX_2018,
         "valid_from": dt.date(2018, 12, 10),
-        "note": "continuous trading after the opening auction: 00:15 UTC as announced; a later page says 00:10",
+        "note": _EUREX_NOTE,
+        "unverified": ("hours", "roll"),
     },
-    {"spread_tick": 0.25, "valid_from": dt.date(2020, 3, 23)},
-    {"tick": 0.5, "valid_from": dt.date(2021, 6, 21)},
+    {"spread_tick": 0.25, "valid_from": dt.date(2020, 3, 23), "note": _EUREX_NOTE, "unverified": ("hours", "roll")},
+    {"tick": 0.5, "valid_from": dt.date(2021, 6, 21), "note": _EUREX_NOTE, "unverified": ("hours", "roll")},
 )
 
 # -- crypto ------------------------------------------------------------------------------------------------------------
@@ -259,12 +274,14 @@ _BTCUSDT = _chain(
         valid_from=_ONBOARD,
         source=_USDM + "copies of the exchange's own listing (onboarded 25 September 2019, lot 0.001)",
         note="the first tick of 0.01 is not verified",
+        unverified=("tick",),
     ),
     {
         "tick": 0.1,
         "valid_from": dt.date(2022, 3, 1),
         "source": _USDM + "copies of the exchange's own listing (tick 0.10); in data: tick and lot 2024-08-08",
         "note": "the tick of 0.1 is seen in data of 2024-08-08; the day of the change is not verified",
+        "unverified": ("valid_from",),
     },
 )
 _ETHUSDT = (
@@ -278,6 +295,7 @@ _ETHUSDT = (
         valid_from=dt.date(2019, 11, 27),
         source=_USDM + "in data: tick and lot 2024-08-08",
         note="the day of the launch is not verified; the exchange's listing gives 25 September 2019 for all early ones",
+        unverified=("valid_from",),
     ),
 )
 _USDM_QUARTER = (
@@ -292,9 +310,11 @@ _BTCUSDT_QUARTER = (
         1.0,
         0.1,
         lot=0.001,
+        first_month="202103",
         valid_from=dt.date(2021, 2, 3),
         source=_USDM_QUARTER,
         note=_USDM_QUARTER_NOTE,
+        unverified=("tick", "lot", "valid_from", "roll"),
     ),
 )
 _ETHUSDT_QUARTER = (
@@ -304,9 +324,11 @@ _ETHUSDT_QUARTER = (
         1.0,
         0.01,
         lot=0.001,
+        first_month="202103",
         valid_from=dt.date(2021, 2, 3),
         source=_USDM_QUARTER,
         note=_USDM_QUARTER_NOTE,
+        unverified=("tick", "lot", "valid_from", "roll"),
     ),
 )
 _COINM = "read: Binance's COIN-M specifications ($100 face value for BTC, $10 for others, funding every eight hours); "
@@ -333,6 +355,7 @@ _ETHUSD_PERP = (
         valid_from=dt.date(2020, 8, 17),
         source=_COINM + "in data: tick and lot 2024-08-08",
         note="the day of the launch is not verified",
+        unverified=("valid_from",),
     ),
 )
 _BTCUSD_QUARTER = (
@@ -342,9 +365,12 @@ _BTCUSD_QUARTER = (
         100.0,
         0.1,
         inverse=True,
+        first_month="202009",
         valid_from=dt.date(2020, 6, 11),
-        source="read: Binance's COIN-M specifications, blog of 12 June 2020 (tick 0.1, $100) and the delivery rules "
+        source="read: Binance's COIN-M specifications, blog of 12 June 2020 (first contract 0925, tick 0.1, $100) and the delivery rules "
         "(last Friday of the quarter, 08:00 UTC)",
+        note="the roll convention is the table's own: the week of the delivery",
+        unverified=("roll",),
     ),
 )
 _ETHUSD_QUARTER = (
@@ -354,9 +380,11 @@ _ETHUSD_QUARTER = (
         10.0,
         0.01,
         inverse=True,
+        first_month="202009",
         valid_from=dt.date(2020, 8, 13),
         source=_COINM + "delivery rules (last Friday of the quarter, 08:00 UTC)",
         note="tick and the day of the launch are not verified",
+        unverified=("tick", "valid_from", "roll"),
     ),
 )
 _BYBIT_BTCUSDT = _chain(
@@ -374,6 +402,7 @@ _BYBIT_BTCUSDT = _chain(
         "tick": 0.1,
         "valid_from": dt.date(2023, 1, 1),
         "note": "the tick of 0.1 and the day of the change are not verified: 0.5 is seen in data of 2022-12-13",
+        "unverified": ("tick", "valid_from"),
     },
 )
 _BYBIT_BTCUSD = (
@@ -387,6 +416,7 @@ _BYBIT_BTCUSD = (
         valid_from=dt.date(2018, 11, 14),
         source="read: Bybit's help pages ($1 per contract, settled in BTC); in data: tick, lot and funding 2022-12-13",
         note="the day of the launch is not verified; whether the tick changed after 2022-12-13 neither",
+        unverified=("tick", "valid_from"),
     ),
 )
 
