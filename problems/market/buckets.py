@@ -24,6 +24,7 @@ __all__ = ["BucketStream", "QuoteTape", "SessionBuckets", "SessionHours", "Trade
 
 _Float = npt.NDArray[np.float64]
 _Int = npt.NDArray[np.int64]
+_SAME_UNIT = 5.0  # a session's mean trade lies within this factor of its median mid, or the units differ
 _BAD_QUOTE = "crossed, non-positive or non-finite quotes dropped"
 
 
@@ -46,7 +47,8 @@ class SessionBuckets:
         self.bid, self.ask = np.full(count, np.nan), np.full(count, np.nan)
         self.size = np.full(count, np.nan)
         self.known = np.zeros(count, dtype=np.int64)
-        self.quotes = self.unsigned = self.unused_quotes = 0
+        self.quotes = self.unsigned = self.unused_quotes = self.trades = 0
+        self.price_sum = 0.0
         self.first_ns, self.last_ns = END_NS, -END_NS
         self._closed = 0
         self._last: QuoteTape = QuoteTape.empty()
@@ -91,6 +93,8 @@ class SessionBuckets:
             sign = trades.sign
         if not len(trades):
             return
+        self.trades += len(trades)
+        self.price_sum += float(trades.price.sum())
         # A trade at the very end of a bucket belongs to the next: what is known at t lies before t.
         low, high = np.searchsorted(self.edges, (trades.time_ns[0], trades.time_ns[-1]), side="right") - 1
         per_bucket = np.diff(np.searchsorted(trades.time_ns, self.edges[low : high + 2], side="left"))
@@ -129,6 +133,14 @@ class _Rules:
             )
         count["buckets without a new quote, forward-filled"] += int((age >= (ends - starts) / 1e9).sum())
         mid, spread = 0.5 * (bid + ask), ask - bid
+        ratio = of.price_sum / of.trades / float(np.median(mid)) if of.trades else 1.0
+        if not 1 / _SAME_UNIT <= ratio <= _SAME_UNIT:
+            raise InvalidInput(
+                f"the prices of trades are {ratio:.3g} times those of quotes: one of them is in another unit",
+                field=label,
+                value=ratio,
+                remedy="scale the prices of trades and quotes to the same unit",
+            )
         locked = spread < self.tick * (1 - 1e-6)
         count[f"buckets with a locked quote, spread clipped to {self.tick:g}"] += int(locked.sum())
         count["trades left unsigned (special conditions, or no rule decides)"] += of.unsigned
@@ -139,8 +151,8 @@ class _Rules:
 class BucketStream:
     """Puts the ticks of one instrument into the buckets of its days, part by part.
 
-    Memory holds one part and the sums of the buckets. The state starts anew each day, as quotes of the day before do not
-    prevail at an opening, and so that reading some days gives what reading all of them gives.
+    Memory holds one part and the sums of the buckets. The state starts anew each day: quotes of the day before do not
+    prevail at an opening, and reading some days gives what reading all of them gives.
 
     Parameters
     ----------
@@ -162,6 +174,7 @@ class BucketStream:
         self._day: dt.date | None = None
         self._now: SessionBuckets | None = None  # None on days that are closed or not wanted
         self._ends = 0
+        self.seen: set[dt.date] = set()
         self.unquoted_trades = 0
 
     def push(self, chunk: TickChunk) -> None:
@@ -194,6 +207,8 @@ class BucketStream:
                             setattr(held, side, int(held.edges[-1 if side == "last_ns" else 0]))
             i = int(np.searchsorted(trades.time_ns, self._ends, side="left"))
             j = int(np.searchsorted(quotes.known_ns, self._ends, side="left"))
+            if j and self._day is not None:
+                self.seen.add(self._day)
             if self._now is not None:
                 # A quote after the close serves no bucket and is not counted either.
                 last = int(np.searchsorted(quotes.known_ns[:j], self._now.edges[-1], side="right"))
@@ -323,8 +338,8 @@ def events_of(
 ) -> tuple[MarketEvents, tuple[str, ...]]:
     """Put the ticks of several sources on one grid of END-stamped buckets, in bounded memory.
 
-    The sources are read one after the other, each in one pass over its parts. The result is that of :func:`bucketise` on
-    the whole, bit for bit.
+    The sources are read one after the other, each in one pass over its parts. The result is that of :func:`bucketise`
+    on the whole, bit for bit.
 
     Parameters
     ----------
@@ -333,10 +348,10 @@ def events_of(
     bucket_s
         Bucket length [s].
     hours
-        Local opening and close; a calendar with ``edges_ns(day)``, e.g. with half days, or a function from the date to
-        the edges; None for markets that never close. With None a day has the buckets from the first in which all sources
-        are quoted to the last that all have seen to its end; where the ticks begin in the middle of a bucket, that one
-        is left out, except at midnight, where files are cut.
+        Local opening and close; a calendar with ``edges_ns(day)``, e.g. with half days, or a function from the date
+        to the edges; None for markets that never close. With None a day has the buckets from the first in which all
+        sources are quoted to the last that all have seen to its end; where the ticks begin in the middle of a bucket,
+        that one is left out, except at midnight, where files are cut.
     tz
         The zone whose dates are the sessions.
     currency
@@ -371,19 +386,22 @@ def events_of(
     report = ReadReport() if report is None else report
     read: list[dict[dt.date, SessionBuckets]] = []
     count: Counter[str] = Counter()
+    seen: set[dt.date] = set()
     for k, source in enumerate(chosen):
         stream = BucketStream(source.name, grid, tz, wanted)
         for chunk in source.chunks(report, _share(progress, k, len(chosen))):
             stream.push(chunk)
         read.append(stream.close())
+        seen |= stream.seen
         for day, buckets in read[-1].items():
             report.bad(f"{source.name} on {day}", "crossed, non-positive or non-finite quote", buckets.unused_quotes)
         count["buckets with trades on days without any quote left out"] += stream.unquoted_trades
     available = sorted(set().union(*read))
     absent = [str(d) for d in wanted or () if d not in available]
     if absent or not available:
-        have = ", ".join(map(str, available[:20])) or "other files: there is no quote in these"
-        raise DataGap("no such session", field="days", value=absent, remedy=f"choose among {have}")
+        have = ", ".join(map(str, sorted(seen)[:20]))
+        remedy = f"choose among {have}" if have else "give other files: there is no quote in these"
+        raise DataGap("no such session", field="days", value=absent or None, remedy=remedy)
     table = _Table([s.name for s in chosen])
     for day in available:
         edges = grid.edges_ns(day)
@@ -417,7 +435,7 @@ def _common(sessions: Sequence[SessionBuckets], edges: _Int, tz: str, day: dt.da
         if not len(quoted):
             return slice(0, 0)
         first, last = np.searchsorted(edges, (held.first_ns, held.last_ns), side="right") - 1
-        # Ticks that begin or end inside a bucket saw only a part of it; files are cut at midnight, which is no such case.
+        # Ticks that begin or end inside a bucket saw a part of it only; at midnight files are cut, which is another case.
         begins = int(first) + int(first > 0 and held.first_ns > edges[first])
         ends = len(edges) - 1 if last >= len(edges) - 2 else int(last)
         low, high = max(low, int(quoted[0]), begins), min(high, ends)

@@ -66,8 +66,8 @@ def lee_ready(
 class LeeReady:
     """The same rule for ticks that come in parts: it carries the last mid, the last price and its last change.
 
-    The signs equal those of :func:`lee_ready` on the whole, however the ticks are cut, if each part's quotes reach to its
-    last trade, quotes known at that very time included.
+    The signs equal those of :func:`lee_ready` on the whole, however the ticks are cut, if each part's quotes reach to
+    its last trade, quotes known at that very time included.
     """
 
     def __init__(self) -> None:

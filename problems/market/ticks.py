@@ -205,8 +205,9 @@ class TickSource(Protocol):
 class Settler:
     """Holds trades back until no earlier or equally old quote can come any more.
 
-    A quote known at the very time of a trade counts for it. Where a part ends with a trade, the next part may begin with
-    such a quote: so trades at the latest time seen wait for the next part. Whatever the cuts, what comes out is the same.
+    A quote known at the very time of a trade counts for it. Where a part ends with a trade, the next part may begin
+    with such a quote: so trades at the latest time seen wait for the next part. Whatever the cuts, what comes out is
+    the same.
 
     Parameters
     ----------

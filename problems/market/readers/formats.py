@@ -32,8 +32,8 @@ class Format:
         A spec as a user writes it.
     reader
         "module:function", called as ``reader(path, names, days, bucket_s, *, report, progress, **own)``; returns
-        :class:`~crosswind.problems.market.model.MarketData`. A function may leave out arguments that mean nothing to it.
-        A function itself is taken too.
+        :class:`~crosswind.problems.market.model.MarketData`. A function may leave out arguments that mean nothing to
+        it. A function itself is taken too.
     sources
         The same for ticks: ``sources(path, names, days, **own)`` returns a tuple of
         :class:`~crosswind.problems.market.ticks.TickSource`; None where the format holds no ticks.
