@@ -114,6 +114,11 @@ class FuturesQuotes:
         Currency per point and contract.
     tick
         Smallest price step [points].
+    open_interest
+        Contracts outstanding as they were published, times (UTC) × expiries, NaN where not published then; None where
+        the source has none.
+    margins
+        Date from which they hold (UTC) × ``initial``, ``maintenance`` [currency per contract]; None where unknown.
 
     Raises
     ------
@@ -130,6 +135,8 @@ class FuturesQuotes:
     bar_s: float
     multiplier: float
     tick: float
+    open_interest: pd.DataFrame | None = None
+    margins: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -171,6 +178,16 @@ class FuturesQuotes:
             )
         for field, frame in frames.items():
             set_(self, field, frame)
+        if self.open_interest is not None:
+            listed = check_frame(self.open_interest, "open_interest", allow_nan=True, lower=0.0)
+            unknown = [e for e in listed.columns if e not in self.expiries]
+            if unknown:
+                raise InvalidInput(
+                    "an expiry is not quoted", field="open_interest", value=unknown, remedy="drop its column"
+                )
+            set_(self, "open_interest", listed)
+        if self.margins is not None:
+            set_(self, "margins", check_frame(self.margins, "margins", lower=0.0, strict=True))
 
     @property
     def index(self) -> pd.DatetimeIndex:
@@ -219,7 +236,9 @@ class FuturesQuotes:
             raise DataGap(
                 f"{self.root} has no bars on that day", field="day", value=wanted, remedy=f"choose among {have}"
             )
-        return replace(self, **{field: getattr(self, field)[keep] for field in _QUOTE_FIELDS})
+        held = self.open_interest
+        held = None if held is None else held[pd.DatetimeIndex(held.index).date == wanted]
+        return replace(self, **{field: getattr(self, field)[keep] for field in _QUOTE_FIELDS}, open_interest=held)
 
     def between(self, start: pd.Timestamp, end: pd.Timestamp) -> FuturesQuotes:
         """Return the bars whose END lies in (start, end].
@@ -239,7 +258,11 @@ class FuturesQuotes:
                 value=(str(start), str(end)),
                 remedy=f"choose within {self.index[0]} .. {self.index[-1]}",
             )
-        return replace(self, **{field: getattr(self, field)[keep] for field in _QUOTE_FIELDS})
+        held = self.open_interest
+        held = (
+            None if held is None else held[(held.index > as_utc(start, "start")) & (held.index <= as_utc(end, "end"))]
+        )
+        return replace(self, **{field: getattr(self, field)[keep] for field in _QUOTE_FIELDS}, open_interest=held)
 
     def front(self, day: Any) -> str:
         """Return the expiry that traded most on a UTC date; of equals the nearest.
@@ -260,6 +283,10 @@ class FuturesQuotes:
         mine = (self.root, self.bar_s, self.multiplier, self.tick)
         if mine != (other.root, other.bar_s, other.multiplier, other.tick):
             return False
+        for field in ("open_interest", "margins"):
+            one, two = getattr(self, field), getattr(other, field)
+            if (one is None) != (two is None) or (one is not None and not one.equals(two)):
+                return False
         return all(getattr(self, field).equals(getattr(other, field)) for field in _QUOTE_FIELDS)
 
     def to_frame(self) -> pd.DataFrame:

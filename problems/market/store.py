@@ -6,7 +6,7 @@
     DIR/events/meta.json                bucket_s, tz, currency, names
     DIR/events/{flow,mid,spread,volume,depth[,factors]}.parquet
     DIR/futures/<root>/meta.json        bar_s, multiplier, tick
-    DIR/futures/<root>/{bid,ask,bid_size,ask_size,volume}.parquet
+    DIR/futures/<root>/{bid,ask,bid_size,ask_size,volume[,open_interest,margins]}.parquet
     DIR/truth.json, DIR/truth.npz       of simulated markets
 """
 
@@ -29,6 +29,7 @@ __all__ = ["FORMAT", "read_events", "read_market", "write_events", "write_market
 
 FORMAT = 1
 _QUOTES = ("bid", "ask", "bid_size", "ask_size", "volume")
+_BESIDE = ("open_interest", "margins")  # written where the source has them
 
 
 def write_events(events: MarketEvents, folder: Path) -> Path:
@@ -78,8 +79,9 @@ def _put_market(data: MarketData, folder: Path) -> None:
     for root, quotes in data.futures.items():
         at = folder / "futures" / root
         at.mkdir(parents=True)
-        for field in _QUOTES:
-            getattr(quotes, field).to_parquet(at / f"{field}.parquet")
+        for field in (*_QUOTES, *_BESIDE):
+            if getattr(quotes, field) is not None:
+                getattr(quotes, field).to_parquet(at / f"{field}.parquet")
         _put_json(at / "meta.json", {"bar_s": quotes.bar_s, "multiplier": quotes.multiplier, "tick": quotes.tick})
     if data.truth is not None:
         _put_truth(data.truth, folder)
@@ -182,6 +184,7 @@ def read_market(folder: Path) -> MarketData:
         meta = _get_json(at / "meta.json")
         frames: dict[str, Any] = {field: _get_frame(at / f"{field}.parquet") for field in _QUOTES}
         terms = {k: _need(meta, k, at / "meta.json") for k in ("bar_s", "multiplier", "tick")}
+        frames |= {f: _get_frame(at / f"{f}.parquet") for f in _BESIDE if (at / f"{f}.parquet").is_file()}
         futures[root] = FuturesQuotes(root=root, **frames, **terms)
     truth = _get_truth(folder) if _need(content, "truth", top) else None
     events = read_events(folder / "events")

@@ -12,6 +12,7 @@ from typing import Literal
 
 import pandas as pd
 
+from crosswind.problems.market.report import ReadReport
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 __all__ = ["Security", "days_of", "find_data", "future_expiries", "instrument_folder", "read_member"]
@@ -25,6 +26,8 @@ _BAR = ["open", "high", "low", "close"]
 TRADE_BAR = ["ms", *_BAR, "volume"]
 QUOTE_BAR = ["ms", *(f"bid_{c}" for c in _BAR), "bid_size", *(f"ask_{c}" for c in _BAR), "ask_size"]
 TRADE_TICK = ["ms", "price", "size", "exchange", "condition", "suspicious"]
+QUOTE_TICK = ["ms", "bid", "bid_size", "ask", "ask_size", "exchange", "condition", "suspicious"]
+OPEN_INTEREST = ["ms", "open_interest"]
 TEXT_COLUMNS = frozenset({"exchange", "condition"})
 
 
@@ -72,7 +75,7 @@ def instrument_folder(data: Path, security: Security, market: str, resolution: s
 
 
 def days_of(folder: Path, kind: str) -> set[dt.date]:
-    """Return the days for which ``folder`` holds a file of ``kind`` (trade, quote)."""
+    """Return the days for which ``folder`` holds a file of ``kind`` (trade, quote, openinterest)."""
     if not folder.is_dir():
         return set()
     found = (_DAY_FILE.match(p.name) for p in folder.iterdir())
@@ -111,7 +114,9 @@ def future_expiries(path: Path) -> tuple[str, ...]:
         return tuple(sorted({m[1] for m in found if m}))
 
 
-def read_member(path: Path, columns: Sequence[str], *, expiry: str | None = None) -> pd.DataFrame:
+def read_member(
+    path: Path, columns: Sequence[str], *, expiry: str | None = None, report: ReadReport | None = None
+) -> pd.DataFrame:
     """Return the csv inside a daily zip.
 
     Parameters
@@ -119,9 +124,11 @@ def read_member(path: Path, columns: Sequence[str], *, expiry: str | None = None
     path
         The zip.
     columns
-        Names of all columns, in the file's order. Text columns stay text, all others become float64.
+        Names of all columns, in the file's order. Text columns become categorical, all others float64.
     expiry
         'YYYYMM' selects the member of a future; without it the zip must hold one member.
+    report
+        Notes the file.
 
     Raises
     ------
@@ -144,30 +151,53 @@ def read_member(path: Path, columns: Sequence[str], *, expiry: str | None = None
                 value=str(path),
                 remedy=remedy,
             )
-        dtype = {c: "str" if c in TEXT_COLUMNS else "float64" for c in columns}
         try:
-            with archive.open(chosen[0]) as handle:
-                frame = pd.read_csv(handle, header=None, names=list(columns), dtype=dtype)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, pd.errors.ParserError) as error:
-            raise DataGap(
-                f"its member {chosen[0]} cannot be read ({error})",
-                field="file",
-                value=str(path),
-                remedy="fetch the file again, or check that its columns are LEAN's",
-            ) from error
-    # pandas makes surplus columns the index and fills absent ones with NaN: both mean that the file is of another kind.
-    if len(frame) and (not isinstance(frame.index, pd.RangeIndex) or frame[columns[-1]].isna().all()):
-        raise DataGap(
-            f"its rows do not have the {len(columns)} columns {', '.join(columns)}",
-            field="file",
-            value=str(path),
-            remedy="check that the file is of this kind and resolution",
-        )
-    ms = frame["ms"].to_numpy()
-    if not len(ms):
+            raw = archive.read(chosen[0])
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
+            raise _unreadable(path, chosen[0], error) from error
+    if report is not None:
+        report.file(path, path.stat().st_size)
+    if not raw.strip():
         raise DataGap("its member is empty", field="file", value=str(path), remedy="leave the day out")
+    frame = _parse(raw, columns, path, chosen[0])
+    ms = frame["ms"].to_numpy()
     if not ((ms >= 0) & (ms <= 86_400_000)).all() or (ms[1:] < ms[:-1]).any():
         raise InvalidInput(
             "its times are not milliseconds of one day in order", field="ms", value=str(path), remedy="fetch it again"
         )
+    return frame
+
+
+def _unreadable(path: Path, member: str, error: Exception) -> DataGap:
+    return DataGap(
+        f"its member {member} cannot be read ({error})",
+        field="file",
+        value=str(path),
+        remedy="fetch the file again, or check that its columns are LEAN's",
+    )
+
+
+def _parse(raw: bytes, columns: Sequence[str], path: Path, member: str) -> pd.DataFrame:
+    """Return the rows; Arrow's parser takes a tenth of the time of pandas', on one thread."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    text = pa.dictionary(pa.int32(), pa.string())
+    types = {c: text if c in TEXT_COLUMNS else pa.float64() for c in columns}
+    try:
+        table = csv.read_csv(
+            pa.BufferReader(raw),
+            read_options=csv.ReadOptions(column_names=list(columns), use_threads=False),
+            convert_options=csv.ConvertOptions(column_types=types, null_values=["", "nan", "NaN"]),
+        )
+    except pa.ArrowInvalid as error:
+        if "columns, got" in str(error):
+            raise DataGap(
+                f"its rows do not have the {len(columns)} columns {', '.join(columns)} ({error})",
+                field="file",
+                value=str(path),
+                remedy="check that the file is of this kind and resolution, and whole",
+            ) from error
+        raise _unreadable(path, member, error) from error
+    frame: pd.DataFrame = table.to_pandas(use_threads=False, split_blocks=True, self_destruct=True)
     return frame

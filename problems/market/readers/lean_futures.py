@@ -14,9 +14,10 @@ import pandas as pd
 from crosswind.problems.market.checks import as_date, check_names
 from crosswind.problems.market.futures import FuturesQuotes
 from crosswind.problems.market.readers import lean_files as files
+from crosswind.problems.market.report import ReadReport
 from crosswind.solvers.errors import DataGap, InvalidInput
 
-__all__ = ["CONTRACTS", "ContractTerms", "read_lean_futures"]
+__all__ = ["CONTRACTS", "ContractTerms", "futures_market", "read_lean_futures", "read_lean_margins"]
 
 _FIELDS = ("bid", "ask", "bid_size", "ask_size", "volume")
 _MINUTE_NS = 60_000_000_000
@@ -41,6 +42,7 @@ def read_lean_futures(
     expiries: Iterable[str] | None = None,
     stale_limit_s: float = 300.0,
     terms: ContractTerms | None = None,
+    report: ReadReport | None = None,
 ) -> tuple[FuturesQuotes, tuple[str, ...]]:
     """Read minute quotes and volume of a future from LEAN's layout.
 
@@ -62,12 +64,14 @@ def read_lean_futures(
         Oldest quote that may be carried forward [s]; 0 carries none.
     terms
         Contract terms; default from :data:`CONTRACTS`.
+    report
+        Collects what was understood and which bars were not used.
 
     Returns
     -------
     FuturesQuotes, tuple of str
-        The quotes, stamped at the END of each minute in which any expiry was quoted or traded; notes that count
-        repairs.
+        The quotes, stamped at the END of each minute in which any expiry was quoted or traded, with open interest and
+        margins where their files lie there; notes that count repairs.
 
     Raises
     ------
@@ -85,6 +89,7 @@ def read_lean_futures(
             value=symbol,
             remedy=f"pass terms=ContractTerms(multiplier, tick, exchange), or choose among {', '.join(CONTRACTS)}",
         )
+    report = ReadReport() if report is None else report
     if not np.isfinite(stale_limit_s) or stale_limit_s < 0:
         raise InvalidInput("must not be negative", field="stale_limit_s", value=stale_limit_s, remedy="0 carries none")
     folder = files.instrument_folder(files.find_data(root), "future", terms.exchange, "minute", name)
@@ -108,32 +113,66 @@ def read_lean_futures(
             )
     count: Counter[str] = Counter()
     limit = int(stale_limit_s * 1e9) // _MINUTE_NS
-    parts = [_day(folder, day, tuple(e for e in wanted if e in by_day[day]), limit, count) for day in chosen_days]
+    parts = [
+        _day(folder, day, tuple(e for e in wanted if e in by_day[day]), limit, count, report) for day in chosen_days
+    ]
     frames: dict[str, Any] = {}
     for field in _FIELDS:
         whole = pd.concat([part[field] for part in parts]).reindex(columns=list(wanted))
         frames[field] = whole.fillna(0.0) if field == "volume" else whole
-    quotes = FuturesQuotes(root=name, **frames, bar_s=60.0, multiplier=terms.multiplier, tick=terms.tick)
+    margins = _margin_path(files.find_data(root), terms.exchange, name)
+    quotes = FuturesQuotes(
+        root=name,
+        **frames,
+        bar_s=60.0,
+        multiplier=terms.multiplier,
+        tick=terms.tick,
+        open_interest=_open_interest(folder, chosen_days, wanted, report),
+        margins=read_lean_margins(root, name, market=terms.exchange, report=report) if margins.is_file() else None,
+    )
+    facts = report.instrument(
+        name,
+        terms.exchange,
+        "minute quotes of all expiries",
+        clock="ms since midnight UTC",
+        stamp="start in the files, end as delivered",
+        price_unit="points, plain",
+        quantity_unit="contracts",
+        tick=f"{terms.tick:g}",
+        multiplier=f"{terms.multiplier:g} per point",
+        expiries=", ".join(wanted),
+    )
+    facts.saw("bars", int(quotes.bid.notna().sum().sum()), int(quotes.index.asi8[0]), int(quotes.index.asi8[-1]))
     return quotes, tuple(f"{number} {what}" for what, number in count.items() if number)
 
 
 def _day(
-    folder: Path, day: dt.date, expiries: tuple[str, ...], limit: int, count: Counter[str]
+    folder: Path, day: dt.date, expiries: tuple[str, ...], limit: int, count: Counter[str], report: ReadReport
 ) -> dict[str, pd.DataFrame]:
     """Return the five fields of one UTC date: every minute in which any of the expiries was quoted or traded."""
     midnight = int(pd.Timestamp(day, tz="UTC").as_unit("ns").value)
     traded = files.future_expiries(folder / f"{day:%Y%m%d}_trade.zip")
     columns: dict[str, dict[str, pd.Series[Any]]] = {field: {} for field in _FIELDS}
     for expiry in expiries:
-        raw = files.read_member(folder / f"{day:%Y%m%d}_quote.zip", files.QUOTE_BAR, expiry=expiry).set_index("ms")
+        path = folder / f"{day:%Y%m%d}_quote.zip"
+        raw = files.read_member(path, files.QUOTE_BAR, expiry=expiry, report=report).set_index("ms")
         bid, ask = raw["bid_close"], raw["ask_close"]
-        good = ((ask > bid) & (raw["bid_size"] > 0) & (raw["ask_size"] > 0)).to_numpy()
+        sized = (raw["bid_size"] > 0) & (raw["ask_size"] > 0) & bid.notna() & ask.notna()
+        good = ((ask > bid) & sized).to_numpy()
+        for bad, reason in (
+            (~sized, "quote bar with a missing side"),
+            (sized & (bid > ask), "crossed book"),
+            (sized & (bid == ask), "locked book"),
+        ):
+            report.bad(path, reason, int(bad.sum()), f"{expiry} at {raw.index[int(np.argmax(bad))]:.0f} ms")
         count["quote bars with a missing side, crossed or locked, dropped"] += int((~good).sum())
         used = {"bid": bid, "ask": ask, "bid_size": raw["bid_size"], "ask_size": raw["ask_size"]}
         for field, series in used.items():
             columns[field][expiry] = series[good]
         if expiry in traded:
-            trades = files.read_member(folder / f"{day:%Y%m%d}_trade.zip", files.TRADE_BAR, expiry=expiry)
+            trades = files.read_member(
+                folder / f"{day:%Y%m%d}_trade.zip", files.TRADE_BAR, expiry=expiry, report=report
+            )
             columns["volume"][expiry] = trades.groupby("ms")["volume"].sum()
     minutes = np.unique(np.concatenate([s.index.to_numpy() for part in columns.values() for s in part.values()]))
     clock = np.arange(0.0, 86_400_000.0, 60_000.0)
@@ -148,3 +187,126 @@ def _day(
             table = table.ffill(limit=limit)
         out[field] = table.loc[minutes].set_axis(stamps, axis=0)
     return out
+
+
+def _open_interest(
+    folder: Path, days: list[dt.date], expiries: tuple[str, ...], report: ReadReport
+) -> pd.DataFrame | None:
+    """Return the contracts outstanding as they were published, times × expiries; None where no file lies there."""
+    parts: dict[str, list[pd.Series[Any]]] = {}
+    for day in days:
+        path = folder / f"{day:%Y%m%d}_openinterest.zip"
+        if not path.is_file():
+            continue
+        midnight = int(pd.Timestamp(day, tz="UTC").as_unit("ns").value)
+        for expiry in sorted(set(files.future_expiries(path)) & set(expiries)):
+            raw = files.read_member(path, files.OPEN_INTEREST, expiry=expiry, report=report)
+            bad = ~(raw["open_interest"] >= 0)
+            report.bad(path, "negative or absent open interest", int(bad.sum()), expiry)
+            raw = raw[~bad].drop_duplicates("ms", keep="last")
+            at = midnight + (raw["ms"].to_numpy() * 1e6).astype(np.int64)
+            stamps = pd.DatetimeIndex(at, tz="UTC").as_unit("ns")
+            parts.setdefault(expiry, []).append(pd.Series(raw["open_interest"].to_numpy(), index=stamps))
+    if not parts:
+        return None
+    table = pd.concat({expiry: pd.concat(series) for expiry, series in parts.items()}, axis=1, sort=True)
+    whole: pd.DataFrame = table.reindex(columns=list(expiries)).sort_index()
+    return whole
+
+
+def _margin_path(data: Path, market: str, symbol: str) -> Path:
+    return data / "future" / market / "margins" / f"{symbol.upper()}.csv"
+
+
+def read_lean_margins(
+    root: str | Path, symbol: str = "ES", *, market: str = "cme", report: ReadReport | None = None
+) -> pd.DataFrame:
+    """Read the history of a future's margins.
+
+    Parameters
+    ----------
+    root
+        LEAN's Data folder or the one above.
+    symbol
+        Root of the future.
+    market
+        LEAN's market folder.
+    report
+        Collects what was understood.
+
+    Returns
+    -------
+    DataFrame
+        Date from which they hold (UTC midnight) × ``initial``, ``maintenance`` [currency per contract].
+
+    Raises
+    ------
+    DataGap
+        If there is no such file.
+    InvalidInput
+        If it is malformed, out of order, or a margin is not positive.
+    """
+    path = _margin_path(files.find_data(root), market, symbol)
+    if not path.is_file():
+        have = sorted(p.stem for p in path.parent.glob("*.csv"))
+        raise DataGap("no margins of that name", field="symbol", value=symbol, remedy=f"choose among {', '.join(have)}")
+    try:
+        raw = pd.read_csv(path, comment="#", dtype={"date": "str", "initial": "float64", "maintenance": "float64"})
+        index = pd.DatetimeIndex(pd.to_datetime(raw["date"], format="%Y%m%d", utc=True)).as_unit("ns")
+        table = raw[["initial", "maintenance"]].set_axis(index, axis=0)
+    except (ValueError, KeyError) as error:
+        raise InvalidInput(
+            f"not rows of 'YYYYMMDD,initial,maintenance' ({error})",
+            field="file",
+            value=str(path),
+            remedy="fetch it again",
+        ) from error
+    if not (table > 0).all(axis=None) or not index.is_monotonic_increasing or index.has_duplicates:
+        raise InvalidInput(
+            "margins are not positive or dates not in order", field="file", value=str(path), remedy="repair the file"
+        )
+    if report is not None:
+        report.file(path, path.stat().st_size)
+        facts = report.instrument(f"{symbol.upper()}.margins", market, "margins", clock="date", stamp="event")
+        facts.saw("margins", len(table), int(index.asi8[0]), int(index.asi8[-1]))
+    return table
+
+
+def futures_market(
+    root: str | Path,
+    names: Iterable[str] | None,
+    days: Any,
+    expiries: Iterable[str] | None,
+    stale_limit_s: float,
+    market: str | None,
+    report: ReadReport,
+) -> tuple[dict[str, FuturesQuotes], tuple[str, ...]]:
+    """Return the quotes of several roots with their notes; the arguments are those of ``read_lean``.
+
+    Raises
+    ------
+    InvalidInput, DataGap
+        See :func:`read_lean_futures`; and if no root whose terms are known lies there.
+    """
+    data = files.find_data(root)
+    if names is None:
+        found = [
+            n
+            for n, t in CONTRACTS.items()
+            if (data / "future" / (market or t.exchange) / "minute" / n.lower()).is_dir()
+        ]
+        if not found:
+            raise DataGap("there are no futures", field="names", value=str(data / "future"), remedy="name the roots")
+    else:
+        found = list(check_names(names, "names"))
+    out: dict[str, FuturesQuotes] = {}
+    notes: list[str] = []
+    for name in found:
+        terms = CONTRACTS.get(name.upper())
+        own = None if terms is None or market is None else terms._replace(exchange=market)
+        quotes, more = read_lean_futures(
+            root, name, days, expiries=expiries, stale_limit_s=stale_limit_s, terms=own, report=report
+        )
+        out[quotes.root] = quotes
+        notes += [f"{quotes.root}: {note}" for note in more]
+    return out, tuple(notes)
