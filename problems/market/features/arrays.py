@@ -14,7 +14,7 @@ from crosswind.problems.market.events import MarketEvents
 from crosswind.problems.market.ticks import QuoteTape
 from crosswind.solvers.errors import InvalidInput
 
-__all__ = ["check_events", "check_quotes", "decayed_sum", "positives", "stamps", "times", "vector"]
+__all__ = ["block_of", "check_events", "check_quotes", "decayed_sum", "positives", "stamps", "times", "vector"]
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -133,6 +133,13 @@ def check_quotes(quotes: Any) -> QuoteTape:
             "there is no usable quote", field="quotes", value=dropped, remedy="check bid and ask columns"
         )
     return good
+
+
+def block_of(table: pd.DataFrame, what: str) -> pd.DataFrame:
+    """Return the rows under ``what`` in the first level of the index, keyed by the second."""
+    part = table.xs(what, level=0)
+    assert isinstance(part, pd.DataFrame)
+    return part
 
 
 def decayed_sum(time_ns: Int, values: Float, time_constant_s: float) -> Float:

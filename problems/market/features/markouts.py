@@ -71,7 +71,7 @@ class Markouts:
 
         fig = figure("Markouts", "horizon [s], log", "mid after the trade against its price<br>[bps, made > 0]")
         for colour, side in zip(PALETTE, _SIDES, strict=False):
-            part = self.table.loc[("price", side)]
+            part = self.table.xs(("price", side), level=("reference", "side"))
             fig.add_scatter(
                 x=list(part.index),
                 y=part["weighted_bps"],

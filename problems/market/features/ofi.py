@@ -54,7 +54,7 @@ class OrderFlowImbalance:
         sd = self.frame.std()
         return "\n".join(
             [f"{len(self.frame):,} buckets, {self.frame.shape[1]} levels"]
-            + [f"  {name}: sd {sd[name]:,.1f} shares" for name in self.frame]
+            + [f"  {name}: sd {value:,.1f} shares" for name, value in sd.items()]
         )
 
     def plot(self) -> Any:
@@ -186,8 +186,8 @@ def order_flow_imbalance(quotes: QuoteTape, edges_ns: Int | pd.DatetimeIndex) ->
         On malformed quotes or edges.
     """
     good = check_quotes(quotes)
-    columns = (good.bid, good.bid_shares, good.ask, good.ask_shares)
-    return _bucketed(good.known_ns, *(c[:, None] for c in columns), edges_ns)
+    bid, bid_shares, ask, ask_shares = (c[:, None] for c in (good.bid, good.bid_shares, good.ask, good.ask_shares))
+    return _bucketed(good.known_ns, bid, bid_shares, ask, ask_shares, edges_ns)
 
 
 def book_ofi(depth: DepthTape, edges_ns: Int | pd.DatetimeIndex) -> OrderFlowImbalance:

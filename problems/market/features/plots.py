@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crosswind.problems.market.features.arrays import block_of
 from crosswind.problems.plotting import PALETTE, figure
 from crosswind.solvers.errors import InvalidInput
 
@@ -92,11 +93,12 @@ def plot_facts(facts: Mapping[str, StylisedFacts]) -> Any:
 
 def _curves(facts: StylisedFacts) -> list[tuple[Any, Any]]:
     """Return the six panels' x and y, medians over names."""
-    clustering, signs = facts.memory.loc["|return|"].median(axis=1), facts.memory.loc["sign"].median(axis=1)
+    clustering = block_of(facts.memory, "|return|").median(axis=1)
+    signs = block_of(facts.memory, "sign").median(axis=1)
     epps = facts.epps.median(axis=1)  # NaN throughout for a single name
     # Over the sd of one bucket, markets of other volatility compare.
     response = (facts.response / facts.scalars["return_sd_bps"]).median(axis=1)
-    vol = facts.shape.loc["|return|"].median(axis=1)
-    spread = facts.quantiles.loc["spread_bps"]
-    spread = (spread / spread.loc[0.5]).median(axis=1)
+    vol = block_of(facts.shape, "|return|").median(axis=1)
+    table = block_of(facts.quantiles, "spread_bps")
+    spread = (table / table.loc[0.5]).median(axis=1)
     return [(s.index, s.to_numpy()) for s in (clustering, signs, epps, response, vol, spread)]

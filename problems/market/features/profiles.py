@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -396,10 +395,9 @@ class IntradayProfile:
 
     def summary(self) -> str:
         """Return the learned numbers in a few lines."""
-        top: Mapping[str, float] = self.level_.to_dict()
         return "\n".join(
             [f"{self.what} profile of {self.days_} sessions, {len(self.shape_)} buckets, κ = {self.weight_:g} sessions"]
-            + [f"  {name}: level {value:.4g}, {self.silent_[name]} silent sessions" for name, value in top.items()]
+            + [f"  {n}: level {self.level_[n]:.4g}, {self.silent_[n]} silent sessions" for n in map(str, self.shape_)]
         )
 
 

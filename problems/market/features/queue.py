@@ -136,7 +136,8 @@ def _usual_size(time_ns: Int, size: Float, tau_s: float) -> Float:
     weight = np.append(0.0, tau_s * -np.expm1(-stood / tau_s))  # ∫ e^{−s/τ} over the time for which it stood
     former = np.append(0.0, size[:-1])
     total = decayed_sum(time_ns, np.column_stack([weight, weight * former]), tau_s)
-    return np.divide(total[:, 1], total[:, 0], out=np.full(len(size), np.nan), where=total[:, 0] > 0)
+    nan = np.full(len(size), np.nan)
+    return np.asarray(np.divide(total[:, 1], total[:, 0], out=nan, where=total[:, 0] > 0))
 
 
 def queue_features(
@@ -177,7 +178,7 @@ def queue_features(
 
     def rate(amount: Float) -> Float:
         total = decayed_sum(when, amount, tau)
-        return np.divide(total, seen, out=np.full(len(total), np.nan), where=seen > 0)
+        return np.asarray(np.divide(total, seen, out=np.full(len(total), np.nan), where=seen > 0))
 
     taken = None if trades is None else _taken(trades, when)
     out: dict[str, Float] = {}

@@ -11,7 +11,7 @@ import pandas as pd
 
 from crosswind.problems.market.checks import check_positive
 from crosswind.problems.market.events import MarketEvents
-from crosswind.problems.market.features.arrays import Float, check_events, positives
+from crosswind.problems.market.features.arrays import Float, block_of, check_events, positives
 from crosswind.problems.market.features.statistics import (
     autocorrelation,
     hill_index,
@@ -310,10 +310,10 @@ class _Parts:
         shortest = tails.xs(min(self.steps) * b, level="horizon_s")
         table["hill"], table["kurtosis"] = shortest["hill"], shortest["kurtosis"]
         for lag in (60.0, 600.0):
-            table[f"abs_acf_{lag:.0f}s"] = _at(_part(memory, "|return|"), lag)
+            table[f"abs_acf_{lag:.0f}s"] = _at(block_of(memory, "|return|"), lag)
         for what in ("return", "flow", "sign"):
-            table[f"{what}_acf_1"] = _part(memory, what).iloc[0]
-        signs = _part(memory, "sign")
+            table[f"{what}_acf_1"] = block_of(memory, what).iloc[0]
+        signs = block_of(memory, "sign")
         table["sign_acf_60s"] = _at(signs, 60.0)
         table["sign_slope"] = [loglog_slope(signs.index.to_numpy(), signs[n].to_numpy()) for n in self.names]
         table["response_1_bps"] = response.iloc[0]
@@ -367,11 +367,6 @@ class _Parts:
             "volume_vol_corr": _safe(_pearson, np.log(busy["volume"]), np.log(busy["vol"])),
             "volume_cv": _over_mean(flat[np.isfinite(flat)]),
         }
-
-
-def _part(table: pd.DataFrame, what: str) -> pd.DataFrame:
-    """Return the block of one quantity; rows keyed by the second level of the index."""
-    return table.xs(what, level=0)
 
 
 def _within(session: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -323,9 +323,9 @@ def daily_volatility(events: MarketEvents, subsample_s: float = 300.0) -> DailyV
     events = check_events(events)
     every = max(1, round(check_positive(subsample_s, "subsample_s") / events.bucket_s))
     rows = {}
-    for day, mid in np.log(events.mid).groupby(events.session.to_numpy()):
+    for day, mid in events.mid.groupby(events.session.to_numpy()):
         for name in events.names:
-            rows[day, name] = _day(mid[name].to_numpy(), every)
+            rows[day, name] = _day(np.log(mid[name].to_numpy()), every)
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(rows, names=["day", "name"])
     return DailyVolatility(table, every)
