@@ -44,7 +44,6 @@ from crosswind.solvers.errors import InvalidInput
         ("seed", None),
         ("seed", True),
         ("start", "soon"),
-        ("start", None),
         ("tz", "New York"),
         ("tz", ""),
         ("holidays", ["x"]),

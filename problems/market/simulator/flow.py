@@ -29,7 +29,7 @@ class FlowDay:
     flow, volume
         Signed and total notional per bucket (T, N) [currency].
     log_vol
-        Log of the volatility regime (T,), with ``E exp(2 log_vol) = 1``.
+        Log of the volatility regime (T,), with ``E exp(2 log_vol) = 1`` without a regime's multiplier.
     market_white
         White part of the market's common flow (T,), unit variance.
     """
@@ -45,7 +45,14 @@ def _decays(half_lives_s: tuple[float, ...], bucket_s: float) -> tuple[float, ..
 
 
 def draw_flow(
-    universe: Universe, parameters: SimulatorParameters, bucket_s: float, count: int, seed: int, day: int
+    universe: Universe,
+    parameters: SimulatorParameters,
+    bucket_s: float,
+    count: int,
+    seed: int,
+    day: int,
+    volatility: Array | None = None,
+    activity: Array | None = None,
 ) -> FlowDay:
     """Draw the signed flow ``u_it = (2 Phi(a g_it) - 1) V_it`` of one session.
 
@@ -63,6 +70,8 @@ def draw_flow(
         Bucket length [s] and buckets per session T.
     seed, day
         Seed of the simulation and day number.
+    volatility, activity
+        Multipliers of volatility and of volume by bucket (T,) from a regime; None for 1.
 
     Returns
     -------
@@ -90,13 +99,13 @@ def draw_flow(
     growth = np.exp(p.volume_regime_sd * regime + p.volume_noise_sd * noise - half_variance)
     mean = universe.adv * bucket_s / p.session_s
     volume = mean[:, None] * u_shape(count, p.volume_u_shape) * growth
+    if activity is not None:
+        volume = volume * activity
     flow = (2.0 * ndtr(p.imbalance_scale * g) - 1.0) * volume
-    return FlowDay(
-        np.ascontiguousarray(flow.T),
-        np.ascontiguousarray(volume.T),
-        p.vol_regime_sd * regime - p.vol_regime_sd**2,
-        white[0],
-    )
+    log_vol = p.vol_regime_sd * regime - p.vol_regime_sd**2
+    if volatility is not None:
+        log_vol = log_vol + np.log(volatility)
+    return FlowDay(np.ascontiguousarray(flow.T), np.ascontiguousarray(volume.T), log_vol, white[0])
 
 
 def flow_autocovariance(parameters: SimulatorParameters, bucket_s: float, count: int, lags: Array) -> Array:

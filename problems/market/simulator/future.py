@@ -69,6 +69,9 @@ def draw_future(
     parameters: SimulatorParameters,
     seed: int,
     number: int,
+    extra_basis: Array | None = None,
+    activity: Array | None = None,
+    width_ticks: Array | None = None,
 ) -> FutureDay:
     """Draw the quotes of one session.
 
@@ -91,6 +94,12 @@ def draw_future(
         Parameters of the simulator.
     seed, number
         Seed of the simulation and day number.
+    extra_basis
+        What shocks add to the basis of both expiries (B,) [fraction of the index]; None for nothing.
+    activity
+        Multiplier of volume (B,); None for 1.
+    width_ticks
+        Width of the quote (B,) [ticks]; None for 1.
 
     Returns
     -------
@@ -101,9 +110,12 @@ def draw_future(
     decay = float(0.5 ** (bar_s / p.basis_half_life_s))
     paths = ar1(stream(seed, Part.BASIS, number).standard_normal((2, bars)), decay) * 1e-4
     basis = np.column_stack([p.basis_vol_bps * paths[0], p.basis_vol_bps * paths[0] + p.calendar_vol_bps * paths[1]])
+    if extra_basis is not None:
+        basis = basis + extra_basis[:, None]
     days_left = np.array([(front - day).days, (later - day).days], dtype=np.float64)
     fair = index_points[:, None] * (np.exp(p.carry_rate * days_left / 365.0) + basis)
-    bid_ticks = np.rint(fair / p.future_tick - 0.5)
+    width = np.ones((bars, 1)) if width_ticks is None else np.asarray(width_ticks, dtype=np.float64)[:, None]
+    bid_ticks = np.rint(fair / p.future_tick - 0.5 * width)
 
     rolled = next_share(float(days_left[0]))
     share = np.array([1.0 - rolled, rolled])
@@ -111,12 +123,15 @@ def draw_future(
     noise = np.exp(_BOOK_NOISE_SD * book.standard_normal((3, bars, 2)) - 0.5 * _BOOK_NOISE_SD**2)
     size = p.future_depth_contracts * np.maximum(share, 0.05) * (relative_vol**-p.depth_vol_power)[:, None]
     sizes = np.maximum(np.rint(size * noise[:2]), 1.0)
-    volume = np.rint(p.future_volume_per_day / bars * u_shape(bars, p.volume_u_shape)[:, None] * share * noise[2])
+    profile = u_shape(bars, p.volume_u_shape)
+    if activity is not None:
+        profile = profile * activity
+    volume = np.rint(p.future_volume_per_day / bars * profile[:, None] * share * noise[2])
     return FutureDay(
         index=ends,
         expiries=(f"{front:%Y%m}", f"{later:%Y%m}"),
         bid=bid_ticks * p.future_tick,
-        ask=(bid_ticks + 1.0) * p.future_tick,
+        ask=(bid_ticks + width) * p.future_tick,
         bid_size=sizes[0],
         ask_size=sizes[1],
         volume=volume,

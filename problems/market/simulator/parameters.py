@@ -142,7 +142,7 @@ class SimulatorParameters:
     hedge_latency_s
         Delay between a hedge decision and its arrival at the venue; not used here, handed to the venue.
     open_local, close_local
-        Session limits on the exchange's clock, ``HH:MM``.
+        Session limits on the exchange's clock, ``HH:MM``; a close of ``24:00`` is the midnight that ends the day.
 
     Raises
     ------
@@ -341,6 +341,8 @@ def _paired(parameters: SimulatorParameters, left: str, right: str) -> None:
 
 
 def _clock_s(name: str, value: object) -> float:
+    if name == "close_local" and value == "24:00":  # the midnight that ends the day
+        return 86_400.0
     hours, _, minutes = str(value).partition(":")
     if not (hours.isdigit() and minutes.isdigit() and int(hours) < 24 and int(minutes) < 60):
         raise InvalidInput("is not a time of day", field=name, value=value, remedy="write it as HH:MM, e.g. 09:30")

@@ -1,4 +1,4 @@
-"""A power-law kernel as a sum of exponentials on a fine grid of rates: exact in the simulator, foreign to estimators."""
+"""A power-law kernel as a sum of exponentials on a fine grid of rates: exact as truth, foreign to the estimators."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _FASTEST = 24.0  # times 1/scale_s; exp(-24) of the mixture lies beyond
 class PowerLaw:
     """Decay ``φ(h) = (1 + h / scale_s)^(−exponent)`` of the own impact of a unit traded h seconds ago.
 
-    The decay is a Gamma mixture of exponentials, ``φ(h) = ∫ x^(γ−1) e^(−x) e^(−x h/s) dx / Γ(γ)``: with ``x = e^y`` the
-    trapezoid rule gives rates ``x_k / s`` and weights ``∝ x_k^γ e^(−x_k)``. All weight slower than the slowest rate goes
-    into that rate: over ``horizon_s`` it hardly decays. The simulated kernel is the sum, to the last digit; the power
-    law itself is what it is called.
+    The decay is a Gamma mixture of exponentials, ``φ(h) = ∫ x^(γ−1) e^(−x) e^(−x h/s) dx / Γ(γ)``: with ``x = e^y``
+    the trapezoid rule gives rates ``x_k / s`` and weights ``∝ x_k^γ e^(−x_k)``. All weight slower than the slowest
+    rate goes into that rate: over ``horizon_s`` it hardly decays. The simulated kernel is the sum, which follows the
+    power law within 1 % up to the horizon.
 
     Parameters
     ----------

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from crosswind.problems.market.simulator.breaks import substitute_returns
 from crosswind.problems.market.simulator.flow import FlowDay
 from crosswind.problems.market.simulator.kernel import Kernel
 from crosswind.problems.market.simulator.parameters import SimulatorParameters
 from crosswind.problems.market.simulator.sessions import u_shape
+from crosswind.problems.market.simulator.shocks import JumpDay
 from crosswind.problems.market.simulator.streams import Part, stream, student
 from crosswind.problems.market.simulator.universe import Universe
 from crosswind.solvers.errors import InvalidInput
@@ -34,6 +36,8 @@ class PriceDay:
         At the bucket ends (T, N) [currency per share; depth in currency].
     relative_vol
         Volatility over its mean level (T,).
+    decoupled
+        What a correlation break added to the returns (T, N); None without one.
     """
 
     factors: Array
@@ -43,6 +47,7 @@ class PriceDay:
     spread: Array
     depth: Array
     relative_vol: Array
+    decoupled: Array | None = None
 
 
 def impact_regressors(flow: Array, rates_per_s: Array, bucket_s: float) -> Array:
@@ -104,6 +109,8 @@ def draw_prices(
     bucket_s: float,
     seed: int,
     day: int,
+    jumps: JumpDay | None = None,
+    coupling: Array | None = None,
 ) -> PriceDay:
     """Draw one session from its flow and its opening prices.
 
@@ -122,6 +129,10 @@ def draw_prices(
         Bucket length [s].
     seed, day
         Seed of the simulation and day number.
+    jumps
+        The session's jumps; the market's are part of the market factor. None for none.
+    coupling
+        Multiplier of the market loadings by bucket (T,), see :mod:`.breaks`; None for 1.
 
     Returns
     -------
@@ -147,6 +158,15 @@ def draw_prices(
     impact = impact_returns(flow.flow, kernel.rates_per_s, kernel.matrices, bucket_s)
 
     growth = 1.0 + (factors @ universe.loadings.T + impact + noise)
+    decoupled = None
+    if coupling is not None:
+        market_loadings = universe.loadings[:, 0]
+        own = substitute_returns(coupling, p.market_vol_daily * vol, market_loadings, p.tail_dof, seed, day)
+        decoupled = (coupling - 1.0)[:, None] * factors[:, :1] * market_loadings + own
+        growth = growth + decoupled
+    if jumps is not None:
+        growth = growth + (jumps.market[:, None] * universe.loadings[:, 0] + jumps.own)
+        factors = np.column_stack([factors[:, 0] + jumps.market, factors[:, 1:]])
     if growth.min() <= 0.0:
         raise InvalidInput(
             "sends a price through zero", field="idio_vol_daily", value=p.idio_vol_daily, remedy="lower volatilities"
@@ -162,4 +182,4 @@ def draw_prices(
     noise_depth = stream(seed, Part.DEPTH, day).standard_normal((names, count)).T
     depth = universe.adv / p.session_s * p.depth_s * relative[:, None] ** -p.depth_vol_power
     depth = depth * np.exp(p.depth_noise_sd * noise_depth - 0.5 * p.depth_noise_sd**2)
-    return PriceDay(factors, impact, noise, mid, spread, depth, relative)
+    return PriceDay(factors, impact, noise, mid, spread, depth, relative, decoupled)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
-from numbers import Integral, Real
-from typing import Any, NoReturn
+from dataclasses import asdict
+from numbers import Real
+from typing import Any
 
 from crosswind.solvers.errors import InvalidInput
 
-__all__ = ["check_numbers", "check_record", "plain", "positive_factor", "refuse"]
+__all__ = ["check_numbers", "plain", "positive_factor"]
 
 
 def check_numbers(
@@ -46,46 +46,6 @@ def check_numbers(
             upper = f" to {limits[name]:g}" if name in limits else ""
             lower = "above 0" if name in positive else f"from 0{upper}"
             raise InvalidInput("is out of range", field=where, value=value, remedy=f"pass a number {lower}")
-
-
-def check_record(
-    record: Any, positive: Iterable[str] = (), non_negative: Iterable[str] = (), shares: Iterable[str] = ()
-) -> None:
-    """Check every number of a frozen record: finite, of its declared type, in range.
-
-    Parameters
-    ----------
-    record
-        A frozen dataclass in its ``__post_init__``; integers in fields of floats become floats.
-    positive, non_negative, shares
-        Fields above 0, of 0 or more, and from 0 to 1.
-
-    Raises
-    ------
-    InvalidInput
-        Naming the field.
-    """
-    lower, upper = {*positive}, {*shares}
-    for field in fields(record):
-        value = getattr(record, field.name)
-        if field.type not in ("float", "int"):
-            continue
-        whole = field.type == "int"
-        if isinstance(value, bool) or not isinstance(value, Integral if whole else Real) or not math.isfinite(value):
-            refuse(field.name, value, f"is not {'an integer' if whole else 'a finite number'}", "pass a number")
-        object.__setattr__(record, field.name, int(value) if whole else float(value))
-        if field.name in lower and value <= 0:
-            refuse(field.name, value, "must be positive", "pass a number above 0")
-        if field.name in upper and not 0 <= value <= 1:
-            refuse(field.name, value, "is out of range", "pass a number from 0 to 1")
-    for name in non_negative:
-        if getattr(record, name) < 0:
-            refuse(name, getattr(record, name), "must not be negative", "pass 0 or more")
-
-
-def refuse(name: str, value: object, message: str, remedy: str) -> NoReturn:
-    """Raise InvalidInput on one field."""
-    raise InvalidInput(message, field=name, value=value, remedy=remedy)
 
 
 def positive_factor(name: str, value: object) -> float:

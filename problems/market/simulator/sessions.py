@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from crosswind.problems.market.simulator.parameters import SimulatorParameters
 from crosswind.solvers.errors import InvalidInput
 
-__all__ = ["bucket_count", "business_days", "quarterly_expiries", "session_ends", "u_shape"]
+__all__ = [
+    "Session",
+    "bucket_count",
+    "business_days",
+    "quarterly_expiries",
+    "session_ends",
+    "trading_sessions",
+    "u_shape",
+]
 
 _MOST_BUCKETS = 10_000_000  # a session in units of milliseconds and less is a slip, and would not fit in memory
 
@@ -44,6 +55,53 @@ def business_days(start: str | dt.date, days: int, holidays: Iterable[str | dt.d
     closed = np.array([_date("holidays", day) for day in holidays], dtype="datetime64[D]")
     dates = np.busday_offset(np.datetime64(first, "D"), np.arange(days), roll="forward", holidays=closed)
     return tuple(day.item() for day in dates)
+
+
+@dataclass(frozen=True)
+class Session:
+    """One session: its local date, its open in seconds from local midnight, and its number of buckets."""
+
+    day: dt.date
+    open_s: float
+    count: int
+
+
+def trading_sessions(
+    call: Mapping[str, Any], days: int, parameters: SimulatorParameters, bucket_s: float
+) -> list[Session]:
+    """Return the sessions of a simulation.
+
+    Without a calendar they are ``days`` business days less the ``holidays``, each of the parameters' hours. A calendar
+    brings its own days, opens and early closes; ``holidays`` are closed besides.
+
+    Parameters
+    ----------
+    call
+        ``start``, ``holidays``, ``calendar`` and ``tz``.
+    days
+        How many, at least 1.
+    parameters
+        Session hours.
+    bucket_s
+        Bucket length [s].
+
+    Returns
+    -------
+    list of Session
+
+    Raises
+    ------
+    InvalidInput
+        For a bad date or count, an unknown calendar, days beyond its reach, or hours that the buckets do not divide.
+    """
+    count = bucket_count(parameters.session_s, bucket_s)
+    if call["calendar"] is None:
+        dates = business_days(call["start"], days, call["holidays"])
+        return [Session(day, parameters.open_s, count) for day in dates]
+    from crosswind.problems.market.simulator.trading_calendar import calendar_hours
+
+    found = calendar_hours(call["calendar"], call["start"], days, call["holidays"], call["tz"], parameters)
+    return [Session(day, open_s, bucket_count(length_s, bucket_s)) for day, open_s, length_s in found]
 
 
 def bucket_count(session_s: float, bucket_s: float) -> int:

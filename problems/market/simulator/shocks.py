@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from crosswind.problems.market.simulator.records import check_numbers
 from crosswind.problems.market.simulator.streams import Part, stream
 
-__all__ = ["Jumps", "JumpDay", "draw_jumps"]
+__all__ = ["JumpDay", "Jumps", "draw_jumps"]
 
 Array = NDArray[np.float64]
 

@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from crosswind.problems.market.model import MarketData, MarketEvents, SimulatedTruth
-from crosswind.problems.market.simulator.flow import draw_flow
-from crosswind.problems.market.simulator.future import ROOT, FutureDay, bar_buckets, draw_future, join_quotes
-from crosswind.problems.market.simulator.kernel import Kernel, calibrate
-from crosswind.problems.market.simulator.parameters import SimulatorParameters
-from crosswind.problems.market.simulator.prices import draw_prices, overnight_returns
-from crosswind.problems.market.simulator.sessions import bucket_count, business_days, session_ends
-from crosswind.problems.market.simulator.universe import Universe, draw_universe
+from crosswind.problems.market.model import MarketData
+from crosswind.problems.market.simulator.engine import draw_world
+from crosswind.problems.market.simulator.worlds import MECHANISMS, PARTS, World
+from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["simulate"]
 
+_PLAIN = World("plain", 1, "the simulator's own defaults")
+
 
 def simulate(
-    names: int | Sequence[str] = 8,
-    sectors: int | Sequence[str] = 2,
+    names: int | Sequence[str] | None = None,
+    sectors: int | Sequence[str] | None = None,
     days: int = 3,
-    bucket_s: float = 10.0,
+    bucket_s: float | None = None,
     seed: int = 0,
-    start: str | dt.date = "2024-03-04",
-    tz: str = "America/New_York",
-    holidays: Iterable[str | dt.date] = (),
+    start: str | dt.date | None = None,
+    tz: str | None = None,
+    holidays: Iterable[str | dt.date] | None = None,
+    *,
+    world: str | World | None = None,
+    calendar: str | None = None,
+    impact: float = 1.0,
+    volatility: float = 1.0,
+    latency: float = 1.0,
     **parameters: Any,
 ) -> MarketData:
     """Simulate correlated names with flow, transient cross-impact and an index future.
@@ -46,24 +48,33 @@ def simulate(
     Parameters
     ----------
     names
-        Number of names, or the names.
+        Number of names, or the names; default the world's, else 8.
     sectors
-        Number of sectors, or the label of each name.
+        Number of sectors, or the label of each name; default the world's, else 2.
     days
         Number of sessions, on business days.
     bucket_s
-        Bucket length [s]; it divides the session.
+        Bucket length [s]; it divides the session. Default the world's, else 10.
     seed
         Integer of 0 or more.
     start
-        First session; a weekend or holiday moves to the next business day.
+        First session; a weekend or holiday moves to the next business day. Default the world's, else 2024-03-04.
     tz
-        Exchange zone. The session keeps its local hours through clock changes.
+        Exchange zone; default the world's, else New York. The session keeps its local hours through clock changes.
     holidays
         Weekdays without a session.
+    world
+        A declared world, ``"stress"`` or ``"stress@1"``, or one of your own; None for the plain market. What else is
+        passed overrides it and makes a modified world, with a key and a digest of its own in the truth.
+    calendar
+        A calendar such as ``"XNYS"``, whose days, opens and early closes take the place of business days and of the
+        parameters' hours; ``"24/7"`` trades on every day.
+    impact, volatility, latency
+        Factors of a variant of the world, see :meth:`~crosswind.problems.market.simulator.worlds.World.scaled`.
     **parameters
         Any field of :class:`~crosswind.problems.market.simulator.parameters.SimulatorParameters`, e.g.
-        ``impact_r2=0.2``, ``market_vol_daily=0.01``.
+        ``impact_r2=0.2``, ``market_vol_daily=0.01``; with a world also its mechanisms and parts as records, or None
+        to switch one off: ``jumps=None``.
 
     Returns
     -------
@@ -73,6 +84,9 @@ def simulate(
         the impact of flow included. ``truth.parameters`` holds the arguments of this call, every simulator parameter
         and, as plain lists: ``factors`` and ``loadings`` (N × F), ``names_idio_vol_daily`` and ``names_adv`` (N),
         ``index_weights`` and ``index_shares`` (N) and ``fundamental_covariance_per_s`` (N × N, without impact).
+        A world adds its key, digest and numbers, and what happened: ``regime_path``, ``jumps``, ``basis_jumps``,
+        ``break_windows``, with ``covariance_by_regime``, ``covariance_in_break``, ``betas_in_break`` and
+        ``power_law``. It may bring ``spreads``, ``funding``, ``desk`` and further ``futures`` too.
 
     Raises
     ------
@@ -85,117 +99,59 @@ def simulate(
     >>> market.events.flow.shape
     (390, 4)
     """
-    settings = SimulatorParameters.from_mapping(parameters)
-    closed = tuple(holidays)
-    dates = business_days(start, days, closed)
-    count = bucket_count(settings.session_s, bucket_s)
-    ends = [session_ends(day, settings.open_s, bucket_s, count, tz) for day in dates]
-    universe = draw_universe(names, sectors, settings, seed)
-    kernel = calibrate(universe, settings, bucket_s, count, seed)
-    shares = universe.weights * settings.index_level / universe.price
-    per_bar = bar_buckets(settings, bucket_s, count)
-
-    blocks: dict[str, list[np.ndarray[Any, Any]]] = {
-        field: [] for field in ("flow", "mid", "spread", "volume", "depth", "factors")
-    }
-    quotes: list[FutureDay] = []
-    opening = universe.price
-    transient = kernel.rates_per_s > 0.0
-    for number, day in enumerate(dates):
-        flow = draw_flow(universe, settings, bucket_s, count, seed, number)
-        if number:
-            opening = opening * (1.0 + overnight_returns(universe, settings, seed, number))
-        prices = draw_prices(universe, kernel, settings, flow, opening, bucket_s, seed, number)
-        for field in ("flow", "volume"):
-            blocks[field].append(getattr(flow, field))
-        for field in ("mid", "spread", "depth", "factors"):
-            blocks[field].append(getattr(prices, field))
-        at = slice(per_bar - 1, None, per_bar)
-        quotes.append(
-            draw_future(
-                prices.mid[at] @ shares,
-                ends[number][at],
-                prices.relative_vol[at],
-                per_bar * bucket_s,
-                day,
-                settings,
-                seed,
-                number,
-            )
-        )
-        # What is left of the transient impact at the close decays overnight: the gap takes it back.
-        age_s = bucket_s * np.arange(count - 1, -1, -1.0)
-        left = np.zeros_like(opening)
-        for rate, matrix in zip(kernel.rates_per_s[transient], kernel.matrices[transient], strict=True):
-            left += matrix @ (np.exp(-rate * age_s) @ flow.flow)
-        opening = prices.mid[-1] * (1.0 - left)
-
-    index = pd.DatetimeIndex(np.concatenate([stamps.asi8 for stamps in ends]), tz="UTC").as_unit("ns")
-
-    def frame(field: str, columns: tuple[str, ...]) -> pd.DataFrame:
-        return pd.DataFrame(np.concatenate(blocks[field]), index=index, columns=list(columns))
-
-    events = MarketEvents(
-        **{field: frame(field, universe.names) for field in ("flow", "mid", "spread", "volume", "depth")},
-        bucket_s=float(bucket_s),
-        tz=tz,
-        currency="USD",
-        factors=frame("factors", universe.factor_names) if settings.with_factors else None,
-    )
-    call = {
-        "names": list(universe.names),
-        "sectors": [universe.sector_labels[code] for code in universe.sector_codes],
-        "days": len(dates),
-        "bucket_s": float(bucket_s),
-        "start": dates[0].isoformat(),
+    asked: dict[str, Any] = {
+        "names": names,
+        "sectors": sectors,
+        "bucket_s": bucket_s,
+        "start": start,
         "tz": tz,
-        "holidays": [str(day) for day in closed],
+        "holidays": None if holidays is None else tuple(holidays),
+        "calendar": calendar,
     }
-    return MarketData(
-        buckets=events,
-        futures={ROOT: join_quotes(quotes, per_bar * bucket_s, settings)},
-        truth=_truth(universe, kernel, settings, shares, call, seed, events.flow.columns),
-        source=_source(len(universe.names), len(universe.sector_labels), call, seed, parameters),
-        notes=("simulated: every price, flow and quote is drawn from .truth",),
-    )
+    asked = {name: value for name, value in asked.items() if value is not None}
+    factors = {"impact": impact, "volatility": volatility, "latency": latency}
+    off = {name: value for name, value in factors.items() if value != 1.0}
+    if world is None:
+        for name, value in off.items():
+            raise InvalidInput(
+                "scales a world, and there is none",
+                field=name,
+                value=value,
+                remedy='name one, e.g. world="calm", or pass the parameter itself',
+            )
+        for name in sorted(set(parameters) & {*MECHANISMS, *PARTS}):
+            raise InvalidInput(
+                "belongs to a world, and there is none",
+                field=name,
+                value=parameters[name],
+                remedy='name one, e.g. world="calm"',
+            )
+        market = draw_world(_PLAIN.changed(**asked, **parameters), days, seed, declared=False)
+        return replace(market, source=_source(market, seed, parameters))
+    base = _found(world)
+    market = draw_world(base.changed(**asked, **parameters).scaled(**factors), days, seed, declared=True)
+    named = {"world": base.key, **{name: f"{value:g}" for name, value in off.items()}}
+    return replace(market, source=_source(market, seed, parameters, named))
 
 
-def _truth(
-    universe: Universe,
-    kernel: Kernel,
-    settings: SimulatorParameters,
-    shares: np.ndarray[Any, Any],
-    call: dict[str, Any],
-    seed: int,
-    index: pd.Index[Any],
-) -> SimulatedTruth:
-    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.to_dict().items()}
-    return SimulatedTruth(
-        rates_per_s=kernel.rates_per_s,
-        matrices=kernel.matrices,
-        sectors=pd.Series(call["sectors"], index=index, name="sector", dtype=object),
-        betas=pd.Series(kernel.betas, index=index, name="beta"),
-        covariance=kernel.covariance,
-        seed=int(seed),
-        parameters={
-            **call,
-            **plain,
-            "factors": list(universe.factor_names),
-            "loadings": universe.loadings.tolist(),
-            # The parameter of this name is the typical one; the names' own values stand under names_.
-            "names_idio_vol_daily": universe.idio_vol_daily.tolist(),
-            "names_adv": universe.adv.tolist(),
-            "index_weights": universe.weights.tolist(),
-            "index_shares": shares.tolist(),
-            "fundamental_covariance_per_s": kernel.fundamental.tolist(),
-        },
-    )
+def _found(name: str | World) -> World:
+    if isinstance(name, World):
+        return name
+    from crosswind.problems.market.simulator.worlds_table import world
+
+    return world(name)
 
 
-def _source(names: int, sectors: int, call: dict[str, Any], seed: int, parameters: dict[str, Any]) -> str:
-    values = {"names": names, "sectors": sectors, "days": call["days"], "bucket_s": f"{call['bucket_s']:g}"}
-    values |= {"seed": seed, "start": call["start"]}
+def _source(market: MarketData, seed: int, parameters: dict[str, Any], before: dict[str, Any] | None = None) -> str:
+    """Return the spec that draws this market again; what a text cannot say is left out of it."""
+    truth = market.truth
+    call = truth.parameters if truth is not None else {}
+    values = dict(before or {})
+    values |= {"names": len(call["names"]), "sectors": len(set(call["sectors"])), "days": call["days"]}
+    values |= {"bucket_s": f"{call['bucket_s']:g}", "seed": seed, "start": call["start"]}
     if call["tz"] != "America/New_York":
         values["tz"] = call["tz"]
-    values |= parameters
+    if "calendar" in call:
+        values["calendar"] = call["calendar"]
+    values |= {name: value for name, value in parameters.items() if not hasattr(value, "__dataclass_fields__")}
     return "sim:" + ",".join(f"{name}={value}" for name, value in values.items())
