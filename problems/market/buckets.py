@@ -435,7 +435,7 @@ def _common(sessions: Sequence[SessionBuckets], edges: _Int, tz: str, day: dt.da
         if not len(quoted):
             return slice(0, 0)
         first, last = np.searchsorted(edges, (held.first_ns, held.last_ns), side="right") - 1
-        # Ticks that begin or end inside a bucket saw a part of it only; at midnight files are cut, which is another case.
+        # Ticks that begin or end inside a bucket saw a part of it only; at midnight, though, files are cut.
         begins = int(first) + int(first > 0 and held.first_ns > edges[first])
         ends = len(edges) - 1 if last >= len(edges) - 2 else int(last)
         low, high = max(low, int(quoted[0]), begins), min(high, ends)

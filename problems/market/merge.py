@@ -32,7 +32,7 @@ class _Rows:
 
     time: npt.NDArray[np.int64]
     kind: npt.NDArray[np.int8]
-    values: npt.NDArray[np.float64]
+    cells: npt.NDArray[np.float64]
 
     @classmethod
     def of(cls, trades: TradeTape, sign: npt.NDArray[np.int8], quotes: QuoteTape) -> _Rows:
@@ -47,7 +47,7 @@ class _Rows:
         return cls(time[order], kind[order], values[order])
 
     def take(self, rows: slice) -> _Rows:
-        return _Rows(self.time[rows], self.kind[rows], self.values[rows])
+        return _Rows(self.time[rows], self.kind[rows], self.cells[rows])
 
     def then(self, later: _Rows) -> _Rows:
         if not len(self.time) or not len(later.time):
@@ -55,7 +55,7 @@ class _Rows:
         return _Rows(
             np.concatenate([self.time, later.time]),
             np.concatenate([self.kind, later.kind]),
-            np.concatenate([self.values, later.values]),
+            np.concatenate([self.cells, later.cells]),
         )
 
 
@@ -94,7 +94,7 @@ class _Feed:
         if (joined.time[1:] >= joined.time[:-1]).all():
             return joined
         order = np.lexsort((joined.kind, joined.time))
-        return _Rows(joined.time[order], joined.kind[order], joined.values[order])
+        return _Rows(joined.time[order], joined.kind[order], joined.cells[order])
 
     def before(self, end: int) -> _Rows:
         """Return the rows before ``end`` and forget them."""
@@ -150,7 +150,7 @@ def _merged(
     sources: Sequence[TickSource], names: tuple[str, ...], rows: int, report: ReadReport, progress: Progress | None
 ) -> Iterator[pd.DataFrame]:
     slowest = None if progress is None else _Slowest(progress, len(sources))
-    feeds = [_Feed(s, report, slowest and slowest.of(k)) for k, s in enumerate(sources)]
+    feeds = [_Feed(s, report, None if slowest is None else slowest.of(k)) for k, s in enumerate(sources)]
     while True:
         frontier = min(f.complete for f in feeds)
         for feed in feeds:
@@ -163,7 +163,7 @@ def _merged(
         if len(time):
             origin = np.repeat(np.arange(len(feeds), dtype=np.int32), [len(r.time) for r in ready])
             order = np.argsort(time, kind="stable")  # stable: ties keep the order of the sources
-            kind, values = (np.concatenate([getattr(r, a) for r in ready]) for a in ("kind", "values"))
+            kind, values = (np.concatenate([getattr(r, a) for r in ready]) for a in ("kind", "cells"))
             for at in range(0, len(time), rows):
                 part = order[at : at + rows]
                 yield _table(time[part], origin[part], kind[part], values[part], names)
@@ -173,8 +173,8 @@ def _merged(
 
 def _table(time: Any, origin: Any, kind: Any, values: Any, names: tuple[str, ...]) -> pd.DataFrame:
     columns: dict[str, Any] = {
-        "name": pd.Categorical.from_codes(origin, categories=list(names)),
-        "kind": pd.Categorical.from_codes(kind, categories=["quote", "trade"]),
+        "name": pd.Categorical.from_codes(origin, categories=pd.Index(names)),
+        "kind": pd.Categorical.from_codes(kind, categories=pd.Index(["quote", "trade"])),
     }
     columns |= {name: values[:, k] for k, name in enumerate(MERGED_COLUMNS[2:])}
     return pd.DataFrame(columns, index=pd.DatetimeIndex(time, tz="UTC", name="time").as_unit("ns"))

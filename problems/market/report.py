@@ -93,6 +93,26 @@ class ReadReport:
             total[reason] += count
         return dict(total)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as numbers, text, lists and dicts; :meth:`from_dict` takes it back."""
+        return {
+            "instruments": [{**vars(one), "rows": dict(one.rows)} for one in self.instruments.values()],
+            "files": dict(self.files),
+            "bad": [[where, why, n, self._example[where, why]] for (where, why), n in self._bad.items()],
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> ReadReport:
+        """Return the report that :meth:`to_dict` told."""
+        out = cls()
+        for one in content["instruments"]:
+            out.instruments[one["name"]] = InstrumentFacts(**{**one, "rows": Counter(one["rows"])})
+        for path, size in content["files"].items():
+            out.file(path, size)
+        for where, reason, count, example in content["bad"]:
+            out.bad(where, reason, count, example)
+        return out
+
     def bad_frame(self) -> pd.DataFrame:
         """Return one row per file and reason: ``file, reason, rows, example``."""
         rows = [(where, reason, n, self._example[where, reason]) for (where, reason), n in self._bad.items()]

@@ -77,9 +77,9 @@ class TradeTape:
                 remedy="give signs in all chunks of a source, or in none",
             )
         columns = ("time_ns", "price", "shares", "signable")
-        joined = (np.concatenate([getattr(self, c), getattr(later, c)]) for c in columns)
+        time, price, shares, signable = (np.concatenate([getattr(self, c), getattr(later, c)]) for c in columns)
         signs = None if self.sign is None or later.sign is None else np.concatenate([self.sign, later.sign])
-        return TradeTape(*joined, signs)
+        return TradeTape(time, price, shares, signable, signs)
 
 
 @dataclass(frozen=True)
@@ -177,25 +177,32 @@ class TickChunk:
 
 @runtime_checkable
 class TickSource(Protocol):
-    """One instrument of one venue, read part by part.
+    """One instrument of one venue, read part by part."""
 
-    Attributes
-    ----------
-    name, venue
-        What it is called in tables, and where it trades.
-    tz
-        The venue's zone; its local dates are the sessions.
-    currency
-        Of prices.
-    tick
-        Smallest price step [currency per share].
-    """
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        ...
 
-    name: str
-    venue: str
-    tz: str
-    currency: str
-    tick: float
+    @property
+    def venue(self) -> str:
+        """Where it trades."""
+        ...
+
+    @property
+    def tz(self) -> str:
+        """The venue's zone; its local dates are the sessions."""
+        ...
+
+    @property
+    def currency(self) -> str:
+        """Of prices."""
+        ...
+
+    @property
+    def tick(self) -> float:
+        """Smallest price step [currency per share]."""
+        ...
 
     def chunks(self, report: ReadReport, progress: Progress | None = None) -> Iterator[TickChunk]:
         """Yield its ticks in bounded memory; note files, rows, facts and bad rows in ``report``."""

@@ -165,3 +165,100 @@ def test_read_narrows_stored_data(tmp_path):
     events = read(f"parquet:{make().events.to_parquet(tmp_path / 'events')}")
     assert events.events.equals(make().events)
     assert events.futures == {}
+
+
+# --- what lies beside the events --------------------------------------------------------------------------------------
+
+
+def beside() -> MarketData:
+    """Bars, funding, a calendar spread, desk orders and a report; no events."""
+    from crosswind.problems.market.model import Bars, FundingRates, ReadReport
+    from crosswind.problems.market.simulator.desk import DeskOrder, DeskOrders
+    from crosswind.problems.market.spread_quotes import SpreadQuotes
+
+    rng = np.random.default_rng(3)
+    index = pd.date_range("2024-03-08 14:31", periods=4, freq="min", tz="UTC")
+    price = rng.lognormal(3, 1, 4)
+    frame = pd.DataFrame({"open": price, "high": price * 1.1, "low": price / 1.1, "close": price, "volume": 1 / 3})
+    bars = Bars(frame.set_axis(index, axis=0), 60.0, "start")
+    rates = FundingRates("BTC/USD", pd.Series(rng.normal(0, 1e-4, 4), index=index))
+    bid = pd.Series([np.nan, -6.75, -6.70, -6.65], index=index)
+    size, traded = bid * 0 + 12.0, pd.Series([0.0, 3.0, 4.0, 1 / 3], index=index)
+    spread = SpreadQuotes(
+        "ES", "202403", "202406", bid, bid + 0.05, size, size, traded, traded / 2, traded / 3, 60, 50, 0.05
+    )
+    plan = pd.DataFrame(rng.integers(-9, 9, (4, 2)) * 100.0, index=index, columns=["Z", "A"])
+    mid = pd.DataFrame(rng.lognormal(3, 1, (4, 2)), index=index, columns=["Z", "A"])
+    revised = plan.copy()
+    revised.iloc[2:] *= 2
+    stopped = plan * 0.5
+    stopped.iloc[3:] = 0.0
+    end = index[-1] + pd.Timedelta(minutes=5)
+    orders = (
+        DeskOrder("P1", index[0], end, 60.0, plan, stopped, ((2, revised),), 3, "lumpy", mid, mid * 1e-4),
+        DeskOrder("P2", index[0], end, 60.0, plan, plan),
+    )
+    report = ReadReport()
+    report.instrument("X", "venue", "ticks", clock="ms", tick="0.1").saw("trades", 7, 1, 2)
+    report.instruments["X"].gaps, report.instruments["X"].longest_gap_s = 2, 61.5
+    report.file("a.csv", 123)
+    report.bad("a.csv", "duplicate", 4, "row 7")
+    return MarketData(
+        None,
+        source="made",
+        bars={"a/b c": bars, "b": bars.stamped("end")},
+        funding={"BTC/USD": rates},
+        report=report,
+        spreads={"ES": spread},
+        desk=DeskOrders(orders),
+    )
+
+
+def test_all_parts_round_trip_exactly(tmp_path):
+    data = beside()
+    again = read(f"parquet:{data.to_parquet(tmp_path / 'm')}")
+    assert again.buckets is None
+    assert list(again.bars) == ["a/b c", "b"]
+    for key, bars in data.bars.items():
+        pd.testing.assert_frame_equal(again.bars[key].frame, bars.frame, check_exact=True, check_freq=False)
+        assert (again.bars[key].bar_s, again.bars[key].stamp) == (bars.bar_s, bars.stamp)
+    rates = data.funding["BTC/USD"]
+    pd.testing.assert_series_equal(again.funding["BTC/USD"].rates, rates.rates, check_exact=True, check_freq=False)
+    assert again.spreads["ES"].equals(data.spreads["ES"])
+    assert data.desk is not None
+    assert again.desk is not None
+    for one, two in zip(again.desk.orders, data.desk.orders, strict=True):
+        assert one.equals(two)
+    assert again.report is not None
+    assert data.report is not None
+    assert again.report.to_dict() == data.report.to_dict()
+    assert again.report.summary() == data.report.summary()
+    assert again.summary() == data.summary()
+
+
+@pytest.mark.parametrize("name", ["desk.npz", "desk.json", "report.json", "bars/0000/frame.parquet"])
+@pytest.mark.parametrize("damage", ["absent", "cut", "empty"])
+def test_damaged_parts_are_refused(tmp_path, name, damage):
+    folder = beside().to_parquet(tmp_path / "m")
+    path = folder / name
+    if damage == "absent":
+        path.unlink()
+    else:
+        path.write_bytes(b"" if damage == "empty" else path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataGap) as caught:
+        read(f"parquet:{folder}")
+    assert name.rpartition("/")[2] in str(caught.value)
+
+
+def test_events_and_parts_together_and_narrowed(tmp_path):
+    from dataclasses import replace
+
+    one, parts = make(), beside()
+    both = replace(one, bars=parts.bars, funding=parts.funding, spreads=parts.spreads, desk=parts.desk)
+    folder = both.to_parquet(tmp_path / "m")
+    again = read(f"parquet:{folder}")
+    assert again.events.equals(one.events)
+    assert again.report is None
+    narrow = read(f"parquet:{folder}", ["A"])
+    assert narrow.events.names == ("A",)
+    assert list(narrow.bars) == list(parts.bars)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import tracemalloc
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -71,7 +72,7 @@ def cut(trades, quotes, at):
     place[order] = np.arange(len(order))
     t, q = place[: len(trades)], place[len(trades) :]
     edges = [0, *sorted(at), len(order)]
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         yield TickChunk(trades.take((t >= low) & (t < high)), quotes.take((q >= low) & (q < high)))
 
 
@@ -104,7 +105,7 @@ def test_lee_ready_carries_its_state(seed, at):
     whole = lee_ready(trades.price, trades.time_ns, quotes.known_ns, mid)
     rule, signs, q = LeeReady(), [], 0
     edges = [0, *sorted(at), len(trades)]
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         last = trades.time_ns[high - 1] if high > low else -1
         upto = max(q, int(np.searchsorted(quotes.known_ns, last, side="right")))
         signs.append(rule.sign(trades.price[low:high], trades.time_ns[low:high], quotes.known_ns[q:upto], mid[q:upto]))

@@ -11,8 +11,8 @@ from crosswind.solvers.errors import InvalidInput
 NAME = "read"
 HELP = "read market data of any format, say what was understood, store it as parquet"
 DESCRIPTION = (
-    "Read a source and put it on synchronised buckets. With --describe: files, instruments, spans, gaps, clock, units,\n"
-    "signs, bad rows by reason. With --out DIR: write it in the layout that --data parquet:DIR reads."
+    "Read a source and put it on synchronised buckets. With --describe: files, instruments, spans, gaps, clock,\n"
+    "units, signs, bad rows by reason. With --out DIR: write it in the layout that --data parquet:DIR reads."
 )
 EXAMPLE = "crosswind read sim:names=3,days=1 --describe"
 
