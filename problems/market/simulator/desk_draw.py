@@ -122,7 +122,7 @@ def _draw_session(session: _Session, names: tuple[str, ...], p: DeskParameters, 
     lengths = np.clip(np.rint(horizon_s / slice_s).astype(np.int64), 1, slices - earliest)
     starts = earliest + np.floor(u[:, 1] * (slices - earliest - lengths + 1)).astype(np.int64)
     draws = [stream(seed, part, day).spawn(count) for part in _PARTS]
-    orders = []
+    orders: list[DeskOrder] = []
     for number in np.argsort(starts, kind="stable"):
         name = f"{session.label}-{len(orders) + 1:02d}"
         children = [part[number] for part in draws]

@@ -31,7 +31,7 @@ def to_lots(total: Ints, weights: Array) -> Ints:
     if flat.any():
         running[:, flat] = np.arange(1.0, len(weights) + 1.0)[:, None]
     target = np.rint(total * (running / running[-1])).astype(np.int64)
-    return np.diff(target, axis=0, prepend=0)
+    return np.asarray(np.diff(target, axis=0, prepend=0), dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,8 +164,8 @@ def _wanted(
     if kind == "lumpy":
         even = p.lump_background * planned * draws.noise[k]
         lump = draws.lumps[k] / ahead[k] * left if draws.lumps[k] > 0.0 else 0.0
-        return np.rint(np.maximum(even, lump)).astype(np.int64)
-    return np.rint(planned * draws.noise[k] + p.catch_up * shortfall).astype(np.int64)
+        return np.asarray(np.rint(np.maximum(even, lump)), dtype=np.int64)
+    return np.asarray(np.rint(planned * draws.noise[k] + p.catch_up * shortfall), dtype=np.int64)
 
 
 def _revise(plan: Ints, k: int, done: Ints, resize: float, timing: float, p: DeskParameters) -> Ints:
