@@ -59,10 +59,10 @@ class PerpetualParameters:
     # Hourly closes from 2023 on: BNB 0.029, SOL 0.048 a day; BTC 0.035 from 1 s mids around midnight of 2024-08-09.
     spot_vol_daily: float = 0.03
     # Closes of perpetual over spot: mean −3.0 (BNB) and −1.1 bp (SOL) against OKX's own spot. The mean here is set by
-    # funding instead, which is what is charged. Binance BTC, 6741 settlements: mean 1.15 bp, sd 2.16, 5-95 % -0.5 .. 4.9,
-    # autocorrelation 0.80 at 8 h, 0.69 at a day, 0.61 at 3 days, 0.46 at a week. These defaults (twelve years simulated):
-    # mean 1.14, sd 1.70, -0.3 .. 3.7, autocorrelation 0.82, 0.69, 0.43, 0.22. Two things are not met: 79 % of the rates
-    # stand at the interest itself, 36 % on Binance; and the memory beyond a week is shorter.
+    # funding instead, which is what is charged. Binance BTC, 6741 settlements: mean 1.15 bp, sd 2.16, 5-95 % -0.5 to
+    # 4.9, autocorrelation 0.80 at 8 h, 0.69 at a day, 0.61 at 3 days, 0.46 at a week. These defaults, twelve years
+    # simulated: mean 1.14, sd 1.70, -0.3 to 3.7, autocorrelation 0.82, 0.69, 0.43, 0.22. Two things are not met: 79 %
+    # of the rates stand at the interest itself, 36 % on Binance; and the memory beyond a week is shorter.
     premium_mean_bps: float = 2.0
     # The same closes have sd 5.0 and 4.4 bp and autocorrelations 0.64 / 0.73 at 1 h, 0.46 / 0.57 at 4 h, 0.35 / 0.50 at
     # 8 h, 0.35 / 0.47 at 24 h, 0.21 / 0.44 at a week. Simulated: sd 5.0 bp, 0.73, 0.63, 0.61, 0.57, 0.31.
