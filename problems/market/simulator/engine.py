@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,17 @@ from numpy.typing import NDArray
 from crosswind.problems.market.model import MarketData, MarketEvents
 from crosswind.problems.market.simulator.basis_shocks import draw_basis_jumps
 from crosswind.problems.market.simulator.breaks import draw_coupling
+from crosswind.problems.market.simulator.desk import draw_desk
 from crosswind.problems.market.simulator.flow import draw_flow
 from crosswind.problems.market.simulator.future import ROOT, FutureDay, bar_buckets, draw_future, join_quotes
 from crosswind.problems.market.simulator.kernel import Kernel, calibrate
 from crosswind.problems.market.simulator.mechanisms import Mechanisms
+from crosswind.problems.market.simulator.parts import with_perpetual, with_roll
 from crosswind.problems.market.simulator.prices import PriceDay, draw_prices, overnight_returns
 from crosswind.problems.market.simulator.regimes import draw_states
 from crosswind.problems.market.simulator.sessions import Session, bucket_count, session_ends, trading_sessions
 from crosswind.problems.market.simulator.shocks import JumpDay, draw_jumps
+from crosswind.problems.market.simulator.spread_book import RollDay, draw_roll
 from crosswind.problems.market.simulator.truth import ShockLog, build_truth
 from crosswind.problems.market.simulator.universe import draw_universe
 from crosswind.problems.market.simulator.worlds import World
@@ -60,6 +64,7 @@ def draw_world(world: World, days: int, seed: int, *, declared: bool) -> MarketD
 
     blocks: dict[str, list[Array]] = {field: [] for field in _EVENT_FIELDS}
     quotes: list[FutureDay] = []
+    rolls: list[RollDay] = []
     log = ShockLog(universe.names, bucket_s)
     opening, state = universe.price, None
     for number, (session, stamps) in enumerate(zip(sessions, ends, strict=True)):
@@ -86,21 +91,25 @@ def draw_world(world: World, days: int, seed: int, *, declared: bool) -> MarketD
             blocks[field].append(getattr(prices, field))
         at = slice(per_bar - 1, None, per_bar)
         extra = _extra_basis(on, prices, opening, shares, bucket_s, per_bar, seed, number, stamps[at], log)
-        quotes.append(
-            draw_future(
-                prices.mid[at] @ shares,
-                stamps[at],
-                prices.relative_vol[at],
-                per_bar * bucket_s,
-                session.day,
-                settings,
-                seed,
-                number,
-                extra_basis=extra,
-                activity=None if activity is None else activity.reshape(-1, per_bar).mean(axis=1),
-                width_ticks=None if width is None else width[at],
-            )
+        index_points, bar_s = prices.mid[at] @ shares, per_bar * bucket_s
+        quote = draw_future(
+            index_points,
+            stamps[at],
+            prices.relative_vol[at],
+            bar_s,
+            session.day,
+            settings,
+            seed,
+            number,
+            extra_basis=extra,
+            activity=None if activity is None else activity.reshape(-1, per_bar).mean(axis=1),
+            width_ticks=None if width is None else width[at],
         )
+        quotes.append(quote)
+        if world.roll is not None and quote.fair is not None:
+            near = quote.fair[:, 0]
+            vol = prices.relative_vol[at]
+            rolls.append(draw_roll(index_points, stamps[at], vol, bar_s, session.day, world.roll, seed, number, near))
         opening = prices.mid[-1] * (1.0 - _left_over(kernel, flow.flow, bucket_s))
 
     index = pd.DatetimeIndex(np.concatenate([stamps.asi8 for stamps in ends]), tz="UTC").as_unit("ns")
@@ -115,14 +124,20 @@ def draw_world(world: World, days: int, seed: int, *, declared: bool) -> MarketD
         currency="USD",
         factors=frame("factors", universe.factor_names) if settings.with_factors else None,
     )
-    futures = {ROOT: join_quotes(quotes, per_bar * bucket_s, settings)}
-    asked = _asked(call, sessions, universe.names, [universe.sector_labels[code] for code in universe.sector_codes])
-    return MarketData(
+    market = MarketData(
         buckets=events,
-        futures=futures,
-        truth=build_truth(world, universe, kernel, shares, asked, seed, log, events.flow.columns, declared=declared),
+        futures={ROOT: join_quotes(quotes, per_bar * bucket_s, settings)},
         notes=("simulated: every price, flow and quote is drawn from .truth",),
     )
+    if rolls:
+        market = with_roll(market, rolls, per_bar * bucket_s, world.roll, log)
+    if world.perpetual is not None:
+        market = with_perpetual(market, shares, world.perpetual, seed, log)
+    if world.desk is not None:
+        market = replace(market, desk=draw_desk(events, world.desk, seed))
+    asked = _asked(call, sessions, universe.names, [universe.sector_labels[code] for code in universe.sector_codes])
+    truth = build_truth(world, universe, kernel, shares, asked, seed, log, events.flow.columns, declared=declared)
+    return replace(market, truth=truth)
 
 
 def _shocks(

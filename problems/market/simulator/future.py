@@ -36,6 +36,8 @@ class FutureDay:
         ``YYYYMM`` of the front and the next.
     bid, ask, bid_size, ask_size, volume
         (B, 2) [index points, contracts].
+    fair
+        Fair values behind the quotes (B, 2) [index points]; None where they were not kept.
     """
 
     index: pd.DatetimeIndex
@@ -45,6 +47,7 @@ class FutureDay:
     bid_size: Array
     ask_size: Array
     volume: Array
+    fair: Array | None = None
 
 
 def bar_buckets(parameters: SimulatorParameters, bucket_s: float, count: int) -> int:
@@ -135,6 +138,7 @@ def draw_future(
         bid_size=sizes[0],
         ask_size=sizes[1],
         volume=volume,
+        fair=fair,
     )
 
 

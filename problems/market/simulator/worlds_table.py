@@ -61,6 +61,7 @@ _CALM = SimulatorParameters(
     basis_vol_bps=0.35,
     basis_half_life_s=300.0,
     calendar_vol_bps=0.1,
+    carry_rate=-0.015,  # dividends exceed interest, as they did then
     future_volume_per_day=9.0e5,
     future_depth_contracts=420.0,
 )
@@ -140,8 +141,8 @@ _ALL = (
         "roll_day",
         1,
         "the days on which volume moves to the next expiry: calendar-spread book and leg books",
-        market=_CALM,
-        call={"start": "2024-03-06"},
+        market=replace(_CALM, future_bar_s=10.0),
+        call={"start": "2024-03-06"},  # nine days before the expiry of March
         roll=RollParameters(),
         desk=_DESK,
         venue=_VENUE,
