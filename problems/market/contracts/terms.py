@@ -367,7 +367,8 @@ _BTCUSD_QUARTER = (
         inverse=True,
         first_month="202009",
         valid_from=dt.date(2020, 6, 11),
-        source="read: Binance's COIN-M specifications, blog of 12 June 2020 (first contract 0925, tick 0.1, $100) and the delivery rules "
+        source="read: Binance's COIN-M specifications, blog of 12 June 2020 (first contract 0925, tick 0.1, $100) "
+        "and the delivery rules "
         "(last Friday of the quarter, 08:00 UTC)",
         note="the roll convention is the table's own: the week of the delivery",
         unverified=("roll",),
