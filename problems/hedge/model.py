@@ -25,10 +25,14 @@ class PlanRevision:
         Slice k in 1..T−1 from which the revision is known and holds.
     plan
         T×N like the first plan; rows before ``slice`` are ignored. A cancellation is a plan of zeros.
+    settled
+        Whether what was planned before ``slice`` and not done is given up: the quantity intended is then what the
+        parent's ``fills`` had done by that slice, and the revision's rows.
     """
 
     slice: int
     plan: pd.DataFrame
+    settled: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +56,9 @@ class HedgeParent:
         "units" [shares] or "notional" [currency at the arrival mid].
     revisions
         Changes of the plan, in order of their slice.
+    fills
+        What the cash algorithm really trades, T×N like the plan, in ``unit``; no policy sees a row before its slice is
+        over. None: it trades the plan.
 
     Raises
     ------
@@ -67,6 +74,7 @@ class HedgeParent:
     index: str | None = None
     unit: str = "units"
     revisions: tuple[PlanRevision, ...] = ()
+    fills: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         names = self.names
@@ -108,7 +116,15 @@ class HedgeParent:
                     value=revision.plan.shape,
                     remedy="reindex it like the plan",
                 )
-        for table in (self.plan, *(revision.plan for revision in self.revisions)):
+        if self.fills is None:
+            if any(revision.settled for revision in self.revisions):
+                raise DataGap("what was done is not known", field="fills", value=None, remedy="give the fills")
+        elif tuple(map(str, self.fills.columns)) != names or len(self.fills) != self.slices:
+            raise InvalidInput(
+                "needs the plan's columns and rows", field="fills", value=self.fills.shape, remedy="reindex it"
+            )
+        tables = [self.plan, *(revision.plan for revision in self.revisions)]
+        for table in tables if self.fills is None else [*tables, self.fills]:
             if not np.isfinite(table.to_numpy(float)).all():
                 raise InvalidInput("must be finite", field="plan", value="NaN or inf", remedy="use 0 for no trade")
 
@@ -159,18 +175,24 @@ class HedgeParent:
     def known_plan(self, k: int, market: ReplayMarket) -> FloatArray:
         """Return the plan as it is known at slice start ``k``, (T, N) [units]; rows before k are what was planned then.
 
-        Causal: revisions after ``k`` do not enter.
+        Causal: revisions after ``k`` do not enter, nor do fills of slice k or later.
         """
         plan = self.plan.to_numpy(dtype=np.float64, copy=True)
         for revision in self.revisions:
             if revision.slice <= k:
+                if revision.settled and self.fills is not None:
+                    plan[: revision.slice] = self.fills.to_numpy(dtype=np.float64)[: revision.slice]
                 plan[revision.slice :] = revision.plan.to_numpy(dtype=np.float64)[revision.slice :]
         units: FloatArray = plan / self.arrival(market) if self.unit == "notional" else plan
         return units
 
     def executed_plan(self, market: ReplayMarket) -> FloatArray:
-        """Return the trades sent in the end, all revisions applied, (T, N) [units]."""
-        return self.known_plan(self.slices, market)
+        """Return the trades sent in the end, (T, N) [units]: the fills, or else the plan with all its revisions."""
+        if self.fills is None:
+            return self.known_plan(self.slices, market)
+        done = self.fills.to_numpy(dtype=np.float64, copy=True)
+        units: FloatArray = done / self.arrival(market) if self.unit == "notional" else done
+        return units
 
     def intended(self, market: ReplayMarket) -> FloatArray:
         """Return the whole quantity intended as known at each bound, (T+1, N) [units].

@@ -8,8 +8,8 @@ from crosswind.problems.replay.ledger import Ledger
 from crosswind.problems.replay.model import Fill, LookAheadError, Order, ReplayMarket
 from crosswind.problems.replay.policy import Policy, PolicyContext, ScheduledPolicy
 from crosswind.problems.replay.result import OrderRecord, ReplayResult
-from crosswind.problems.replay.venue import DecayMode, SimulatedVenue
 from crosswind.problems.replay.vectorised import AffinePolicy, BatchReplay, replay_batch
+from crosswind.problems.replay.venue import DecayMode, SimulatedVenue
 from crosswind.problems.replay.view import MarketView
 
 __all__ = [

@@ -37,8 +37,9 @@ NEVER = np.int32(2**30)
 class ReplayBatch:
     """E episodes of T slices and n instruments, each with its market and its venue.
 
-    Built by :meth:`of`. B is the greatest number of distinct arrival times strictly within a slice, M the greatest
-    number of impact modes.
+    Built by :meth:`of`. Shorter episodes are filled up at the front with slices in which nothing can happen, so that
+    all end together. B is the greatest number of distinct arrival times strictly within a slice, M the greatest number
+    of impact modes.
 
     Parameters
     ----------
@@ -63,6 +64,8 @@ class ReplayBatch:
         flight when it is rejected for good (else ``NEVER``), (E, T, n).
     recent
         Whether slice k − 1 − w starts less than 60 s before slice k, (E, T, R).
+    lead
+        Slices by which each episode was filled up, (E,): a policy must not trade in them.
     close
         Whether the venues fill what is left at the end.
     """
@@ -84,6 +87,7 @@ class ReplayBatch:
     rank: IntArray
     release: IntArray
     recent: NDArray[np.bool_]
+    lead: NDArray[np.int64]
     close: bool
 
     @property
@@ -110,7 +114,7 @@ class ReplayBatch:
         Parameters
         ----------
         markets
-            One per episode, with the same number of slices and of instruments.
+            One per episode, with the same number of instruments.
         venues
             One per episode, or one for all.
 
@@ -121,7 +125,7 @@ class ReplayBatch:
         Raises
         ------
         InvalidInput
-            For no episodes, markets of different shapes, or venues with and without a close in one batch.
+            For no episodes, markets with different numbers of instruments, or venues with and without a close.
         """
         markets = list(markets)
         given = [venues] * len(markets) if isinstance(venues, SimulatedVenue) else list(venues)
@@ -132,13 +136,13 @@ class ReplayBatch:
                 value=(len(markets), len(given)),
                 remedy="give as many of both, or one venue for all",
             )
-        shapes = {market.mid.shape for market in markets}
-        if len(shapes) > 1:
+        widths = {len(market.instruments) for market in markets}
+        if len(widths) > 1:
             raise InvalidInput(
-                "episodes differ in slices or instruments",
+                "episodes differ in their number of instruments",
                 field="markets",
-                value=sorted(shapes),
-                remedy="batch episodes of one shape, or cut them to one length",
+                value=sorted(widths),
+                remedy="batch episodes of one width, or add instruments that nobody trades",
             )
         if len({venue.close for venue in given}) > 1:
             raise InvalidInput(
@@ -152,36 +156,52 @@ class ReplayBatch:
         rates, matrices = np.zeros((len(markets), most)), np.zeros((len(markets), most, n, n))
         for e, session in enumerate(sessions):
             rates[e, : len(session.rates)], matrices[e, : len(session.rates)] = session.rates, session.matrices
-        capacity = np.stack([_capacity(s.share, m.volume) for s, m in zip(sessions, markets, strict=True)])
         clocks: dict[Any, _Clock] = {}
         laid = [_clock_of(s.gateway, m, clocks) for s, m in zip(sessions, markets, strict=True)]
-        depth = max(clock.offset_s.shape[1] for clock in laid)
+        depth = max(clock.offset_ns.shape[1] for clock in laid)
         padded = [clock.padded(depth) for clock in laid]
+        slices = max(market.slices for market in markets)
+        lead = np.array([slices - market.slices for market in markets], dtype=np.int64)
+
+        def joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+            """Stack over episodes; what is missing at the front repeats the first row."""
+            return np.stack(
+                [np.concatenate([part[:1].repeat(more, axis=0), part]) for part, more in zip(parts, lead, strict=True)]
+            )
+
+        def moved(parts: Sequence[IntArray]) -> IntArray:
+            """Stack numbers of slices, counted from the new front; orders of added slices enter at once."""
+            out = np.tile(np.arange(slices, dtype=np.int32)[None, :, None], (len(parts), 1, n))
+            for e, (part, more) in enumerate(zip(parts, lead, strict=True)):
+                out[e, more:] = np.where(part == NEVER, NEVER, part + np.int32(more))
+            return out
+
         return cls(
             instruments=markets[0].instruments,
-            mid=np.stack([m.mid for m in markets]),
-            half_spread=np.stack([m.half_spread for m in markets]),
-            capacity=capacity,
+            mid=joined([m.mid for m in markets]),
+            half_spread=joined([m.half_spread for m in markets]),
+            capacity=joined([_capacity(s.share, m.volume) for s, m in zip(sessions, markets, strict=True)]),
             multiplier=np.stack([m.multiplier for m in markets]),
             fee=np.stack([s.fee for s in sessions]),
             limit=np.stack([s.gateway.limit for s in sessions]),
             close_multiple=np.array([v.close_spread_multiple for v in given], dtype=np.float64),
             rates=rates,
             matrices=matrices,
-            step_s=np.stack([step for step, _ in padded]),
-            weight=np.stack([weight for _, weight in padded]),
-            entry=np.stack([clock.entry for clock in laid]),
-            batch=np.stack([clock.batch for clock in laid]),
-            rank=np.stack([clock.rank for clock in laid]),
-            release=np.stack([clock.release for clock in laid]),
-            recent=_recent([m.times_ns for m in markets]),
+            step_s=joined([step for step, _ in padded]),
+            weight=joined([weight for _, weight in padded]),
+            entry=moved([clock.entry for clock in laid]),
+            batch=joined([clock.batch for clock in laid]),
+            rank=joined([clock.rank for clock in laid]),
+            release=moved([clock.release for clock in laid]),
+            recent=_recent([m.times_ns for m in markets], slices),
+            lead=lead,
             close=given[0].close,
         )
 
 
 @dataclass(frozen=True, eq=False)
 class _Clock:
-    """When the possible orders of one episode enter the book; ``offset_s`` of the batches in each slice, (T, B+1)."""
+    """When the possible orders of one episode enter the book; offsets of the batches in each slice, (T, B+1) [ns]."""
 
     dt_ns: NDArray[np.int64]
     offset_ns: NDArray[np.int64]
@@ -189,11 +209,6 @@ class _Clock:
     batch: IntArray
     rank: IntArray
     release: IntArray
-
-    @property
-    def offset_s(self) -> FloatArray:
-        seconds: FloatArray = self.offset_ns / 1e9
-        return seconds
 
     def padded(self, depth: int) -> tuple[FloatArray, FloatArray]:
         """Return steps and weights with ``depth`` batches; what is added lies at the slice's end and has no members."""
@@ -209,15 +224,16 @@ def _capacity(share: FloatArray, volume: FloatArray) -> FloatArray:
     return limited
 
 
-def _recent(times: Sequence[NDArray[np.int64]]) -> NDArray[np.bool_]:
+def _recent(times: Sequence[NDArray[np.int64]], slices: int) -> NDArray[np.bool_]:
     """Return for each slice which of the slices before it started less than 60 s earlier, (E, T, R)."""
-    starts = np.stack(times)[:, :-1]
+    starts = [bounds[:-1] for bounds in times]
     reach = 1
-    while reach < starts.shape[1] and (starts[:, reach:] - starts[:, :-reach] < MINUTE_NS).any():
+    while any((own[reach:] - own[:-reach] < MINUTE_NS).any() for own in starts):
         reach += 1
-    out = np.zeros((*starts.shape, reach), dtype=bool)
-    for w in range(min(reach, starts.shape[1] - 1)):
-        out[:, w + 1 :, w] = starts[:, w + 1 :] - starts[:, : -w - 1] < MINUTE_NS
+    out = np.zeros((len(starts), slices, reach), dtype=bool)
+    for e, own in enumerate(starts):
+        for w in range(min(reach, len(own) - 1)):
+            out[e, slices - len(own) + w + 1 :, w] = own[w + 1 :] - own[: -w - 1] < MINUTE_NS
     return out
 
 

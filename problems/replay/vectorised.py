@@ -248,6 +248,9 @@ class _Static:
     paths: bool
 
 
+_LANES = 1024
+"""Episodes times policies in one call: what they carry along then stays in a core's own cache."""
+
 _EPISODE = (
     "mid",
     "half_spread",
@@ -282,12 +285,23 @@ def _run(batch: ReplayBatch, policy: AffinePolicy, static: _Static) -> dict[str,
     for (name, many), (_, each) in zip(over_policies, over_episodes, strict=True):
         if not each:
             knobs[name] = knobs[name].squeeze(axis=1 if many else 0)
+    parts: list[dict[str, NDArray[Any]]] = []
+    width = min(batch.episodes, max(1, _LANES // policy.policies))
     with _enable_x64():
         run = _compiled(static, over_policies, over_episodes)
-        out = {name: np.asarray(value) for name, value in run(data, knobs).items()}
-    if policy.policies == 1:
-        out = {name: value[None] for name, value in out.items()}
-    return out
+        for start in range(0, batch.episodes, width):
+            # The last part is filled up with its last episode, so that there is one shape and one compilation.
+            rows = np.minimum(np.arange(start, start + width), batch.episodes - 1)
+            some = {
+                name: np.take(array, rows, axis=int(many)) if each else array
+                for (name, array), (_, many), (_, each) in zip(knobs.items(), over_policies, over_episodes, strict=True)
+            }
+            got = run({name: array[rows] for name, array in data.items()}, some)
+            parts.append({name: np.asarray(value) for name, value in got.items()})
+    axis = int(policy.policies > 1)
+    out = {name: np.concatenate([part[name] for part in parts], axis=axis) for name in parts[0]}
+    out = {name: np.take(value, range(batch.episodes), axis=axis) for name, value in out.items()}
+    return {name: value if axis else value[None] for name, value in out.items()}
 
 
 @functools.lru_cache(maxsize=64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,6 @@ from crosswind.problems.replay import (
     replay_batch,
 )
 from crosswind.problems.replay.policy import Decision, PolicyContext
-from crosswind.solvers.errors import InvalidInput, LimitBreach
 
 NAMES = ("A", "B", "F")
 N = len(NAMES)
@@ -44,10 +42,11 @@ class Affine:
         }
 
     def reset(self, context: PolicyContext) -> None:
-        self.names, self.slices = context.instruments, len(context.times) - 1
+        self.names, self.slices = context.instruments, len(self.of["schedule"])
+        self.lead = self.slices - (len(context.times) - 1)
 
     def decide(self, view: MarketView) -> Decision:
-        k, of = view.slice, self.of
+        k, of = self.lead + view.slice, self.of
         if view.closing:
             gap = of["target"][k] + of["position_weight"] @ view.positions + of["close_flight_weight"] @ view.in_flight
             units = np.broadcast_to(self.knob["closing"], N) * gap
@@ -100,18 +99,24 @@ def venue_of(rng: np.random.Generator, step_s: float, modes: int, close: bool) -
     )
 
 
-def policy_of(rng: np.random.Generator, policies: int, episodes: int, slices: int) -> AffinePolicy:
+def policy_of(rng: np.random.Generator, policies: int, lead: list[int], slices: int) -> AffinePolicy:
+    """Draw a policy that does nothing in the slices by which an episode was filled up."""
+    episodes = len(lead)
+    live = np.arange(slices)[None, :, None] >= np.array(lead)[:, None, None]
+
     def normal(*shape: int) -> np.ndarray:
         return rng.normal(size=shape) * (rng.random(shape) < 0.7)
 
     return AffinePolicy(
-        schedule=np.rint(20.0 * normal(episodes, slices, N)),
+        schedule=np.rint(20.0 * normal(episodes, slices, N)) * live,
         target=30.0 * normal(episodes, slices + 1, N),
         position_weight=-np.eye(N) + 0.2 * normal(episodes, N, N),
         flight_weight=-np.eye(N) + 0.1 * normal(episodes, N, N),
         close_flight_weight=-np.eye(N) + 0.1 * normal(episodes, N, N),
-        feed=3.0 * normal(policies, 1, slices, 1),
-        gain=rng.uniform(0.0, 0.6, (policies, 1, 1, N)) * (rng.random((1, 1, slices, 1)) < 0.8),
+        feed=3.0 * normal(policies, 1, slices, 1) * (live if any(lead) else 1.0),
+        gain=rng.uniform(0.0, 0.6, (policies, 1, 1, N))
+        * (rng.random((1, 1, slices, 1)) < 0.8)
+        * (live if any(lead) else 1.0),
         threshold=rng.uniform(0.0, 15.0, (policies, episodes, 1, 1)),
         clip=rng.uniform(5.0, 40.0, (1, episodes, 1, N)),
         pull=100.0 * normal(1, 1, 1, N),
@@ -142,9 +147,11 @@ def compare(markets: list[ReplayMarket], venues: list[SimulatedVenue], policy: A
                 k = market.slice_of(order.sent_ns)
                 sent[k, market.position_of(order.instrument)] += order.units
             size = np.abs(frame["units"]).sum() + 1.0
-            close(out.sent[p, e], sent, size)
-            close(out.filled[p, e], filled, size)
-            close(out.positions[p, e], run.positions, size)
+            lead = len(out.sent[p, e]) - len(sent)
+            assert not out.sent[p, e, :lead].any()
+            close(out.sent[p, e, lead:], sent, size)
+            close(out.filled[p, e, lead:], filled, size)
+            close(out.positions[p, e, lead:], run.positions, size)
             by = np.zeros((2, N, N))
             parts = np.zeros((2, 2, N))
             for f, i in zip(run.fills, frame["i"], strict=True):
@@ -171,9 +178,10 @@ def test_equals_the_event_kernel_on_random_settings(seed: int) -> None:
     slices, episodes, policies = 9, 12, 2 if seed % 2 else 1
     step_s = float(rng.choice([15.0, 60.0]))
     modes, shut = int(rng.integers(0, 3)), bool(seed % 4 != 3)
-    markets = [market_of(rng, slices, step_s) for _ in range(episodes)]
+    lengths = [slices - (e % 3 if seed % 3 == 0 else 0) for e in range(episodes)]
+    markets = [market_of(rng, length, step_s) for length in lengths]
     venues = [venue_of(rng, step_s, modes, shut) for _ in range(episodes)]
-    runs = compare(markets, venues, policy_of(rng, policies, episodes, slices))
+    runs = compare(markets, venues, policy_of(rng, policies, [slices - length for length in lengths], slices))
     states = {order.state for run in runs for order in run.orders}
     # The settings are worth comparing only where these things happen.
     assert states >= {"filled", "rejected", "throttled"}
