@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crosswind.problems.market.events import MarketEvents
-from crosswind.problems.market.simulator.desk import DeskOrder
 from crosswind.problems.market.simulator.desk_fills import FillDraws, run_fills, to_lots
+from crosswind.problems.market.simulator.desk_order import DeskOrder
 from crosswind.problems.market.simulator.desk_parameters import KINDS, DeskParameters
 from crosswind.problems.market.simulator.sessions import u_shape
 from crosswind.problems.market.simulator.streams import Part, stream

@@ -162,8 +162,9 @@ def draw_perpetual(spot: pd.Series[Any], parameters: PerpetualParameters, seed: 
 
     ``mid = spot (1 + mean + demand + basis)`` on the tick grid: ``demand`` is the slow wish for leverage (the
     hyperbolic sine of an Ornstein-Uhlenbeck process, so that it has fat tails), ``basis`` a fast Ornstein-Uhlenbeck
-    noise that averages out between settlements. Funding follows from the average premium by :func:`funding_rate`, the mark price
-    is the median of the mid, of spot plus its moving-average basis, and of spot with the funding still to accrue.
+    noise that averages out between settlements. Funding follows from the average premium by :func:`funding_rate`, the
+    mark price is the median of the mid, of spot plus its moving-average basis, and of spot with the funding still to
+    accrue.
 
     Every UTC day draws from its own streams and nothing looks ahead: a shorter spot yields the beginning of the longer
     one's perpetual.
