@@ -64,7 +64,10 @@ class MicroPrice:
         """Return each quote's state, −1 where it has none, and its mid."""
         total = quotes.bid_shares + quotes.ask_shares
         share = np.divide(quotes.bid_shares, total, out=np.full(len(total), 0.5), where=total > 0)
-        row = np.minimum((share * self.bins).astype(np.int64), self.bins - 1)
+        # Counted from the nearer end, so that the bins of a book and of its mirror image are mirror images.
+        heavy = np.maximum(share, 1.0 - share)
+        row = np.minimum((heavy * self.bins).astype(np.int64), self.bins - 1)
+        row = np.where(share >= 0.5, row, self.bins - 1 - row)
         width = np.rint((quotes.ask - quotes.bid) / self.tick).astype(np.int64)
         known = (width >= 1) & (width <= self.max_spread_ticks) & (total > 0)
         return np.where(known, (width - 1) * self.bins + row, -1), 0.5 * (quotes.bid + quotes.ask)
