@@ -157,8 +157,8 @@ def test_facts_of_the_simulator_are_those_it_was_given(sim: MarketEvents) -> Non
 
 def test_facts_left_out_are_not_found() -> None:
     thin = simulate(
-        names=2, sectors=1, days=6, bucket_s=10.0, seed=13, tail_dof=200.0, vol_regime_sd=0.0, vol_u_shape=0.0, volume_u_shape=0.0,
-        impact_r2=0.0, flow_weights=(0.0, 0.0, 0.0), market_vol_daily=0.0, sector_vol_daily=0.0,
+        names=2, sectors=1, days=6, bucket_s=10.0, seed=13, tail_dof=200.0, vol_regime_sd=0.0, vol_u_shape=0.0,
+        volume_u_shape=0.0, impact_r2=0.0, flow_weights=(0.0, 0.0, 0.0), market_vol_daily=0.0, sector_vol_daily=0.0,
     ).events  # fmt: skip
     f = stylised_facts(thin).to_frame()
     error = 3 / np.sqrt(6 * 2339)
