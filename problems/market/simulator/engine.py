@@ -129,7 +129,7 @@ def draw_world(world: World, days: int, seed: int, *, declared: bool) -> MarketD
         futures={ROOT: join_quotes(quotes, per_bar * bucket_s, settings)},
         notes=("simulated: every price, flow and quote is drawn from .truth",),
     )
-    if rolls:
+    if world.roll is not None:
         market = with_roll(market, rolls, per_bar * bucket_s, world.roll, log)
     if world.perpetual is not None:
         market = with_perpetual(market, shares, world.perpetual, seed, log)

@@ -43,8 +43,8 @@ def with_roll(
     log.entries["roll_shocks"] = [[stamp.isoformat(), float(points)] for stamp, points in shocks]
     log.entries["roll_mid"] = np.concatenate([day.mid for day in days]).tolist()
     log.entries["roll_stress"] = np.concatenate([day.stress for day in days]).tolist()
-    one = len(book.spreads) == 1
-    spreads = {ROOT if one else f"{ROOT} {pair.replace('-', ' ')}": quotes for pair, quotes in book.spreads.items()}
+    # The key names the pair: a longer roll passes an expiry and lists another pair beside the first.
+    spreads = {f"{ROOT} {quotes.near} {quotes.far}": quotes for quotes in book.spreads.values()}
     return replace(market, futures={**market.futures, ROOT: book.futures}, spreads={**market.spreads, **spreads})
 
 

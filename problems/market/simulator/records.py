@@ -41,8 +41,9 @@ def check_numbers(
         where = f"{type(record).__name__}.{name}"
         if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
             raise InvalidInput("is not a finite number", field=where, value=value, remedy="pass a finite number")
-        object.__setattr__(record, name, float(value))
-        if value < 0.0 or (value == 0.0 and name in positive) or value > limits.get(name, math.inf):
+        number = float(value)
+        object.__setattr__(record, name, number)
+        if number < 0.0 or (number == 0.0 and name in positive) or number > limits.get(name, math.inf):
             upper = f" to {limits[name]:g}" if name in limits else ""
             lower = "above 0" if name in positive else f"from 0{upper}"
             raise InvalidInput("is out of range", field=where, value=value, remedy=f"pass a number {lower}")

@@ -52,8 +52,10 @@ def calendar_hours(
     from crosswind.problems.market.contracts.calendars import sessions
 
     table = sessions(calendar, first, first + dt.timedelta(days=2 * days + 14 + len(closed)))
-    out = []
-    for day, row in table.iterrows():
+    out: list[tuple[dt.date, float, float]] = []
+    for label, row in table.iterrows():
+        assert isinstance(label, dt.date)
+        day = label
         if day in closed:
             continue
         midnight = pd.Timestamp(day)

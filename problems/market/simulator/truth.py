@@ -39,28 +39,28 @@ class ShockLog:
     def add_states(self, stamps: pd.DatetimeIndex, states: NDArray[np.int64]) -> None:
         """Note a session's regime path as ``[end of the first bucket in the state, state]`` at each change."""
         path = self.entries.setdefault("regime_path", [])
-        for at in np.flatnonzero(np.append(True, np.diff(states) != 0)):
+        for at in np.flatnonzero(np.append(True, np.diff(states) != 0)).tolist():
             path.append([stamps[at].isoformat(), int(states[at])])
 
     def add_shocks(self, stamps: pd.DatetimeIndex, jumps: JumpDay | None, coupling: Array | None) -> None:
         """Note a session's jumps as ``[time, "market" or name, size]`` and its break as ``[start, end, coupling]``."""
         if jumps is not None:
             found = self.entries.setdefault("jumps", [])
-            for at in np.flatnonzero(jumps.market):
+            for at in np.flatnonzero(jumps.market).tolist():
                 found.append([stamps[at].isoformat(), "market", float(jumps.market[at])])
-            for at, name in np.argwhere(jumps.own):
+            for at, name in np.argwhere(jumps.own).tolist():
                 found.append([stamps[at].isoformat(), self._names[name], float(jumps.own[at, name])])
         if coupling is not None:
             windows = self.entries.setdefault("break_windows", [])
-            inside = np.flatnonzero(coupling < 1.0)
-            if inside.size:
+            inside = np.flatnonzero(coupling < 1.0).tolist()
+            if inside:
                 start = stamps[inside[0]] - self._bucket
                 windows.append([start.isoformat(), stamps[inside[-1]].isoformat(), float(coupling[inside[0]])])
 
     def add_basis_jumps(self, stamps: pd.DatetimeIndex, jumps: Array) -> None:
         """Note a session's basis jumps as ``[end of the first bar that has it, size as a fraction of the index]``."""
         found = self.entries.setdefault("basis_jumps", [])
-        found.extend([stamps[at].isoformat(), float(jumps[at])] for at in np.flatnonzero(jumps))
+        found.extend([stamps[at].isoformat(), float(jumps[at])] for at in np.flatnonzero(jumps).tolist())
 
 
 def build_truth(

@@ -93,7 +93,8 @@ _COINS = replace(
     index_level=60_000.0,
     future_tick=0.5,
     future_multiplier=0.1,
-    basis_vol_bps=1.6,  # measured by others: Bybit perpetual less spot on 2022-12-13
+    carry_rate=0.05,
+    basis_vol_bps=1.6,  # measured: Bybit's perpetual less spot on 2022-12-13
     open_local="00:00",
     close_local="24:00",
 )
