@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+from pathlib import Path
 
 import pytest
 
@@ -117,3 +118,10 @@ def test_what_a_reader_of_leans_layout_needs():
     assert lean_terms("ES", on="2013-10-07") == (50.0, 0.25, "cme")
     assert lean_terms("NQ") == (20.0, 0.25, "cme")
     assert lean_terms("FESX", on="2013-10-07") == (10.0, 1.0, "eurex")
+
+
+def test_the_printed_table_is_the_table():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "contracts.md").read_text(encoding="utf-8")
+    columns = ["valid_from", "multiplier", "inverse", "tick", "spread_tick", "opens", "closes", "roll"]
+    printed = "\n".join(line.rstrip() for line in contract_table()[columns].to_string().splitlines())
+    assert printed in page

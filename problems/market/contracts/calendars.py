@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from crosswind.problems.market.checks import as_date, check_positive, check_zone
-from crosswind.problems.market.contracts.clocks import day_edges_ns, even_edges, seconds_of, utc_ns
+from crosswind.problems.market.contracts.clocks import day_span_ns, even_edges, seconds_of, utc_ns
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 __all__ = ["CALENDARS", "CalendarHours", "holiday_name", "is_session", "sessions", "shift_session"]
@@ -31,19 +32,24 @@ def _calendar(name: str) -> Any:
     import exchange_calendars as xc
     from exchange_calendars.errors import InvalidCalendarName
 
-    try:
-        default = xc.get_calendar(name)
-    except (InvalidCalendarName, AttributeError, TypeError) as error:
-        raise InvalidInput(
-            "no such calendar",
-            field="calendar",
-            value=name,
-            remedy=f"choose among {', '.join(CALENDARS)}, or another of exchange_calendars.get_calendar_names()",
-        ) from error
-    low, high = default.bound_min(), default.bound_max()
-    start = pd.Timestamp(_FIRST) if low is None else max(low, pd.Timestamp(_FIRST))
-    end = pd.Timestamp(_LAST) if high is None else min(high, pd.Timestamp(_LAST))
-    return xc.get_calendar(name, start=start, end=end)
+    with warnings.catch_warnings():
+        # It builds its tables by what pandas 3.1 calls deprecated; our users cannot do anything about that.
+        warnings.filterwarnings("ignore", message="Series.values returning an ndarray")
+        try:
+            return xc.get_calendar(name, start=pd.Timestamp(_FIRST), end=pd.Timestamp(_LAST))
+        except (InvalidCalendarName, AttributeError, TypeError) as error:
+            raise InvalidInput(
+                "no such calendar",
+                field="calendar",
+                value=name,
+                remedy=f"choose among {', '.join(CALENDARS)}, or another of exchange_calendars.get_calendar_names()",
+            ) from error
+        except ValueError:
+            default = xc.get_calendar(name)
+            low, high = default.bound_min(), default.bound_max()
+            start = pd.Timestamp(_FIRST) if low is None else max(low, pd.Timestamp(_FIRST))
+            end = pd.Timestamp(_LAST) if high is None else min(high, pd.Timestamp(_LAST))
+            return xc.get_calendar(name, start=start, end=end)
 
 
 @lru_cache(maxsize=32)
@@ -162,7 +168,7 @@ class CalendarHours:
     """Sessions of a calendar and the grid of buckets in them.
 
     Stands in for :class:`~crosswind.problems.market.buckets.SessionHours`: half days close early, holidays are refused
-    by name.
+    by name. A midday break stays in the grid: where a market has one, give the hours of one half.
 
     Parameters
     ----------
@@ -231,8 +237,7 @@ class CalendarHours:
                 remedy="leave the day out; .days(start, end) lists the sessions",
             )
         if self.calendar == "24/7":
-            edges = day_edges_ns(date, self.tz, 1.0)
-            opens, closes = int(edges[0]), int(edges[-1])
+            opens, closes = day_span_ns(date, self.tz)
         else:
             row = _table(self.calendar).loc[pd.Timestamp(date)]
             opens, closes = int(row["open"].value), int(row["close"].value)

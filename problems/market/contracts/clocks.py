@@ -13,7 +13,7 @@ import pandas as pd
 from crosswind.problems.market.checks import as_date, check_positive, check_zone
 from crosswind.solvers.errors import InvalidInput
 
-__all__ = ["clock_changes", "day_edges_ns", "even_edges", "seconds_of", "utc_ns"]
+__all__ = ["clock_changes", "day_edges_ns", "day_span_ns", "even_edges", "seconds_of", "utc_ns"]
 
 _UTC = dt.UTC
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=_UTC)
@@ -165,11 +165,17 @@ def day_edges_ns(day: Any, tz: str, bucket_s: float) -> npt.NDArray[np.int64]:
         If ``bucket_s`` does not divide that day.
     """
     date = as_date(day, "day")
-    step = check_positive(bucket_s, "bucket_s")
-    # Midnight itself is skipped or repeated in some zones; the day then begins at the change, or at the first midnight.
-    start = utc_ns(date, "00:00", tz, on_gap="later", on_overlap="first")
-    end = utc_ns(date + dt.timedelta(days=1), "00:00", tz, on_gap="later", on_overlap="first")
-    return even_edges(start, end, step, str(date))
+    return even_edges(*day_span_ns(date, tz), check_positive(bucket_s, "bucket_s"), str(date))
+
+
+def day_span_ns(day: dt.date, tz: str) -> tuple[int, int]:
+    """Return the midnights that begin and end a local day [ns since 1970 UTC].
+
+    Some zones skip or repeat midnight itself; the day then begins at the change, or at the first of the two.
+    """
+    start = utc_ns(day, "00:00", tz, on_gap="later", on_overlap="first")
+    end = utc_ns(day + dt.timedelta(days=1), "00:00", tz, on_gap="later", on_overlap="first")
+    return start, end
 
 
 def even_edges(start: int, end: int, bucket_s: float, what: str) -> npt.NDArray[np.int64]:
