@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,12 +23,17 @@ __all__ = [
     "load_tables",
     "long_table",
     "pivot",
+    "rename_all",
+    "renamed",
+    "table_files",
     "wide_table",
 ]
 
 QUOTE_COLUMNS = ("bid", "ask", "bid_size", "ask_size")
 TRADE_COLUMNS = ("price", "size")
 STANDARD_COLUMNS = ("time", "name", *FIELDS, *TRADE_COLUMNS, "side", *QUOTE_COLUMNS)
+_DIGITS = re.compile(r"(\d+)")
+_ERA = (315_532_800, 4_102_444_800)  # 1980 to 2100 [s since 1970]
 _SIDES = {"buy": 1, "b": 1, "1": 1, "+1": 1, "1.0": 1, "sell": -1, "s": -1, "-1": -1, "-1.0": -1, "0": 0, "0.0": 0}
 
 
@@ -68,6 +74,17 @@ class Clock:
             raise InvalidInput("unknown unit", field="time_unit", value=unit, remedy="choose s, ms, us or ns")
         self.unit = unit
 
+    def _check_unit(self, seconds: np.ndarray[Any, Any], field: str) -> None:
+        """Refuse a unit that puts the times into another age: 1000 times off is 1970 or the year 50 000."""
+        middle = float(np.median(seconds)) if len(seconds) else float(_ERA[0])
+        if not _ERA[0] <= middle < _ERA[1] or np.abs(seconds).max(initial=0.0) > 9e9:
+            raise InvalidInput(
+                f"as {self.unit} since 1970 the times lie about the year {1970 + middle / 31_556_952:.0f}",
+                field=f"time_unit ({field})",
+                value=self.unit,
+                remedy="pass the unit in which they are written: s, ms, us or ns",
+            )
+
     def read(self, times: pd.Series[Any], where: str) -> pd.DatetimeIndex:
         """Return ``times`` in UTC, in the order given.
 
@@ -88,6 +105,7 @@ class Clock:
             if not np.isfinite(times.to_numpy(dtype=np.float64)).all():
                 raise InvalidInput("holds NaN or inf", field=field, remedy="drop those rows")
             scale = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[self.unit]
+            self._check_unit(times.to_numpy(dtype=np.float64) * (scale / 1e9), field)
             whole = times.dtype.kind in "iu"
             ns = (
                 times.to_numpy(dtype=np.int64) * scale if whole else np.round(times.to_numpy() * scale).astype(np.int64)
@@ -145,9 +163,19 @@ def load_tables(path: Path, format: str, columns: Mapping[str, str] | None) -> d
     DataGap
         On an absent or unreadable file.
     """
+    raw = {file.name.split(".")[0]: _load(file, format) for file in table_files(path, format)}
+    return rename_all(raw, columns)
+
+
+def rename_all(raw: Mapping[str, pd.DataFrame], columns: Mapping[str, str] | None) -> dict[str, pd.DataFrame]:
+    """Return the tables with their columns renamed to the standard names.
+
+    Raises
+    ------
+    InvalidInput
+        On an unknown mapping, a mapped column that no table has, a table without times.
+    """
     mapping = _check_mapping(columns)
-    files = _files(path, format)
-    raw = {file.name.split(".")[0]: _load(file, format) for file in files}
     nowhere = [theirs for theirs in mapping.values() if not any(theirs in table.columns for table in raw.values())]
     if nowhere:
         have = sorted({str(c) for table in raw.values() for c in table.columns})
@@ -157,13 +185,28 @@ def load_tables(path: Path, format: str, columns: Mapping[str, str] | None) -> d
     return {stem: _rename(table, mapping, stem) for stem, table in raw.items()}
 
 
-def _files(path: Path, format: str) -> list[Path]:
+def renamed(table: pd.DataFrame, columns: Mapping[str, str] | None, stem: str) -> pd.DataFrame:
+    """Return one table with its columns renamed; a column mapped for another table may be absent."""
+    return _rename(table, dict(columns or {}), stem)
+
+
+def table_files(path: Path, format: str) -> list[Path]:
+    """Return the files of a path, 2.csv before 10.csv.
+
+    Raises
+    ------
+    InvalidInput
+        On an unknown format.
+    DataGap
+        If there is none.
+    """
     if format not in ("csv", "parquet"):
         raise InvalidInput("unknown format", field="format", value=format, remedy="say 'csv' or 'parquet'")
     if path.is_file():
         return [path]
     endings = (".csv", ".csv.gz") if format == "csv" else (".parquet", ".pq")
-    found = sorted(p for p in path.iterdir() if p.name.endswith(endings)) if path.is_dir() else []
+    found = [p for p in path.iterdir() if p.name.endswith(endings)] if path.is_dir() else []
+    found.sort(key=lambda p: [(int(part), "") if part.isdigit() else (-1, part) for part in _DIGITS.split(p.name)])
     if not found:
         what = "the folder holds no such file" if path.is_dir() else "neither a file nor a folder"
         raise DataGap(what, field=format, value=str(path), remedy=f"give a {format} file or a folder of them")
@@ -206,7 +249,9 @@ def _numbers(table: pd.DataFrame, wanted: Iterable[str], where: str) -> pd.DataF
         ) from error
 
 
-def long_table(table: pd.DataFrame, clock: Clock, wanted: tuple[str, ...], where: str) -> pd.DataFrame:
+def long_table(
+    table: pd.DataFrame, clock: Clock, wanted: tuple[str, ...], where: str, *, sort: bool = True
+) -> pd.DataFrame:
     """Return a long table: index time (UTC, sorted, stable), columns name, the wanted numbers and side if there.
 
     Raises
@@ -242,7 +287,7 @@ def long_table(table: pd.DataFrame, clock: Clock, wanted: tuple[str, ...], where
             )
         out["side"] = side.astype(np.int8)
     out.index = clock.read(table["time"], where)
-    return out.sort_index(kind="stable")
+    return out.sort_index(kind="stable") if sort else out
 
 
 def pivot(long: pd.DataFrame, field: str) -> pd.DataFrame:

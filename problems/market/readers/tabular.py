@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -12,23 +11,19 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from crosswind.problems.market.buckets import QuoteTape, SessionHours, TradeTape, bucketise
-from crosswind.problems.market.checks import as_date, check_names, check_positive, check_zone, utc_index
+from crosswind.problems.market.buckets import events_of_parts
+from crosswind.problems.market.checks import check_names, check_positive, check_zone, utc_index
 from crosswind.problems.market.events import FIELDS, MarketEvents
+from crosswind.problems.market.hours import Hours
 from crosswind.problems.market.model import MarketData
 from crosswind.problems.market.readers.formats import Format, call_options
-from crosswind.problems.market.readers.tables import (
-    QUOTE_COLUMNS,
-    TRADE_COLUMNS,
-    Clock,
-    load_tables,
-    long_table,
-    pivot,
-    wide_table,
-)
+from crosswind.problems.market.readers.table_ticks import PART_ROWS, TableTicks, first_rows
+from crosswind.problems.market.readers.tables import Clock, load_tables, long_table, pivot, table_files, wide_table
+from crosswind.problems.market.report import ReadReport
+from crosswind.problems.market.ticks import Progress, TickChunk, TickSource
 from crosswind.solvers.errors import DataGap, InvalidInput
 
-__all__ = ["FORMATS", "read_parquet", "read_table"]
+__all__ = ["FORMATS", "read_parquet", "read_table", "table_sources"]
 
 
 def read_table(
@@ -43,10 +38,13 @@ def read_table(
     source_tz: str | None = None,
     time_unit: str | None = None,
     stamp: Literal["start", "end"] = "end",
-    hours: tuple[str, str] = ("09:30", "16:00"),
+    hours: Hours = ("09:30", "16:00"),
     tick: float = 0.01,
     stale_limit_s: float = 300.0,
     currency: str = "USD",
+    chunk_rows: int | None = None,
+    report: ReadReport | None = None,
+    progress: Progress | None = None,
 ) -> MarketData:
     """Read plain tables.
 
@@ -60,6 +58,10 @@ def read_table(
       (``time, name, bid, ask, bid_size, ask_size``; ``time`` is when the quote was known).
 
     A folder of other files is read as parts of one long table.
+
+    Ticks are read in parts, so files may be larger than memory. Within a part rows may stand in any order; from part to
+    part the times of a name must not go back. Up to one bad row in a hundred is left out and counted by reason; more
+    are refused.
 
     Parameters
     ----------
@@ -84,13 +86,19 @@ def read_table(
     stamp
         Whether buckets are stamped at their "start" or "end".
     hours
-        Local opening and close; for ticks.
+        Local opening and close, a calendar with ``edges_ns(day)``, or None for markets that never close; for ticks.
     tick
         Price step [currency]; locked quotes are widened to it. For ticks.
     stale_limit_s
         Oldest quote that may be carried forward [s]; for ticks.
     currency
         Currency of prices and notionals.
+    chunk_rows
+        Ticks: rows held at a time; default 250 000.
+    report
+        Collects files, instruments and bad rows.
+    progress
+        Called with stage and fraction done.
 
     Returns
     -------
@@ -99,7 +107,7 @@ def read_table(
     Raises
     ------
     InvalidInput
-        On absent columns, naive times, duplicates, malformed values.
+        On absent columns, a wrong time_unit, naive times, duplicates, malformed values.
     DataGap
         On an absent or unreadable file, a missing day, buckets that some names lack, quotes older than the limit.
     """
@@ -107,26 +115,114 @@ def read_table(
     check_zone(tz)
     if stamp not in ("start", "end"):
         raise InvalidInput("unknown stamp", field="stamp", value=stamp, remedy="say 'start' or 'end'")
+    report = ReadReport() if report is None else report
     clock = Clock(source_tz, time_unit)
-    tables = load_tables(folder, format, columns)
+    heads = first_rows(folder, format, columns)
     source = f"{format}:{path}"
-    if set(FIELDS) <= set(tables):
-        frames = {field: wide_table(tables[field], clock, field) for field in FIELDS}
-        return MarketData(_buckets(frames, names, days, bucket_s, tz, stamp, currency), source=source)
-    apart = {"trades", "quotes"} <= set(tables)
-    whole = pd.DataFrame() if apart else pd.concat(list(tables.values()), ignore_index=True)
-    if set(FIELDS) <= set(whole.columns):
-        long = long_table(whole, clock, FIELDS, source)
-        frames = {field: pivot(long, field) for field in FIELDS}
-        return MarketData(_buckets(frames, names, days, bucket_s, tz, stamp, currency), source=source)
-    if apart:
-        trades = long_table(tables["trades"], clock, TRADE_COLUMNS, "trades")
-        quotes = long_table(tables["quotes"], clock, QUOTE_COLUMNS, "quotes")
-    else:
-        trades = quotes = long_table(whole, clock, (*TRADE_COLUMNS, *QUOTE_COLUMNS), source)
-    session = SessionHours(*hours, tz=tz, bucket_s=10.0 if bucket_s is None else bucket_s)
-    events, notes = _ticks(trades, quotes, names, days, session, tick, stale_limit_s, currency)
-    return MarketData(events, source=source, notes=notes)
+    wide = set(FIELDS) <= set(heads)
+    if wide or all(set(FIELDS) <= set(head.columns) for head in heads.values()):
+        tables = load_tables(folder, format, columns)
+        if wide:
+            frames = {field: wide_table(tables[field], clock, field) for field in FIELDS}
+        else:
+            long = long_table(pd.concat(list(tables.values()), ignore_index=True), clock, FIELDS, source)
+            frames = {field: pivot(long, field) for field in FIELDS}
+        events = _buckets(frames, names, days, bucket_s, tz, stamp, currency)
+        _note_buckets(events, folder, format, stamp, report)
+        return MarketData(events, source=source, report=report)
+    ticks = _ticks(folder, format, columns, clock, tz, heads, chunk_rows)
+    events, notes = events_of_parts(
+        ticks.parts(report, progress),
+        names=None if names is None else check_names(names, "names"),
+        bucket_s=10.0 if bucket_s is None else bucket_s,
+        hours=hours,
+        tz=tz,
+        currency=currency,
+        tick=tick,
+        stale_limit_s=stale_limit_s,
+        days=days,
+        report=report,
+    )
+    return MarketData(events, source=source, notes=notes, report=report)
+
+
+def _ticks(
+    folder: Path,
+    format: str,
+    columns: Mapping[str, str] | None,
+    clock: Clock,
+    tz: str,
+    heads: Mapping[str, pd.DataFrame],
+    chunk_rows: int | None,
+) -> TableTicks:
+    rows = PART_ROWS if chunk_rows is None else chunk_rows
+    if not isinstance(rows, int) or isinstance(rows, bool) or rows < 2:
+        raise InvalidInput("not a number of rows", field="chunk_rows", value=chunk_rows, remedy="give at least 2")
+    return TableTicks(folder, format, columns, clock, tz, {"trades", "quotes"} <= set(heads), rows)
+
+
+def _note_buckets(events: MarketEvents, folder: Path, format: str, stamp: str, report: ReadReport) -> None:
+    for file in table_files(folder, format):
+        report.file(file, file.stat().st_size)
+    for name in events.names:
+        facts = report.instrument(name, "", "buckets", stamp=f"{stamp}, moved to the end", price_unit="currency")
+        facts.saw("buckets", len(events.index), int(events.index.asi8[0]), int(events.index.asi8[-1]))
+
+
+@dataclass(frozen=True)
+class _TableSource:
+    """One name of a table of ticks."""
+
+    name: str
+    ticks: TableTicks
+    currency: str
+    tick: float
+    venue: str = ""
+
+    @property
+    def tz(self) -> str:
+        return self.ticks.tz
+
+    def chunks(self, report: ReadReport, progress: Progress | None = None) -> Iterator[TickChunk]:
+        """Yield the name's ticks; the file is read in parts, and the rows of other names are skipped."""
+        for part in self.ticks.parts(report, progress):
+            if self.name in part:
+                yield part[self.name]
+
+
+def table_sources(
+    path: str | Path,
+    names: Iterable[str] | None = None,
+    *,
+    format: Literal["csv", "parquet"] = "csv",
+    columns: Mapping[str, str] | None = None,
+    tz: str = "America/New_York",
+    source_tz: str | None = None,
+    time_unit: str | None = None,
+    tick: float = 0.01,
+    currency: str = "USD",
+    chunk_rows: int | None = None,
+) -> tuple[TickSource, ...]:
+    """Return the tick sources of a table, one per name; see :func:`read_table` for the arguments.
+
+    Without ``names`` the table is read once to learn them. Each source reads the table for itself.
+
+    Raises
+    ------
+    InvalidInput, DataGap
+        As :func:`read_table`.
+    """
+    folder = Path(path).expanduser()
+    check_zone(tz)
+    check_positive(tick, "tick")
+    heads = first_rows(folder, format, columns)
+    ticks = _ticks(folder, format, columns, Clock(source_tz, time_unit), tz, heads, chunk_rows)
+    if names is None:
+        found: set[str] = set()
+        for part in ticks.parts(ReadReport()):
+            found |= set(part)
+        names = sorted(found)
+    return tuple(_TableSource(n, ticks, currency, tick) for n in check_names(names, "names"))
 
 
 def _buckets(
@@ -178,68 +274,14 @@ def _choose(names: Iterable[str] | None, available: list[str]) -> tuple[str, ...
     return chosen
 
 
-def _ticks(
-    trades: pd.DataFrame,
-    quotes: pd.DataFrame,
-    names: Iterable[str] | None,
-    days: Any,
-    session: SessionHours,
-    tick: float,
-    stale_limit_s: float,
-    currency: str,
-) -> tuple[MarketEvents, tuple[str, ...]]:
-    both = sorted(set(trades["name"]) & set(quotes["name"]))
-    chosen = _choose(names, both)
-    bad = ~np.isfinite(trades[["price", "size"]].to_numpy()) | (trades[["price", "size"]].to_numpy() <= 0)
-    if bad.any():
-        at = int(np.argwhere(bad)[0][0])
-        raise InvalidInput(
-            f"{int(bad.any(axis=1).sum())} trades without a positive price and size, first at {trades.index[at]}",
-            field="price/size",
-            value=tuple(trades[["price", "size"]].iloc[at]),
-            remedy="drop those rows",
-        )
-    local = pd.Series(pd.DatetimeIndex(quotes.index).tz_convert(session.tz).date)
-    available = sorted(set(local))
-    wanted: list[dt.date] = available
-    if days is not None:
-        listed = [days] if isinstance(days, (str, dt.date)) else list(days)
-        wanted = sorted({as_date(d, "days") for d in listed})
-        absent = [str(d) for d in wanted if d not in available]
-        if absent or not wanted:
-            raise DataGap(
-                "no such session", field="days", value=absent, remedy=f"choose among {', '.join(map(str, available))}"
-            )
-    tapes: dict[dt.date, dict[str, tuple[TradeTape, QuoteTape]]] = {}
-    for day in wanted:
-        edges = session.edges_ns(day)
-        midnight = int(pd.Timestamp(day).tz_localize(session.tz).as_unit("ns").value)
-        tapes[day] = {n: (_trade_tape(trades, n, edges), _quote_tape(quotes, n, midnight, edges)) for n in chosen}
-    return bucketise(tapes, chosen, session, tick=tick, stale_limit_s=stale_limit_s, currency=currency)
-
-
-def _trade_tape(trades: pd.DataFrame, name: str, edges: np.ndarray[Any, Any]) -> TradeTape:
-    own = trades[(trades["name"] == name).to_numpy()]
-    time = pd.DatetimeIndex(own.index).asi8
-    keep = (time >= edges[0]) & (time < edges[-1])
-    sign = own["side"].to_numpy(dtype=np.int8)[keep] if "side" in own.columns else None
-    price, size = (own[c].to_numpy()[keep] for c in ("price", "size"))
-    return TradeTape(time[keep], price, size, np.ones(int(keep.sum()), dtype=bool), sign)
-
-
-def _quote_tape(quotes: pd.DataFrame, name: str, midnight: int, edges: np.ndarray[Any, Any]) -> QuoteTape:
-    own = quotes[(quotes["name"] == name).to_numpy()]
-    time = pd.DatetimeIndex(own.index).asi8
-    # Quotes from before the opening prevail at it, but not those of the day before.
-    keep = (time >= midnight) & (time <= edges[-1])
-    return QuoteTape(time[keep], *(own[c].to_numpy()[keep] for c in QUOTE_COLUMNS))
-
-
 def read_parquet(
     path: str | Path,
     names: Iterable[str] | None = None,
     days: Any = None,
     bucket_s: float | None = None,
+    *,
+    report: ReadReport | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> MarketData:
     """Read what ``MarketData.to_parquet`` or ``MarketEvents.to_parquet`` wrote, else plain tables.
@@ -250,6 +292,8 @@ def read_parquet(
         A folder or a file.
     names, days, bucket_s
         As in :func:`read_table`; own buckets are resampled.
+    report, progress
+        As in :func:`read_table`.
     **options
         Those of :func:`read_table`, for plain tables only.
 
@@ -262,7 +306,7 @@ def read_parquet(
     own = next((m for m in ("market.json", "meta.json") if (folder / m).is_file()), None)
     if own is None:
         known = call_options(read_table, f"parquet:{path}", {}, options)
-        return read_table(path, names, days, bucket_s, format="parquet", **known)
+        return read_table(path, names, days, bucket_s, format="parquet", report=report, progress=progress, **known)
     if options:
         raise InvalidInput(
             "our own layout takes no options", field="options", value=sorted(options), remedy="leave them out"
@@ -294,11 +338,13 @@ FORMATS = (
         title="plain csv tables, buckets or ticks",
         example="csv:FILE or DIR",
         reader=partial(read_table, format="csv"),
+        sources=partial(table_sources, format="csv"),
     ),
     Format(
         scheme="parquet",
         title="what to_parquet wrote, else plain parquet tables",
         example="parquet:DIR",
         reader=f"{__name__}:read_parquet",
+        sources=partial(table_sources, format="parquet"),
     ),
 )
