@@ -150,7 +150,9 @@ class RawRun:
     def _check_exchange(self, sieve: venues.InstrumentSieve, stamps: _Int, local: _Int) -> _Int:
         sieve.drop(stamps < 0, "unreadable time", local)
         at = np.where(stamps < 2**62 // self._factor, stamps, 0) * self._factor
-        sieve.drop(venues.spikes(at) | (np.abs(at - local) > venues.DAY_NS), "clock jump", stamps)
+        # Held against each other, clocks show a jump of either; a silence moves both.
+        jump = venues.spikes(at - local, edges=True) | (np.abs(at - local) > venues.DAY_NS)
+        sieve.drop(jump, "clock jump", stamps)
         return at
 
     def _trade_rows(self, messages: Messages) -> tuple[npt.NDArray[Any], ...] | None:
@@ -210,7 +212,7 @@ class RawRun:
         messages.timed.sort(key=itemgetter(0))
         both = np.array([(t, e) for t, e in messages.timed if 0 <= e < 2**62 // self._factor], dtype=np.int64)
         local, event = both[:, 0], both[:, 1] * self._factor
-        sane = ~venues.spikes(local) & ~venues.spikes(event) & (np.abs(event - local) < venues.DAY_NS)
+        sane = ~venues.spikes(event - local, edges=True) & (np.abs(event - local) < venues.DAY_NS)
         latency = (local - event)[sane]
         if not len(latency):
             self._when, self._offset = _NO_IDS, _NO_IDS

@@ -47,8 +47,9 @@ class _Layout:
     words: Mapping[int, str]
 
 
-_KLINE = tuple(
-    "time open high low close volume close_time quote_volume count taker taker_quote ignore".split()  # 12 columns
+_KLINE = (
+    *("time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count"),
+    *("taker", "taker_quote", "ignore"),
 )
 _LAYOUTS = {
     "klines": _Layout(

@@ -248,24 +248,29 @@ def stamp_factor(stamps: _Int, where: object) -> int:
     )
 
 
-def spikes(time_ns: _Int) -> _Bool:
-    """Return which times jump away from both neighbours: off the median of five rows around by more than 10 s.
+def spikes(values_ns: _Int, *, edges: bool = False) -> _Bool:
+    """Return which rows jump away from both neighbours: off the median of five rows around by more than 10 s.
 
-    A lasting step is none: forward it is a silence, backward the rows after it are out of order.
+    A lasting step is none: in times it is a silence, or, backward, disorder.
+
+    Parameters
+    ----------
+    values_ns
+        (R,) times, or differences of two clocks [ns].
+    edges
+        Whether the first and the last row are judged by those inside. In times they are not: they may follow a silence.
     """
-    n = len(time_ns)
-    if n < 3:
-        return np.zeros(n, dtype=bool)
-    if (np.abs(np.diff(time_ns)) <= _SPIKE_NS).all():
-        return np.zeros(n, dtype=bool)
+    n = len(values_ns)
+    jump: _Bool = np.zeros(n, dtype=bool)
+    if n < 3 or (np.abs(np.diff(values_ns)) <= _SPIKE_NS).all():
+        return jump
     width = 2 if n >= 5 else 1
-    padded = np.pad(time_ns, width, mode="edge")
-    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * width + 1)
-    jump: _Bool = np.abs(time_ns - np.median(around, axis=1)) > _SPIKE_NS
-    # The edge repeats itself in the padding: hold it against the rows inside.
-    for edge, inside in ((0, slice(1, 4)), (n - 1, slice(n - 4 if n >= 4 else 0, n - 1))):
-        near = time_ns[inside]
-        jump[edge] = bool((np.abs(near - time_ns[edge]) > _SPIKE_NS).all() and np.ptp(near) <= _SPIKE_NS and n >= 4)
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(values_ns, width, mode="edge"), 2 * width + 1)
+    jump |= np.abs(values_ns - np.median(around, axis=1)) > _SPIKE_NS
+    for edge, inside in ((0, slice(1, 4)), (n - 1, slice(max(n - 4, 0), n - 1))):
+        near = values_ns[inside]
+        far = bool((np.abs(near - values_ns[edge]) > _SPIKE_NS).all() and np.ptp(near) <= _SPIKE_NS)
+        jump[edge] = edges and far
     return jump
 
 
