@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from crosswind.problems.market.buckets import events_of
@@ -182,7 +183,7 @@ def read_lean(
     security: files.Security = "equity",
     resolution: Literal["tick", "second", "minute"] | None = None,
     kind: Literal["trade", "quote"] | None = None,
-    hours: Hours = ("09:30", "16:00"),
+    hours: Hours | str = ("09:30", "16:00"),
     quotes: Quotes = "second",
     quote_rows: QuoteRows = "best",
     venue_life_s: float = 60.0,
@@ -219,7 +220,8 @@ def read_lean(
     kind
         Bars of trades or of quotes only; default both.
     hours
-        Local opening and close, New York, or a calendar with half days (anything with ``edges_ns(day)``).
+        Local opening and close, New York; the name of an exchange's calendar, 'XNYS', whose half days close early and
+        whose holidays are refused; or anything with ``edges_ns(day)``.
     quotes
         "second": 1 s quote bars. "tick": quote ticks, where there are any.
     quote_rows
@@ -271,10 +273,11 @@ def read_lean(
             tick=tick,
             market=market,
         )
+        length = 10.0 if bucket_s is None else bucket_s
         events, notes = events_of(
             sources,
-            bucket_s=10.0 if bucket_s is None else bucket_s,
-            hours=hours,
+            bucket_s=length,
+            hours=_calendar(hours, length, sources[0].days) if isinstance(hours, str) else hours,
             tz=NEW_YORK,
             currency="USD",
             stale_limit_s=stale_limit_s,
@@ -298,6 +301,15 @@ def read_lean(
         raise InvalidInput("goes with futures", field="expiries", value=expiries, remedy="say security='future'")
     bars, funding = bars_market(root, names, days, security, resolution or "minute", kind, market, report, progress)
     return MarketData(None, source=source, bars=bars, funding=funding, report=report)
+
+
+def _calendar(name: str, bucket_s: float, days: Iterable[dt.date]) -> Hours:
+    """Return the sessions of an exchange's calendar; of the days asked for each must be one."""
+    from crosswind.problems.market.contracts.calendars import CalendarHours
+
+    hours = CalendarHours(name, bucket_s)
+    open_days = {day: hours.edges_ns(day) for day in days}
+    return lambda day: open_days.get(day, np.zeros(0, dtype=np.int64))
 
 
 def _listed(days: Any) -> list[Any]:

@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 
 from crosswind.problems.market.checks import as_date, check_names
+from crosswind.problems.market.contracts.table import lean_terms
 from crosswind.problems.market.futures import FuturesQuotes
 from crosswind.problems.market.readers import lean_files as files
 from crosswind.problems.market.report import ReadReport
 from crosswind.solvers.errors import DataGap, InvalidInput
 
-__all__ = ["CONTRACTS", "ContractTerms", "futures_market", "read_lean_futures", "read_lean_margins"]
+__all__ = ["ContractTerms", "futures_market", "read_lean_futures", "read_lean_margins"]
 
 _FIELDS = ("bid", "ask", "bid_size", "ask_size", "volume")
 _MINUTE_NS = 60_000_000_000
@@ -31,7 +32,17 @@ class ContractTerms(NamedTuple):
     exchange: str
 
 
-CONTRACTS = {"ES": ContractTerms(50.0, 0.25, "cme"), "NQ": ContractTerms(20.0, 0.25, "cme")}
+def _known_terms(symbol: str, day: Any) -> ContractTerms:
+    """Return the terms of the contract table on a day."""
+    try:
+        return ContractTerms(*lean_terms(symbol.upper(), day))
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"its contract terms are not known ({error})",
+            field="symbol",
+            value=symbol,
+            remedy="pass terms=ContractTerms(multiplier, tick, exchange)",
+        ) from error
 
 
 def read_lean_futures(
@@ -63,7 +74,7 @@ def read_lean_futures(
     stale_limit_s
         Oldest quote that may be carried forward [s]; 0 carries none.
     terms
-        Contract terms; default from :data:`CONTRACTS`.
+        Contract terms; default those of the contract table on the first day.
     report
         Collects what was understood and which bars were not used.
 
@@ -81,23 +92,17 @@ def read_lean_futures(
         On a missing day, a damaged file, an expiry that none of the days lists.
     """
     name = symbol.upper()
-    terms = terms or CONTRACTS.get(name)
-    if terms is None:
-        raise InvalidInput(
-            "its contract terms are not known",
-            field="symbol",
-            value=symbol,
-            remedy=f"pass terms=ContractTerms(multiplier, tick, exchange), or choose among {', '.join(CONTRACTS)}",
-        )
     report = ReadReport() if report is None else report
     if not np.isfinite(stale_limit_s) or stale_limit_s < 0:
         raise InvalidInput("must not be negative", field="stale_limit_s", value=stale_limit_s, remedy="0 carries none")
+    listed = None if days is None else [days] if isinstance(days, (str, dt.date)) else list(days)
+    asked = None if listed is None else sorted({as_date(d, "days") for d in listed})
+    terms = terms or _known_terms(name, asked[0] if asked else None)
     folder = files.instrument_folder(files.find_data(root), "future", terms.exchange, "minute", name)
-    if days is None:
+    if asked is None:
         chosen_days = sorted(files.days_of(folder, "quote") & files.days_of(folder, "trade"))
     else:
-        listed = [days] if isinstance(days, (str, dt.date)) else list(days)
-        chosen_days = sorted({as_date(d, "days") for d in listed})
+        chosen_days = asked
     if not chosen_days:
         raise DataGap("there are no days", field="days", value=str(folder), remedy="choose days that are there")
     by_day = {day: files.future_expiries(folder / f"{day:%Y%m%d}_quote.zip") for day in chosen_days}
@@ -286,15 +291,11 @@ def futures_market(
     Raises
     ------
     InvalidInput, DataGap
-        See :func:`read_lean_futures`; and if no root whose terms are known lies there.
+        See :func:`read_lean_futures`; and if no root lies there.
     """
     data = files.find_data(root)
     if names is None:
-        found = [
-            n
-            for n, t in CONTRACTS.items()
-            if (data / "future" / (market or t.exchange) / "minute" / n.lower()).is_dir()
-        ]
+        found = sorted(p.name.upper() for p in (data / "future").glob(f"{market or '*'}/minute/*") if p.is_dir())
         if not found:
             raise DataGap("there are no futures", field="names", value=str(data / "future"), remedy="name the roots")
     else:
@@ -302,8 +303,7 @@ def futures_market(
     out: dict[str, FuturesQuotes] = {}
     notes: list[str] = []
     for name in found:
-        terms = CONTRACTS.get(name.upper())
-        own = None if terms is None or market is None else terms._replace(exchange=market)
+        own = None if market is None else _known_terms(name, None)._replace(exchange=market)
         quotes, more = read_lean_futures(
             root, name, days, expiries=expiries, stale_limit_s=stale_limit_s, terms=own, report=report
         )

@@ -39,7 +39,6 @@ from crosswind.problems.market.model import MarketData
 from crosswind.problems.market.readers.formats import Format
 from crosswind.problems.market.readers.perp_funding import (
     FundingRules,
-    check_rate_unit,
     hourly_settlements,
     listed_settlements,
 )
@@ -353,7 +352,6 @@ def _tell(bars: dict[str, Bars], funding: dict[str, FundingRates], report: ReadR
     for name, one in bars.items():
         _span(report, name, "bars", pd.DatetimeIndex(one.frame.index), 3600.0)
     for name, rates in funding.items():
-        check_rate_unit(name, rates.rates)
         _span(report, name, "funding", pd.DatetimeIndex(rates.rates.index), rates.interval_s)
 
 

@@ -16,7 +16,7 @@ __all__ = ["FundingRules", "check_rate_unit", "hourly_settlements", "listed_sett
 _HOUR_NS = 3_600_000_000_000
 _INTERVALS_H = (24, 12, 8, 6, 4, 3, 2, 1)
 _ON_SCHEDULE = 0.99  # share of changes that must fall on the schedule
-_UNIT_LIMIT = 0.01  # a median rate of 1 % per settlement is no fraction of the notional but a percentage
+_UNIT_LIMIT = 0.003  # a median of 0.3 % per settlement is 330 % a year: a percentage, no fraction of the notional
 
 
 class FundingRules(NamedTuple):
@@ -35,12 +35,12 @@ def check_rate_unit(name: str, rates: pd.Series[Any]) -> None:
     Raises
     ------
     InvalidInput
-        If the median of |rate| exceeds 0.01 per settlement.
+        If the median of |rate| exceeds 0.003 per settlement.
     """
     typical = float(rates.abs().median()) if len(rates) else 0.0
     if typical > _UNIT_LIMIT:
         raise InvalidInput(
-            "the median rate exceeds 1 % per settlement: these are percentages or annual rates",
+            "the median rate exceeds 0.3 % per settlement: these are percentages or annual rates",
             field=f"funding of {name}",
             value=typical,
             remedy="divide percentages by 100, annual rates by the settlements of a year",
@@ -105,6 +105,7 @@ def hourly_settlements(
     raw = raw.dropna()
     if not len(raw):
         return raw
+    check_rate_unit(coin, raw)
     index = pd.DatetimeIndex(raw.index)
     changed = raw.ne(raw.shift()).to_numpy(copy=True)
     changed[0] = False
@@ -206,6 +207,7 @@ def listed_settlements(
     Series
         Settlement (UTC) → rate.
     """
+    check_rate_unit(name, rates)
     series = pd.Series(rates.to_numpy(dtype=np.float64), index=clock).sort_index(kind="stable")
     disorder = int((np.diff(clock.asi8) < 0).sum())
     stamps = pd.DatetimeIndex(series.index).asi8
