@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -217,6 +219,24 @@ def test_what_calendars_do_not_know_is_refused():
     with pytest.raises(InvalidInput):
         sessions("XNYS", "soon", "2013-01-01")
     assert sessions("XNYS", "2013-11-30", "2013-12-01").empty
+
+
+def test_calendars_with_bounds_of_their_own():
+    # Shanghai's holidays are decreed year by year: its calendar ends where they are known.
+    assert len(sessions("XSHG", "2008-01-01", "2008-12-31")) > 200
+    with pytest.raises(DataGap, match="XSHG knows"):
+        sessions("XSHG", "2008-01-01", "2039-12-31")
+
+
+def test_midday_breaks_are_told():
+    row = sessions("XTKS", "2013-10-07", "2013-10-07").iloc[0]
+    assert row["open"] < row["break_start"] < row["break_end"] < row["close"]
+
+
+def test_calendars_are_loaded_by_the_call_that_needs_them():
+    code = "import sys, crosswind.problems.market.contracts; print('exchange_calendars' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 # -- the bridge to buckets ---------------------------------------------------------------------------------------------

@@ -137,8 +137,12 @@ def test_the_front_contract():
     assert front("ES", "2013-12-18", by="expiry").month == "201312"
     assert front("ES", pd.Timestamp("2013-12-20 14:29", tz="UTC"), by="expiry").month == "201312"
     assert front("ES", pd.Timestamp("2013-12-20 14:30", tz="UTC"), by="expiry").month == "201403"
-    # The evening in New York is still the day before in UTC terms: the exchange's date counts.
-    assert front("ES", pd.Timestamp("2013-12-12 03:00", tz="UTC")).month == "201312"
+    # 17:30 in New York on the day before the roll date, and the evening session that belongs to the roll date.
+    assert front("ES", pd.Timestamp("2013-12-11 22:30", tz="UTC")).month == "201312"
+    assert front("ES", pd.Timestamp("2013-12-11 23:00", tz="UTC")).month == "201403"
+    # Eurex has no evening opening: the date in Berlin counts.
+    assert front("FESX", pd.Timestamp("2013-12-17 22:59", tz="UTC")).month == "201312"
+    assert front("FESX", pd.Timestamp("2013-12-17 23:00", tz="UTC")).month == "201403"
 
 
 @pytest.mark.data

@@ -37,6 +37,10 @@ def wall(stamp, tz=NEW_YORK):
         ("2013-07-03", "Tue 18:00", "Wed 13:15", None),
         ("2013-07-04", "Wed 18:00", "Thu 11:30", None),
         ("2013-11-29", "Thu 18:00", "Fri 13:15", None),
+        ("2014-02-17", "Sun 18:00", "Mon 11:30", None),
+        ("2014-05-26", "Sun 18:00", "Mon 13:00", None),
+        ("2014-11-28", "Thu 18:00", "Fri 13:15", None),
+        ("2022-06-20", "Sun 18:00", "Mon 13:00", None),
         ("2024-05-27", "Sun 18:00", "Mon 13:00", None),
     ],
 )
@@ -61,8 +65,8 @@ def test_all_days_of_es_2007_to_2030(es):
     assert ((opens.dt.date + dt.timedelta(days=1)).to_numpy() == np.array(es.index)).all()
     full = es[(es["kind"] == "full")]
     length = (full["close"] - full["open"]) / pd.Timedelta(hours=1)
-    assert set(length[full["version"] == 2]) == {23.25}
-    assert set(length[full["version"] >= 3]) == {23.0}
+    assert set(length[full["version"].isin([2, 3])]) == {23.25}
+    assert set(length[full["version"] >= 4]) == {23.0}
     assert set(length[full["version"] == 1]) == {23.75, 22.25}
     inside = es["halt_start"].notna()
     assert (es["open"] < es["halt_start"])[inside].all()
@@ -74,6 +78,8 @@ def test_cash_market_decides_half_days_and_holidays(es):
     assert es.loc[dt.date(2013, 11, 28), "kind"] == "holiday"
     assert es.loc[dt.date(2023, 6, 19), "kind"] == "holiday"
     assert (es["early_close"] == (es["kind"] != "full")).all()
+    # On Juneteenth the calendar of exchange_calendars shows a full day; the stock market decides.
+    assert es.loc[dt.date(2023, 6, 19), "close"] == pd.Timestamp("2023-06-19 17:00", tz="UTC")
     assert dt.date(2013, 12, 25) not in es.index
     assert dt.date(2013, 3, 29) not in es.index  # Good Friday
 

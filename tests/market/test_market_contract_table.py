@@ -110,7 +110,7 @@ def test_the_table_as_a_frame():
     then = contract_table(on="2013-10-07")
     assert set(then["root"]) == {"ES", "NQ", "FESX"}
     assert contract_table(on="1999-01-04").empty
-    assert len(contract_versions("ES")) == 5
+    assert len(contract_versions("ES")) == 6
     assert everything.loc["bybit:BTCUSDT@2", "unverified"] == "tick, valid_from"
 
 

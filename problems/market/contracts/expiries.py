@@ -10,7 +10,7 @@ import pandas as pd
 
 from crosswind.problems.market.checks import as_date, as_utc
 from crosswind.problems.market.contracts.calendars import sessions, shift_session
-from crosswind.problems.market.contracts.clocks import utc_ns
+from crosswind.problems.market.contracts.clocks import seconds_of, utc_ns
 from crosswind.problems.market.contracts.cycle import MONTH_LETTERS, check_month, last_friday, third_friday
 from crosswind.problems.market.contracts.model import ContractSpec
 from crosswind.problems.market.contracts.table import contract, contract_versions
@@ -203,7 +203,7 @@ def front(root: str, when: Any, *, by: str = "roll") -> Expiry:
     root
         Root in the table.
     when
-        Trading day, or a tz-aware time, whose date on the exchange's clock is taken.
+        Trading day, or a tz-aware time: then the trading day on the exchange's clock, which may begin in the evening.
     by
         'roll' (by the convention) or 'expiry' (the nearest that still trades; a contract ends at its instant).
 
@@ -219,7 +219,11 @@ def front(root: str, when: Any, *, by: str = "roll") -> Expiry:
     at: pd.Timestamp | None = None
     if isinstance(when, dt.datetime) or (isinstance(when, str) and len(when) > 10):
         at = as_utc(when, "when")
-        day = at.tz_convert(contract_versions(root)[-1].tz).date()
+        local = at.tz_convert(contract_versions(root)[-1].tz)
+        day = local.date()
+        hours = contract(root, day).hours
+        if hours.overnight and local.hour * 3600 + local.minute * 60 >= seconds_of(hours.opens):
+            day += _ONE  # the evening belongs to the next trading day
     else:
         day = as_date(when, "when")
     nearest = _next_after(root, day)

@@ -30,8 +30,8 @@ def _chain(first: ContractSpec, *changes: dict[str, Any]) -> tuple[ContractSpec,
 
 # -- CME equity index futures ------------------------------------------------------------------------------------------
 
-# Half days end at 12:15 Chicago time and cash holidays at 10:30 (read: CME's holiday notices of January 2006 and of
-# 3 and 4 July 2013), later at 12:00 (read: LEAN's market hours for 2024-05-27).
+# Half days end at 12:15 Chicago time, cash holidays at 10:30 until February 2014 and at 12:00 from 26 May 2014 on: read
+# in LEAN's market hours of CME's equity index futures, day by day for 2009–2022, and in CME's notices of 2006–2013.
 _GLOBEX_2003 = TradingHours(
     "16:30",
     "16:15",
@@ -44,22 +44,14 @@ _GLOBEX_2003 = TradingHours(
 _GLOBEX_2012 = TradingHours(
     "18:00", "17:15", _NEW_YORK, halts=(("16:15", "16:30"),), half_day_close="13:15", holiday_close="11:30"
 )
-_GLOBEX_2015 = replace(_GLOBEX_2012, closes="17:00", holiday_close="13:00")
+_GLOBEX_2014 = replace(_GLOBEX_2012, holiday_close="13:00")
+_GLOBEX_2015 = replace(_GLOBEX_2014, closes="17:00")
 _GLOBEX_2021 = replace(_GLOBEX_2015, halts=())
 
 _HOURS_2003_NOTE = "Globex hours before 2012 as announced in 2003; the Sunday opening as of 2006"
-_HOURS_2012 = {
-    "hours": _GLOBEX_2012,
-    "valid_from": dt.date(2012, 11, 19),
-    "note": "the holiday close of 11:30 New York is read for 2006–2013; when it became 13:00 is not verified",
-    "unverified": ("hours",),
-}
-_HOURS_2015 = {
-    "hours": _GLOBEX_2015,
-    "valid_from": dt.date(2015, 9, 21),
-    "note": "the holiday close of 13:00 New York is read for 2024 only",
-    "unverified": ("hours",),
-}
+_HOURS_2012 = {"hours": _GLOBEX_2012, "valid_from": dt.date(2012, 11, 19)}
+_HOURS_2014 = {"hours": _GLOBEX_2014, "valid_from": dt.date(2014, 5, 26)}
+_HOURS_2015 = {"hours": _GLOBEX_2015, "valid_from": dt.date(2015, 9, 21)}
 _HOURS_2021 = {
     "hours": _GLOBEX_2021,
     "valid_from": dt.date(2021, 6, 28),
@@ -76,7 +68,8 @@ _ROLL_2022_OTHERS = _ROLL_2022 | {"valid_from": dt.date(2022, 7, 18)}
 _CME_SOURCE = (
     "read: cmegroup.com contract specifications (unit, ticks, termination at 9:30 New York on the third Friday); "
     "cmegroup.com roll dates 2012–2014 (eight calendar days before expiry); CME's notice of 18 November 2012 and "
-    "NinjaTrader advisory 25 of 2015 (hours); iqhelp.dtn.com (lead month from 13 June 2022); in data: ES hours 2013"
+    "NinjaTrader advisory 25 of 2015 (hours); LEAN's market hours (half days, holidays); "
+    "iqhelp.dtn.com (lead month from 13 June 2022); in data: ES hours 2013"
 )
 
 
@@ -113,6 +106,7 @@ _OLD = dt.date(2003, 9, 29)
 _ES = _chain(
     _cme("ES", "E-mini S&P 500 future", 50.0, 0.25, "200312", _OLD, note=_HOURS_2003_NOTE),
     _HOURS_2012,
+    _HOURS_2014,
     _HOURS_2015,
     _HOURS_2021,
     _ROLL_2022,
@@ -128,6 +122,7 @@ _NQ = _chain(
         note="tick and spread tick read for 2007 and later; earlier ones are not in the table",
     ),
     _HOURS_2012,
+    _HOURS_2014,
     _HOURS_2015,
     _HOURS_2021,
     _ROLL_2022_OTHERS,
