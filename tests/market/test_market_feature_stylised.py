@@ -238,8 +238,8 @@ def test_side_by_side_and_drawn(sim: MarketEvents) -> None:
     both = compare_facts({"all": facts, "one": facts.only(sim.names[0])})
     assert list(both) == ["all", "one"]
     assert both.loc["kurtosis", "one"] == facts.scalars["kurtosis"].iloc[0]
-    assert len(facts.plot().data) == 6 * 3
-    assert len(stylised_facts(sim.select([sim.names[0]])).plot().data) == 6
+    assert len(facts.plot().data) == 8 * 3
+    assert len(stylised_facts(sim.select([sim.names[0]])).plot().data) == 8
     assert "<table" in facts._repr_html_()
 
 

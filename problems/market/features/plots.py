@@ -1,4 +1,4 @@
-"""The picture of stylised facts: six panels, one line per market or name."""
+"""The picture of stylised facts: eight panels, one line per market or name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_facts"]
 
-_COLUMNS = ((0.0, 0.27), (0.365, 0.635), (0.73, 1.0))
+_COLUMNS = ((0.0, 0.2), (0.265, 0.465), (0.53, 0.73), (0.795, 1.0))
 _ROWS = ((0.58, 1.0), (0.0, 0.40))
 _PANELS = (  # title, x axis, log x, log y
     ("autocorrelation of |return|", "lag [s]", True, False),
@@ -24,7 +24,9 @@ _PANELS = (  # title, x axis, log x, log y
     ("correlation of returns (Epps)", "horizon [s]", True, False),
     ("response to signed flow over one-bucket sd", "horizon [s]", True, False),
     ("mean |return| by 13th of the session", "slice", False, False),
-    ("spread over its median, quantiles", "quantile", False, False),
+    ("kurtosis of returns", "horizon [s]", True, True),
+    ("spread over its mean, quantiles", "quantile", False, False),
+    ("depth over its mean, quantiles", "quantile", False, False),
 )
 
 
@@ -39,7 +41,8 @@ def plot_facts(facts: Mapping[str, StylisedFacts]) -> Any:
     Returns
     -------
     plotly.graph_objects.Figure
-        Six panels: clustering, memory of flow signs, Epps curve, response to flow, U-shape, spread distribution.
+        Eight panels: clustering, memory of flow signs, Epps curve, response to flow, U-shape, kurtosis by horizon,
+        spread and depth distributions.
 
     Raises
     ------
@@ -51,18 +54,19 @@ def plot_facts(facts: Mapping[str, StylisedFacts]) -> Any:
     if not facts:
         raise InvalidInput("no facts", field="facts", value=0, remedy="pass {label: stylised_facts(events)}")
     fig = figure("", "", "", 640)
-    fig.update_layout(width=1280, margin={"t": 74, "l": 56, "b": 52}, legend={"y": 1.07, "x": 0.5, "xanchor": "center"})
+    fig.update_layout(width=1480, margin={"t": 74, "l": 56, "b": 52}, legend={"y": 1.07, "x": 0.5, "xanchor": "center"})
     for panel, (title, x_title, log_x, log_y) in enumerate(_PANELS):
         suffix = "" if panel == 0 else str(panel + 1)
-        across, down = _COLUMNS[panel % 3], _ROWS[panel // 3]
+        across, down = _COLUMNS[panel % 4], _ROWS[panel // 4]
         axis = {"zeroline": False, "domain": list(across), "anchor": f"y{suffix}", "title": x_title}
         fig.update_layout(
             {
-                f"xaxis{suffix}": axis | {"type": "log" if log_x else "linear"},
+                f"xaxis{suffix}": axis | {"type": "log" if log_x else "linear"} | ({"dtick": 1} if log_x else {}),
                 f"yaxis{suffix}": {
                     "domain": list(down),
                     "anchor": f"x{suffix}",
                     "type": "log" if log_y else "linear",
+                    **({"dtick": 1} if log_y else {}),
                     "title": "",
                 },
             }
@@ -92,13 +96,14 @@ def plot_facts(facts: Mapping[str, StylisedFacts]) -> Any:
 
 
 def _curves(facts: StylisedFacts) -> list[tuple[Any, Any]]:
-    """Return the six panels' x and y, medians over names."""
+    """Return the panels' x and y, medians over names."""
     clustering = block_of(facts.memory, "|return|").median(axis=1)
     signs = block_of(facts.memory, "sign").median(axis=1)
     epps = facts.epps.median(axis=1)  # NaN throughout for a single name
     # Over the sd of one bucket, markets of other volatility compare.
     response = (facts.response / facts.scalars["return_sd_bps"]).median(axis=1)
     vol = block_of(facts.shape, "|return|").median(axis=1)
-    table = block_of(facts.quantiles, "spread_bps")
-    spread = (table / table.loc[0.5]).median(axis=1)
-    return [(s.index, s.to_numpy()) for s in (clustering, signs, epps, response, vol, spread)]
+    kurtosis = facts.tails["kurtosis"].groupby(level="horizon_s").median()
+    spread = (block_of(facts.quantiles, "spread_bps") / facts.scalars["spread_bps"]).median(axis=1)
+    depth = block_of(facts.quantiles, "depth").median(axis=1)
+    return [(s.index, s.to_numpy()) for s in (clustering, signs, epps, response, vol, kurtosis, spread, depth)]

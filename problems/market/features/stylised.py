@@ -41,7 +41,8 @@ class StylisedFacts:
         Index (``name``, ``horizon_s``): ``hill`` (tail exponent of the largest 5 %), ``kurtosis``, ``returns``.
     memory
         Index (``quantity``, ``lag_s``), one column per name: autocorrelations of ``return``, ``|return|`` (each over
-        its slice-of-day mean, else the U-shape would count as clustering), ``flow`` and ``sign``.
+        its slice-of-day mean, else the U-shape would count as clustering), ``flow``, ``sign``, and ``volume`` and
+        ``depth`` over their slice means.
     epps
         Horizon [s] × pair 'A/B': correlation of overlapping returns within sessions.
     response
@@ -75,7 +76,7 @@ class StylisedFacts:
         return "\n".join([head, *(f"  {fact}: {value:.3g}" for fact, value in self.scalars.median().items())])
 
     def plot(self) -> Any:
-        """Draw the facts as six panels, one line per name (plotly figure, nothing is shown).
+        """Draw the facts as eight panels, one line per name (plotly figure, nothing is shown).
 
         Raises
         ------
@@ -127,14 +128,15 @@ def stylised_facts(
     - ``abs_acf_60s``, ``abs_acf_600s``: clustering, the autocorrelation of |r| over its slice's mean; ``return_acf_1``;
     - ``flow_acf_1``, ``sign_acf_1``, ``sign_acf_60s``; ``sign_slope``, the log–log slope of the sign's autocorrelation
       over lags from one bucket to 30 minutes; ``sign_zero``, the share of buckets without net flow;
-    - ``impact_corr``: correlation of bucket flow and return; ``response_1_bps``, and ``response_ratio``, the response
-      after 60 s over the one after a bucket (above 1: impact builds up);
+    - ``impact_corr``: correlation of bucket flow and return; ``response_1_sd``, the response after a bucket over
+      ``return_sd_bps``; ``response_60s_ratio``, ``response_300s_ratio``, later responses over it (above 1: impact
+      builds up, below 1: it decays);
     - ``correlation``: mean with the other names at the longest horizon; ``epps_ratio``: that at the shortest over it;
     - ``spread_bps``, ``spread_ticks``, ``spread_one_tick`` (share of buckets at one tick), ``spread_cv``, ``depth_cv``
       (sd over mean), ``spread_vol_corr``, ``depth_vol_corr`` (rank correlations with 5-minute mean |r|);
     - ``volume_vol_corr`` (of log volume and log mean |r| over 5 minutes), ``volume_cv`` (sd over mean of bucket volume
-      over its slice's mean), ``open_volume``, ``close_volume``, ``open_vol``, ``close_vol`` (first and last slice of 13
-      over the middle three).
+      over its slice's mean), ``volume_acf_60s``, ``depth_acf_60s`` (their memory, slices taken out), ``open_volume``,
+      ``close_volume``, ``open_vol``, ``close_vol`` (first and last slice of 13 over the middle three).
 
     Parameters
     ----------
@@ -248,6 +250,8 @@ class _Parts:
             "|return|": self._flat(np.abs(self.returns)),
             "flow": flow,
             "sign": np.sign(flow),
+            "volume": self._flat(self.events.volume.to_numpy()),
+            "depth": self._flat(self.events.depth.to_numpy()),
         }
         blocks = {}
         for what, values in series.items():
@@ -316,8 +320,11 @@ class _Parts:
         signs = block_of(memory, "sign")
         table["sign_acf_60s"] = _at(signs, 60.0)
         table["sign_slope"] = [loglog_slope(signs.index.to_numpy(), signs[n].to_numpy()) for n in self.names]
-        table["response_1_bps"] = response.iloc[0]
-        table["response_ratio"] = _at(response, 60.0) / response.iloc[0]
+        table["response_1_sd"] = response.iloc[0] / table["return_sd_bps"]
+        for seconds in (60.0, 300.0):
+            table[f"response_{seconds:.0f}s_ratio"] = _at(response, seconds) / response.iloc[0]
+        for what in ("volume", "depth"):
+            table[f"{what}_acf_60s"] = _at(block_of(memory, what), 60.0)
         table["correlation"] = _mean_correlation(epps.iloc[-1], self.names)
         near = _mean_correlation(epps.iloc[0], self.names)
         table["epps_ratio"] = near / table["correlation"]
@@ -386,8 +393,9 @@ def _safe(measure: Callable[[Any, Any], float], x: Any, y: Any) -> float:
 
 
 def _over_mean(values: Float) -> float:
-    mean = values.mean() if len(values) else 0.0
-    return float(values.std() / mean) if mean > 0 else float("nan")
+    if not len(values) or values.mean() <= 0:
+        return float("nan")
+    return float(values.std() / values.mean()) if np.ptp(values) > 1e-9 * values.mean() else 0.0
 
 
 def _at(table: pd.DataFrame, at_s: float) -> pd.Series[Any]:
