@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 from collections.abc import Mapping
@@ -94,7 +95,10 @@ class World:
             raise InvalidInput(
                 "is not a default of the call", field="call", value=unknown[0], remedy=f"use one of {', '.join(CALL)}"
             )
-        object.__setattr__(self, "call", MappingProxyType({**CALL, **self.call}))
+        call = {name: _canonical(value) for name, value in {**CALL, **self.call}.items()}
+        if isinstance(call["bucket_s"], int) and not isinstance(call["bucket_s"], bool):
+            call["bucket_s"] = float(call["bucket_s"])
+        object.__setattr__(self, "call", MappingProxyType(call))
         object.__setattr__(self, "changes", tuple(self.changes))
         kinds = {
             "market": SimulatorParameters,
@@ -212,7 +216,7 @@ class World:
             for name in values
             if getattr(market, name) != getattr(self.market, name)
         ]
-        texts += [f"{name}={_short(value)}" for name, value in call.items() if plain(value) != plain(self.call[name])]
+        texts += [f"{name}={_short(value)}" for name, value in call.items() if _canonical(value) != self.call[name]]
         before = {name: getattr(self.mechanisms, name) for name in MECHANISMS}
         before |= {name: getattr(self, name) for name in PARTS}
         texts += [f"{name}={_short(value)}" for name, value in own.items() if value != before[name]]
@@ -234,6 +238,13 @@ class World:
 
 def _rebuild(values: dict[str, Any]) -> World:
     return World(**values)
+
+
+def _canonical(value: Any) -> Any:
+    """Return dates as ISO text and lists as tuples: one call has one digest."""
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    return tuple(_canonical(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
 def _short(value: Any) -> str:
