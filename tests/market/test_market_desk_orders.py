@@ -154,6 +154,20 @@ def test_revisions_stretch_to_the_deadline_and_speed_up(events: MarketEvents) ->
         np.testing.assert_array_equal(order.plan.sum(), order.final_plan.sum())  # only the timing changed
 
 
+def test_a_smaller_plan_never_takes_back_what_was_done(events: MarketEvents) -> None:
+    p = only("lumpy", revision_probability=1.0, resize_log_sd=4.0, lumps_mean=1.0, parents_per_day=30.0)
+    floored = 0
+    for order in draw_desk(events, p, 3).orders:
+        side = np.sign(order.plan.sum())
+        assert ((order.fills * side) >= 0.0).all().all()
+        assert ((order.final_plan * side) >= 0.0).all().all()
+        for k, plan in order.revisions:
+            done = order.fills.iloc[:k].abs().sum()
+            assert (plan.abs().sum() >= done).all()
+            floored += int((plan.abs().sum() == done).any())
+    assert floored > 3  # the floor is reached by orders that ran ahead of their plan
+
+
 def test_twap_is_even_and_vwap_follows_the_profile(events: MarketEvents) -> None:
     fine = {"lot_shares": 1, "slack_max": 0.0}
     for order in draw_desk(events, only("twap", **fine), 1).orders:

@@ -72,6 +72,19 @@ def test_quotes_stay_inside_what_the_legs_imply_on_the_tick_grid(roll: RollBook)
             np.testing.assert_allclose(leg / FAST.outright_tick, np.rint(leg / FAST.outright_tick), atol=1e-9)
 
 
+def test_a_wide_quote_is_cut_to_the_band_and_a_thin_side_steps_back() -> None:
+    wide = one_day(replace(FAST, width_ticks=30.0))
+    lowest, highest = implied_quotes(wide.legs, wide.tick)
+    np.testing.assert_array_equal(wide.bid_ticks, lowest)
+    np.testing.assert_array_equal(wide.ask_ticks, highest)
+    day = one_day(replace(STILL, thin_share=0.5))
+    firm = one_day(replace(STILL, thin_share=0.0))
+    thin = day.book.displayed < 0.5 * day.book.target
+    assert thin.any(axis=0).all()
+    np.testing.assert_array_equal(day.bid_ticks, firm.bid_ticks - thin[:, 0])
+    np.testing.assert_array_equal(day.ask_ticks, firm.ask_ticks + thin[:, 1])
+
+
 def test_the_tables_hold_what_the_book_did(roll: RollBook) -> None:
     (spread,) = roll.spreads.values()
     truth = roll.to_frame()
