@@ -121,8 +121,6 @@ def _found() -> dict[str, Format]:
         for one in told:
             if isinstance(one, Format):
                 found.setdefault(one.scheme, one)
-    reader = f"{package}.lean:read_lean"
-    found.setdefault("lean", Format("lean", "LEAN's folder layout", "lean:DIR", reader))
     return found
 
 
