@@ -257,7 +257,9 @@ def test_futures_repairs_are_counted(lean):
 def test_futures_with_the_equities(lean):
     base = lean / "Data/future/cme/minute/es"
     for kind in ("quote", "trade"):
-        (base / f"20240308_{kind}.zip").write_bytes((base / f"20131218_{kind}.zip").read_bytes())
+        with zipfile.ZipFile(base / f"20131218_{kind}.zip") as archive:
+            rows = {m: archive.read(m).decode().splitlines() for m in archive.namelist()}
+        put(base / f"20240308_{kind}.zip", {m.replace("20131218", "20240308"): r for m, r in rows.items()})
     data = read_lean(lean, ["AAA"], bucket_s=20.0, hours=SHORT)
     assert data.futures["ES"].days == (dt.date(2024, 3, 8),)
     assert any("ES is absent on 2024-03-11" in n for n in data.notes)

@@ -121,6 +121,7 @@ def test_the_composite_book_is_that_of_a_plain_loop(seed, monkeypatch):
     price = np.round(100 + rng.integers(-6, 7, n) + np.where(is_bid, -2, 2), 2)
     size = rng.integers(0, 4, n).astype(float) * 100
     want = plain(time, venue, is_bid, price, size, 20_000_000_000)
+    told = set()
     for block in (1 << 18, 64):
         monkeypatch.setattr("crosswind.problems.market.readers.lean_composite._BLOCK", block)
         tape, counts = composite_quotes(time, venue, is_bid, price, size, life_s=20)
@@ -128,6 +129,8 @@ def test_the_composite_book_is_that_of_a_plain_loop(seed, monkeypatch):
         np.testing.assert_array_equal(got, want)
         assert counts.crossed > 0
         assert counts.expired > 0
+        told.add(counts)
+    assert len(told) == 1
     assert (tape.bid <= tape.ask).all()
 
 
@@ -395,11 +398,29 @@ def test_bad_margins(future, text, message):
 
 
 def test_terms_come_from_the_contract_table(future):
-    base = future / "Data/future/cme/minute"
-    (base / "es").rename(base / "nq")
+    base = future / "Data/future/cme/minute/nq"
+    put(base / "20131007_quote.zip", [bar(52_200_000, 3230, 3230.25)], "20131007_nq_minute_quote_201312.csv")
+    put(base / "20131007_trade.zip", ["52200000,3230,3231,3229,3230,7"], "20131007_nq_minute_trade_201312.csv")
     quotes, _ = read_lean_futures(future, "NQ")
     assert (quotes.multiplier, quotes.tick) == (20.0, 0.25)
-    (base / "nq").rename(base / "zzq")
+    assert quotes.days == (dt.date(2013, 10, 7),)
+    assert sorted(read(f"lean:{future}", security="future").futures) == ["ES", "NQ"]
+    (base.parent / "zzq").mkdir()
     with pytest.raises(InvalidInput, match="contract terms are not known"):
         read_lean_futures(future, "ZZQ")
-    assert dt.date(2013, 10, 7) in quotes.days
+
+
+@pytest.mark.parametrize("member", ["20240307_aaa_Trade_Tick.csv", "20240308_bbb_Trade_Tick.csv"])
+def test_files_of_another_day_or_symbol_are_refused(lean, member):
+    put(lean / f"Data/equity/usa/tick/aaa/{DAY}_trade.zip", TRADES, member)
+    with pytest.raises(InvalidInput, match="another day or symbol"):
+        one(lean)
+    put(lean / f"Data/equity/usa/tick/aaa/{DAY}_trade.zip", TRADES, "20240308_AAA_Trade_Tick.csv")
+    assert len(one(lean).events.index) == 3
+
+
+def test_repeated_bars_are_refused(crypto):
+    rows = ["0,17000,17001,17000,17000,1"] * 2
+    put(crypto / "Data/cryptofuture/bybit/minute/btcusdt/20221213_trade.zip", rows)
+    with pytest.raises(InvalidInput, match="repeats a time"):
+        read_lean(crypto, ["BTCUSDT"], security="cryptofuture")

@@ -38,6 +38,7 @@ class _Side:
         self.price = np.full(venues, -np.inf)
         self.size = np.zeros(venues)
         self.time = np.zeros(venues, dtype=np.int64)
+        self.expired = np.zeros(venues, dtype=bool)
 
     def states(
         self, mine: npt.NDArray[np.bool_], venue: _Int, price: _Float, size: _Float, time: _Int, ends: _Int
@@ -100,9 +101,10 @@ def composite_quotes(
         columns = venue[part], signed[part], size[part], now, ends
         bid, bid_size, bid_time = bids.states(is_bid[part], *columns)
         ask, ask_size, ask_time = asks.states(~is_bid[part], *columns)
-        for side, when in ((bid, bid_time), (ask, ask_time)):
+        for side, when, last in ((bid, bid_time, bids), (ask, ask_time, asks)):
             old = (known[:, None] - when > life_ns) & np.isfinite(side)
-            expired += int((old[1:] & ~old[:-1]).sum())
+            expired += int((old & ~np.vstack([last.expired, old[:-1]])).sum())
+            last.expired = old[-1]
             side[old] = -np.inf
         crossed += _uncross(bid, bid_time, ask, ask_time)
         best_bid, best_ask = bid.max(axis=1), ask.max(axis=1)

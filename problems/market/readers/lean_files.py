@@ -21,6 +21,7 @@ Security = Literal["equity", "crypto", "cryptofuture", "future"]
 
 _DAY_FILE = re.compile(r"^(\d{8})_(trade|quote|openinterest)\.zip$")
 _EXPIRY = re.compile(r"_(\d{6})\.csv$")
+_MEMBER = re.compile(r"^(\d{8})_([^_]+)_(?:trade|quote|tick|second|minute)", re.IGNORECASE)
 
 _BAR = ["open", "high", "low", "close"]
 TRADE_BAR = ["ms", *_BAR, "volume"]
@@ -115,7 +116,12 @@ def future_expiries(path: Path) -> tuple[str, ...]:
 
 
 def read_member(
-    path: Path, columns: Sequence[str], *, expiry: str | None = None, report: ReadReport | None = None
+    path: Path,
+    columns: Sequence[str],
+    *,
+    expiry: str | None = None,
+    skip: Sequence[str] = (),
+    report: ReadReport | None = None,
 ) -> pd.DataFrame:
     """Return the csv inside a daily zip.
 
@@ -127,6 +133,8 @@ def read_member(
         Names of all columns, in the file's order. Text columns become categorical, all others float64.
     expiry
         'YYYYMM' selects the member of a future; without it the zip must hold one member.
+    skip
+        Columns that are not needed: they are neither kept nor checked.
     report
         Notes the file.
 
@@ -135,7 +143,7 @@ def read_member(
     DataGap
         If the file is missing, truncated or unreadable, or the expiry is not listed.
     InvalidInput
-        If ``ms`` is not sorted or out of the day.
+        If ``ms`` is not sorted or out of the day, or the member's name tells another day or symbol than the file's.
     """
     with _open(path) as archive:
         members = archive.namelist()
@@ -151,6 +159,7 @@ def read_member(
                 value=str(path),
                 remedy=remedy,
             )
+        _check_member(path, chosen[0])
         try:
             raw = archive.read(chosen[0])
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
@@ -159,13 +168,27 @@ def read_member(
         report.file(path, path.stat().st_size)
     if not raw.strip():
         raise DataGap("its member is empty", field="file", value=str(path), remedy="leave the day out")
-    frame = _parse(raw, columns, path, chosen[0])
+    frame = _parse(raw, columns, skip, path, chosen[0])
+    del raw
     ms = frame["ms"].to_numpy()
     if not ((ms >= 0) & (ms <= 86_400_000)).all() or (ms[1:] < ms[:-1]).any():
         raise InvalidInput(
             "its times are not milliseconds of one day in order", field="ms", value=str(path), remedy="fetch it again"
         )
     return frame
+
+
+def _check_member(path: Path, member: str) -> None:
+    """Refuse a member that was written for another day or symbol: a file copied or renamed by mistake."""
+    told = _MEMBER.match(Path(member).name)
+    day = _DAY_FILE.match(path.name)
+    if told and day and (told[1] != day[1] or told[2].lower() != path.parent.name.lower()):
+        raise InvalidInput(
+            "its member was written for another day or symbol",
+            field="file",
+            value=f"{path}: {member}",
+            remedy="fetch the file again: it was copied or renamed",
+        )
 
 
 def _unreadable(path: Path, member: str, error: Exception) -> DataGap:
@@ -177,7 +200,7 @@ def _unreadable(path: Path, member: str, error: Exception) -> DataGap:
     )
 
 
-def _parse(raw: bytes, columns: Sequence[str], path: Path, member: str) -> pd.DataFrame:
+def _parse(raw: bytes, columns: Sequence[str], skip: Sequence[str], path: Path, member: str) -> pd.DataFrame:
     """Return the rows; Arrow's parser takes a tenth of the time of pandas', on one thread."""
     import pyarrow as pa
     from pyarrow import csv
@@ -188,7 +211,11 @@ def _parse(raw: bytes, columns: Sequence[str], path: Path, member: str) -> pd.Da
         table = csv.read_csv(
             pa.BufferReader(raw),
             read_options=csv.ReadOptions(column_names=list(columns), use_threads=False),
-            convert_options=csv.ConvertOptions(column_types=types, null_values=["", "nan", "NaN"]),
+            convert_options=csv.ConvertOptions(
+                column_types=types,
+                null_values=["", "nan", "NaN"],
+                include_columns=[c for c in columns if c not in skip],
+            ),
         )
     except pa.ArrowInvalid as error:
         if "columns, got" in str(error):

@@ -93,7 +93,7 @@ def trade_rows(path: Path, date: dt.date, report: ReadReport | None = None) -> d
         On times out of order or of the day, or prices of another unit.
     """
     report = ReadReport() if report is None else report
-    raw = files.read_member(path, files.TRADE_TICK, report=report)
+    raw = files.read_member(path, files.TRADE_TICK, skip=("exchange",), report=report)
     ticks, shares = raw["price"].to_numpy(), raw["size"].to_numpy()
     if not np.isfinite(ticks + shares).all():
         raise DataGap("a trade has no price or size", field="file", value=str(path), remedy="fetch the file again")
@@ -128,7 +128,8 @@ def _sift(ms: npt.NDArray[np.float64], *checks: Any, path: Path, report: ReadRep
 
 
 def _tick_quotes(path: Path, date: dt.date, rows: QuoteRows, life_s: float, report: ReadReport) -> QuoteTape:
-    raw = files.read_member(path, files.QUOTE_TICK, report=report)
+    skip = ("condition",) if rows == "exchange" else ("condition", "exchange")
+    raw = files.read_member(path, files.QUOTE_TICK, skip=skip, report=report)
     bid, ask, ms = raw["bid"].to_numpy(), raw["ask"].to_numpy(), raw["ms"].to_numpy()
     _check_scale(np.maximum(bid, ask), path)
     is_bid, is_ask = bid > 0, ask > 0
