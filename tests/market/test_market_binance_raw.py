@@ -23,7 +23,7 @@ BEHIND = 1000  # ms by which the local clock stands behind
 
 
 def line(ms, stream, data, delay=3):
-    """One line: what the exchange did at ``ms`` after START is received ``delay`` ms later, on a clock that is behind."""
+    """One line: what happened ``ms`` after START is received ``delay`` ms later, on a clock that is behind."""
     body = json.dumps({"stream": stream, "data": data}, separators=(",", ":"))
     return f"{(START + ms + delay - BEHIND) * 10**6} {body}"
 
@@ -135,7 +135,7 @@ def test_spot_quotes_are_put_on_the_exchange_clock_by_the_smallest_latency_befor
     assert at(quotes.known_ns) == [201, 318, 502]
     assert report.by_reason() == {"no exchange time known yet": 1}
     assert "bookTicker has none" in report.instruments["BTCUSDT.spot"].facts["clock"]
-    local, quotes, _ = ticks(tmp_path / "spot", clock="local")
+    _, quotes, _ = ticks(tmp_path / "spot", clock="local")
     assert len(quotes) == 4
 
 

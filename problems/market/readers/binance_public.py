@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,9 +105,7 @@ class BinancePublicSource:
             pieces: Iterator[TickChunk] = (TickChunk(t, q) for t, q in implied_quotes(trades, self.tick))
         else:
             before = sum(f.path.stat().st_size for f in self.trades)
-            pieces = pair_tapes(
-                trades, self._quote_tapes(report, facts, self._meter(self.books, progress, before, total))
-            )
+            pieces = pair_tapes(trades, self._quote_tapes(report, self._meter(self.books, progress, before, total)))
         for chunk in pieces:
             cut = chunk
             if self.ranges is not None:
@@ -200,9 +198,7 @@ class BinancePublicSource:
             yield TradeTape(time, price, shares, np.ones(len(time), dtype=bool), sign)
         facts.facts["trade_ids"] = f"{missing} missing in {breaks} gaps"
 
-    def _quote_tapes(
-        self, report: ReadReport, facts: InstrumentFacts, steps: Mapping[Path, Any]
-    ) -> Iterator[QuoteTape]:
+    def _quote_tapes(self, report: ReadReport, steps: Mapping[Path, Any]) -> Iterator[QuoteTape]:
         def rows() -> Iterator[tuple[PublicFile, tuple[npt.NDArray[Any], ...]]]:
             for file, frame, sieve, ids in self._tables(self.books, report, steps, ("bid", "ask")):
                 bid, ask = frame["bid"].to_numpy(), frame["ask"].to_numpy()
@@ -262,7 +258,8 @@ def _tick_sources(
         if not tapes:
             continue
         step = check_positive(tick, "tick") if tick is not None else _step_of((*books, *tapes)[0], unit)
-        out.append(BinancePublicSource(own[0].instrument, tapes, books, step, quotes, unit, ranges, tz))
+        own_quotes: Quotes = "book" if books else quotes
+        out.append(BinancePublicSource(own[0].instrument, tapes, books, step, own_quotes, unit, ranges, tz))
     return tuple(out)
 
 
@@ -380,9 +377,7 @@ def read_binance_public(
     sources = _tick_sources(files, chosen, ranges, quotes, trades, unit, tick, tz)
     notes = list(left)
     implied = quotes == "implied"
-    quoted = tuple(
-        s if s.books and not implied else replace(s, quotes="implied") for s in sources if s.books or implied
-    )
+    quoted = tuple(s for s in sources if s.books or implied)
     events: MarketEvents | None = None
     if quoted:
         currency, more = venues.common_currency(s.currency for s in quoted)
@@ -422,7 +417,7 @@ def read_binance_public(
 def _bars_of(source: BinancePublicSource, width_s: float, report: ReadReport, progress: Progress | None) -> Bars:
     """Return bars of the trades of one source, in one pass."""
     folder = BarFolder(width_s)
-    for chunk in replace(source, quotes="implied").chunks(report, progress):
+    for chunk in source.chunks(report, progress):
         folder.add_trades(chunk.trades, source.instrument.contract_value)
     report.instrument(source.name).facts.update(quotes="none", stamp="start")
     return folder.bars(source.name)

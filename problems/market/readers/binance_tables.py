@@ -320,7 +320,6 @@ def _rows(text: bytes, layout: _Layout, width: int, path: Path, report: ReadRepo
             on_bad_lines="skip",
             quoting=3,
             low_memory=False,
-            float_precision="round_trip",
             encoding_errors="replace",
         )
     except pd.errors.EmptyDataError:

@@ -265,7 +265,7 @@ def spikes(values_ns: _Int, *, edges: bool = False) -> _Bool:
     if n < 3 or (np.abs(np.diff(values_ns)) <= _SPIKE_NS).all():
         return jump
     width = 2 if n >= 5 else 1
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(values_ns, width, mode="edge"), 2 * width + 1)
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(values_ns, width, mode="reflect"), 2 * width + 1)
     jump |= np.abs(values_ns - np.median(around, axis=1)) > _SPIKE_NS
     for edge, inside in ((0, slice(1, 4)), (n - 1, slice(max(n - 4, 0), n - 1))):
         near = values_ns[inside]
