@@ -224,6 +224,19 @@ def test_bad_rows_by_reason(tmp_path):
     assert (frame["example"] != "").all()
 
 
+def test_a_clock_that_jumps_is_a_bad_row(tmp_path):
+    table = hourly()
+    table.loc[77, "timestamp"] = pd.Timestamp("2034-01-04 05:00")
+    data = read_perp_carry(put(tmp_path, table))
+    assert reasons(data) == {"clock jump: over 30 days from all other rows": 1}
+    assert data.bars["ABC.spot"].frame.index[-1].year == 2024
+    rates = settlements()
+    rates.index = rates.index.where(np.arange(300) != 5, pd.Timestamp("1999-01-01", tz="UTC"))
+    told = read_perp_carry(put(tmp_path / "other", rates, "XYZUSDT.parquet"))
+    assert reasons(told) == {"clock jump: over 30 days from all other rows": 1}
+    assert len(told.funding["XYZUSDT"].rates) == 299
+
+
 def test_order_of_rows_does_not_matter(tmp_path):
     table = hourly()
     one = read_perp_carry(put(tmp_path / "a", table))

@@ -39,6 +39,7 @@ from crosswind.problems.market.model import MarketData
 from crosswind.problems.market.readers.formats import Format
 from crosswind.problems.market.readers.perp_funding import (
     FundingRules,
+    far_from_all,
     hourly_settlements,
     listed_settlements,
 )
@@ -275,6 +276,8 @@ def _hourly(
         late = int((np.diff(clock.asi8) < 0).sum())
         notes.append(f"{file.name}: rows stand out of order in {late} places, sorted")
         table = table.sort_index(kind="stable")
+    stamps = pd.DatetimeIndex(table.index).asi8
+    table = _refuse(table, ~far_from_all(stamps), "clock jump: over 30 days from all other rows", file, report)
     table = _refuse(table, pd.DatetimeIndex(table.index).asi8 % _HOUR_NS == 0, "not on the hour", file, report)
     table = _refuse(table, ~table.index.duplicated(), "repeated hour", file, report)
     bars = {}

@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from crosswind.problems.market.report import ReadReport
 from crosswind.solvers.errors import InvalidInput
 
-__all__ = ["FundingRules", "check_rate_unit", "hourly_settlements", "listed_settlements", "settlement_interval_h"]
+__all__ = [
+    "FundingRules",
+    "check_rate_unit",
+    "far_from_all",
+    "hourly_settlements",
+    "listed_settlements",
+    "settlement_interval_h",
+]
 
 _HOUR_NS = 3_600_000_000_000
 _INTERVALS_H = (24, 12, 8, 6, 4, 3, 2, 1)
@@ -27,6 +35,15 @@ class FundingRules(NamedTuple):
     interval_h: int | None
     snap_s: float
     drop: bool
+
+
+def far_from_all(stamps: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return which of the sorted stamps (L,) lie more than 30 days from all others: the clock jumped for them."""
+    if len(stamps) < 3:
+        return np.zeros(len(stamps), dtype=bool)
+    steps = np.diff(stamps) > 30 * 24 * _HOUR_NS
+    far: npt.NDArray[np.bool_] = np.append(True, steps) & np.append(steps, True)
+    return far
 
 
 def check_rate_unit(name: str, rates: pd.Series[Any]) -> None:
@@ -214,6 +231,7 @@ def listed_settlements(
     hour = (stamps + _HOUR_NS // 2) // _HOUR_NS * _HOUR_NS
     off_ns = np.abs(stamps - hour)
     checks = (
+        (~far_from_all(stamps), "clock jump: over 30 days from all other rows"),
         (off_ns <= rules.snap_s * 1e9, "settlement off the full hour"),
         (np.isfinite(series.to_numpy()), "no funding rate in the row"),
         (~pd.Index(hour).duplicated(), "repeated settlement"),
