@@ -297,6 +297,36 @@ def test_degenerate_markets_and_habits(events: MarketEvents) -> None:
     assert "0 parent orders" in DeskOrders(()).summary()
 
 
+def test_missing_buckets_leave_the_slices_on_their_clock(events: MarketEvents) -> None:
+    keep = np.random.default_rng(0).random(len(events.index)) > 0.3
+    fields = ("flow", "mid", "spread", "volume", "depth")
+    holed = replace(events, **{f: getattr(events, f)[keep] for f in fields}, factors=None)
+    orders = draw_desk(holed, BUSY, 5).orders
+    assert len(orders) > 20
+    for order in orders:
+        at = holed.index.searchsorted(order.plan.index, side="right") - 1
+        assert order.mid is not None
+        np.testing.assert_array_equal(order.mid, holed.mid[list(order.names)].to_numpy()[at])
+    short = events.between(events.index[0] - pd.Timedelta("1s"), events.index[0])
+    assert len(draw_desk(short, BUSY, 5)) == 0  # one bucket holds no slice
+
+
+def test_slices_are_whole_buckets() -> None:
+    events = simulate(names=2, days=1, bucket_s=300.0, seed=1).events
+    orders = draw_desk(events, DeskParameters(parents_per_day=6.0, slice_s=400.0), 1).orders
+    assert {o.slice_s for o in orders} == {600.0}
+
+
+def test_the_figure_ends_at_what_was_planned_and_done(desk: DeskOrders) -> None:
+    pytest.importorskip("plotly")
+    order = next(o for o in desk.orders if o.revisions)
+    fig = order.plot()
+    ends = {trace.name: trace.y[-1] for trace in fig.data}
+    assert ends["first plan"] == order.plan.abs().to_numpy().sum()
+    assert ends["done"] == order.fills.abs().to_numpy().sum()
+    assert "<pre>" in desk._repr_html_()
+
+
 def test_orders_survive_pickling_and_tell_what_they_are(desk: DeskOrders) -> None:
     assert pickle.loads(pickle.dumps(desk)).equals(desk)
     assert not desk.equals(DeskOrders(desk.orders[1:]))

@@ -172,6 +172,11 @@ class DeskOrders:
         revised, cancelled = int((frame["revisions"] > 0).sum()), int(frame["cancelled"].astype(bool).sum())
         return f"{len(self)} parent orders: {kinds or 'none'}\n  {revised} revised, {cancelled} cancelled"
 
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(self.summary())}</pre>"
+
 
 def _prices(order: DeskOrder) -> tuple[pd.DataFrame, pd.DataFrame]:
     if order.mid is None or order.spread is None:
@@ -185,7 +190,8 @@ def draw_desk(events: MarketEvents, parameters: DeskParameters, seed: int) -> De
     """Draw the desk's parents over the sessions of ``events``.
 
     Every session draws from its own streams, and what is drawn on a day uses no volume or quote that came later than
-    the order's own slice: the orders of the first days are those of a shorter market. Parents, sizes, plans, fills,
+    the order's own slice (a session's hours are known beforehand): the orders of the first days are those of a shorter
+    market. Parents, sizes, plans, fills,
     revisions and cancellations each have a stream of their own and a child of it for each parent.
 
     Parameters

@@ -69,6 +69,10 @@ def draw_orders(events: MarketEvents, parameters: DeskParameters, seed: int) -> 
         raise InvalidInput(
             "not MarketEvents", field="events", value=type(events).__name__, remedy="pass MarketData.events"
         )
+    if parameters.parents_per_day > _MOST_PARENTS:
+        raise InvalidInput(
+            f"exceeds {_MOST_PARENTS}", field="parents_per_day", value=parameters.parents_per_day, remedy="lower it"
+        )
     stream(seed, Part.DESK_ARRIVALS)  # a bad seed is refused even where no order is drawn
     orders: list[DeskOrder] = []
     for session in _sessions(events, parameters):
@@ -107,13 +111,9 @@ def _sessions(events: MarketEvents, p: DeskParameters) -> list[_Session]:
 
 def _draw_session(session: _Session, names: tuple[str, ...], p: DeskParameters, seed: int) -> list[DeskOrder]:
     slices, day = len(session.starts_ns), session.number
+    if slices < 1:
+        return []  # a session of one bucket, or shorter than a slice
     arrivals = stream(seed, Part.DESK_ARRIVALS, day)
-    if slices < 1 or p.parents_per_day > _MOST_PARENTS:
-        if slices:
-            raise InvalidInput(
-                f"exceeds {_MOST_PARENTS}", field="parents_per_day", value=p.parents_per_day, remedy="lower it"
-            )
-        return []
     count = int(arrivals.poisson(p.parents_per_day))
     u = arrivals.random((count, 2))
     slice_s = session.step_ns / 1e9

@@ -196,6 +196,12 @@ class DeskOrder:
             plan.iloc[self.cancelled_at :] = 0.0
         return plan
 
+    def plot(self) -> Any:
+        """Return a plotly figure: running gross shares planned first, planned last and done."""
+        from crosswind.problems.market.simulator.desk_plots import plot_order
+
+        return plot_order(self)
+
     def equals(self, other: object) -> bool:
         """Return whether all frames and all metadata are identical, bit for bit."""
         if not isinstance(other, DeskOrder):
