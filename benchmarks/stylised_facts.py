@@ -19,8 +19,23 @@ import numpy as np
 import pandas as pd
 
 from crosswind.problems.market import MarketEvents, read, simulate
-from crosswind.problems.market.features import IntradayProfile, StylisedFacts, profile_errors, stylised_facts
+from crosswind.problems.market.features import (
+    IntegratedOFI,
+    IntradayProfile,
+    StylisedFacts,
+    book_ofi,
+    bucket_ofi,
+    order_flow_imbalance,
+    profile_errors,
+    quotes_at,
+    stylised_facts,
+    trade_markouts,
+)
 from crosswind.problems.market.features.plots import plot_facts
+from crosswind.problems.market.readers.binance_raw import binance_raw_sources
+from crosswind.problems.market.readers.lean import lean_sources
+from crosswind.problems.market.report import ReadReport
+from crosswind.problems.market.ticks import DepthTape, QuoteTape, TickSource, TradeTape
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES, DAYS = ("SPY", "IBM", "BAC", "AIG"), ("2013-10-07", "2013-10-08", "2013-10-09")
@@ -48,7 +63,10 @@ FACTS: dict[str, tuple[str, str]] = {
     ),
     "response_60s_ratio": ("response after 60 s over that", "kernel_half_lives_s, kernel_weights"),
     "response_300s_ratio": ("response after 300 s over it", "kernel_half_lives_s, kernel_weights"),
-    "correlation": ("mean correlation between names at 300 s", "market and sector against idio_vol_daily"),
+    "correlation": (
+        "mean correlation between names at the longest horizon",
+        "market and sector against idio_vol_daily",
+    ),
     "epps_ratio": ("Epps: that at the shortest horizon over it", "none: simulated names tick together"),
     "spread_bps": ("mean spread [bps]", "spread_bps"),
     "spread_one_tick": ("share of buckets with a spread of one tick", "price, tick, spread_bps"),
@@ -226,6 +244,65 @@ def coins() -> list[str]:
     return lines
 
 
+def tapes(source: TickSource) -> tuple[TradeTape, QuoteTape, DepthTape | None]:
+    """Return a source's ticks as whole tapes; it must fit into memory."""
+    chunks = list(source.chunks(ReadReport()))
+    trades, quotes = chunks[0].trades, chunks[0].quotes
+    for chunk in chunks[1:]:
+        trades, quotes = trades.then(chunk.trades), quotes.then(chunk.quotes)
+    books = [chunk.depth for chunk in chunks if chunk.depth is not None]
+    if not books:
+        return trades, quotes, None
+    columns = ("known_ns", "bid", "bid_shares", "ask", "ask_shares")
+    return trades, quotes, DepthTape(*(np.concatenate([getattr(b, c) for b in books]) for c in columns))
+
+
+def _correlation(x: pd.Series, y: pd.Series) -> float:
+    both = pd.DataFrame({"x": x, "y": y}).dropna()
+    return float(both["x"].corr(both["y"]))
+
+
+def ticks() -> tuple[list[str], list[str]]:
+    """Return the tables of markouts and of order-flow imbalance on recorded ticks."""
+    marks = ["| name | trades | 1 s | 5 s | 30 s | 300 s |", "|---|---|---|---|---|---|"]
+    flows = [
+        "| name | signed trades | best level | level 2 | level 5 | best, second half | integrated, second half |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    sources = list(lean_sources(data_dir() / "lean", NAMES[1:], DAYS))
+    for part in ("spot", "cm"):
+        if (data_dir() / "hftbacktest" / part).is_dir():
+            sources += binance_raw_sources(data_dir() / "hftbacktest" / part, levels=5)
+    for source in sources:
+        trades, quotes, depth = tapes(source)
+        sessions = None
+        if source.tz != "UTC":
+            day = pd.DatetimeIndex(quotes.known_ns, tz="UTC").tz_convert(source.tz).normalize().unique()
+            sessions = [tuple((d + pd.Timedelta(f"{h}h")).as_unit("ns").value for h in (9.5, 16)) for d in day]
+        found = trade_markouts(trades, quotes, sessions_ns=sessions).table.loc["price"].loc["all"]
+        shown = [
+            f"{r.weighted_bps:+.2f} ± {r.weighted_se_bps:.2f}" if r.blocks > 5 else "–" for r in found.itertuples()
+        ]
+        marks.append(f"| {source.name} | {int(found['trades'].iloc[0]):,} | {' | '.join(shown)} |")
+        if depth is not None and len(depth.known_ns):
+            flows.append(_imbalance_row(source.name, trades, quotes, depth))
+    return marks, flows
+
+
+def _imbalance_row(name: str, trades: TradeTape, quotes: QuoteTape, depth: DepthTape) -> str:
+    edges = np.arange(quotes.known_ns[0] // 10**9 + 1, quotes.known_ns[-1] // 10**9, dtype=np.int64) * 10**9
+    mid = np.log(quotes_at(quotes, edges).frame["mid"])
+    move = mid.diff().iloc[1:]
+    sign = np.zeros(len(trades.time_ns)) if trades.sign is None else trades.sign
+    flow = pd.Series(bucket_ofi(trades.time_ns, sign * trades.shares, edges), index=move.index)
+    best, levels = order_flow_imbalance(quotes, edges).scaled()["level_1"], book_ofi(depth, edges).scaled()
+    half = len(levels) // 2
+    whole = IntegratedOFI().fit(levels.iloc[:half]).transform(levels.iloc[half:])
+    figures = [_correlation(x, move) for x in (flow, best, levels["level_2"], levels["level_5"])]
+    figures += [_correlation(x, move.iloc[half:]) for x in (levels["level_1"].iloc[half:], whole)]
+    return f"| {name} | {' | '.join(f'{v:.2f}' for v in figures)} |"
+
+
 def page(seeds: int) -> tuple[str, dict[str, dict[str, StylisedFacts]]]:
     """Return the page and what its pictures show."""
     import scipy
@@ -233,6 +310,7 @@ def page(seeds: int) -> tuple[str, dict[str, dict[str, StylisedFacts]]]:
     ten, pooled = study(10.0, seeds, WORLDS)
     one, pooled_one = study(1.0, 1, WORLDS[:3])
     coin_lines = coins()
+    marks, flows = ticks()
     text = [
         "# Stylised facts: recorded and simulated days",
         "",
@@ -251,6 +329,8 @@ def page(seeds: int) -> tuple[str, dict[str, dict[str, StylisedFacts]]]:
         "",
         facts_table(ten),
         "",
+        "Within one day the slice means take the slow part of the clustering out; the curves below pool three days.",
+        "",
         "### Where the calm world differs from the recorded days",
         "",
         *differences(ten, "calm"),
@@ -260,6 +340,8 @@ def page(seeds: int) -> tuple[str, dict[str, dict[str, StylisedFacts]]]:
         *differences(ten, "default"),
         "",
         "![Recorded and simulated facts, buckets of 10 s](img/stylised-facts-10s.png)",
+        "",
+        "Below: three days pooled, the first seed, medians over the names.",
         "",
         *curves(pooled),
         "## Buckets of 1 s",
@@ -281,9 +363,27 @@ def page(seeds: int) -> tuple[str, dict[str, dict[str, StylisedFacts]]]:
         "## Eleven minutes of Binance",
         "",
         "BTC and ETH, spot, coin-margined and USDT-margined, 2024-08-08 23:54 to 08-09 00:05 UTC (USDT-margined to "
-        "midnight), buckets of 1 s, aggressors as published. Too short for anything slower than a minute.",
+        "midnight), buckets of 1 s, aggressors as published. Too short for anything slower than a minute: the longest "
+        "horizon is 30 s, and what is said of 5 minutes is a sixth of the session.",
         "",
         *coin_lines,
+        "",
+        "## Markouts of recorded trades",
+        "",
+        "Mid after the trade against its price, seen from the aggressor, weighted by notional [bps] ± standard error "
+        "over blocks of a minute or the horizon. Below 0 the aggressor pays more than the move that follows. IBM, BAC, "
+        "AIG against 1 s quotes, three days; horizons that leave the session are dropped, – where fewer than six "
+        "blocks are left.",
+        "",
+        *marks,
+        "",
+        "## Order-flow imbalance of recorded books",
+        "",
+        "Correlation over 1 s with the move of the mid: of signed traded quantity, of the order-flow imbalance at the "
+        "best quotes, at levels of the rebuilt book, and of all five levels integrated with weights from the first "
+        "half, beside the book's best level over the same second half.",
+        "",
+        *flows,
         "",
         "## Forecasts from intraday profiles",
         "",
