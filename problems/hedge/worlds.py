@@ -249,7 +249,7 @@ def _future_of(quotes: FuturesQuotes, order: DeskOrder) -> str:
 
 def _market_of(data: MarketData, quotes: FuturesQuotes, order: DeskOrder, expiry: str) -> ReplayMarket:
     assert data.truth is not None
-    starts = order.plan.index.as_unit("ns")
+    starts = pd.DatetimeIndex(order.plan.index).as_unit("ns")
     bounds = starts.append(starts[-1:] + pd.Timedelta(round(order.slice_s * 1e9), "ns"))
     at = quotes.index.searchsorted(bounds)
     if at[-1] >= len(quotes.index) or not (np.diff(at) > 0).all():
