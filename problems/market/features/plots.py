@@ -24,7 +24,7 @@ _PANELS = (  # title, x axis, log x, log y
     ("correlation of returns (Epps)", "horizon [s]", True, False),
     ("response to signed flow over one-bucket sd", "horizon [s]", True, False),
     ("mean |return| by 13th of the session", "slice", False, False),
-    ("kurtosis of returns", "horizon [s]", True, True),
+    ("kurtosis of returns", "horizon [s]", True, False),
     ("spread over its mean, quantiles", "quantile", False, False),
     ("depth over its mean, quantiles", "quantile", False, False),
 )
