@@ -4,17 +4,18 @@ from __future__ import annotations
 
 # Modules named like their function are imported here, eagerly: a later import of such a module would bind the module
 # itself to the name and hide the function.
-from crosswind.problems.market.buckets import events_of
 from crosswind.problems.market.describe import Description, describe
 from crosswind.problems.market.lee_ready import lee_ready
-from crosswind.problems.market.merge import merge_ticks, stream
+from crosswind.problems.market.merge import stream
 from crosswind.problems.market.model import (
     Bars,
     ChildFills,
+    FundingRates,
     FuturesQuotes,
     MarketData,
     MarketEvents,
     ParentOrders,
+    ReadReport,
     SimulatedTruth,
 )
 from crosswind.problems.market.read import read
@@ -23,30 +24,32 @@ from crosswind.problems.market.readers.lean import read_lean, read_lean_ticks
 from crosswind.problems.market.readers.lean_bars import read_lean_bars, read_lean_funding
 from crosswind.problems.market.readers.lean_futures import read_lean_futures
 from crosswind.problems.market.readers.tabular import read_table
-from crosswind.problems.market.report import ReadReport
+from crosswind.problems.market.simulator.desk import DeskOrder, DeskOrders
 from crosswind.problems.market.simulator.simulate import simulate
-from crosswind.problems.market.ticks import QuoteTape, TickChunk, TickSource, TradeTape
+from crosswind.problems.market.simulator.worlds import World
+from crosswind.problems.market.simulator.worlds_table import WORLDS, world
+from crosswind.problems.market.spread_quotes import SpreadQuotes
 
 __all__ = [
+    "WORLDS",
     "Bars",
     "ChildFills",
     "Description",
+    "DeskOrder",
+    "DeskOrders",
     "Format",
+    "FundingRates",
     "FuturesQuotes",
     "MarketData",
     "MarketEvents",
     "ParentOrders",
-    "QuoteTape",
     "ReadReport",
     "SimulatedTruth",
-    "TickChunk",
-    "TickSource",
-    "TradeTape",
+    "SpreadQuotes",
+    "World",
     "describe",
-    "events_of",
     "formats",
     "lee_ready",
-    "merge_ticks",
     "read",
     "read_lean",
     "read_lean_bars",
@@ -57,4 +60,5 @@ __all__ = [
     "register_format",
     "simulate",
     "stream",
+    "world",
 ]

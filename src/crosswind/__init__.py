@@ -37,11 +37,24 @@ _EXPORTS = {
     "marginal_cost": "crosswind.optim",
     "solve_multistage": "crosswind.optim",
     # market data
+    "Format": "crosswind.problems.market",
+    "FundingRates": "crosswind.problems.market",
     "FuturesQuotes": "crosswind.problems.market",
     "MarketData": "crosswind.problems.market",
     "MarketEvents": "crosswind.problems.market",
+    "WORLDS": "crosswind.problems.market",
+    "World": "crosswind.problems.market",
+    "contract": "crosswind.problems.market.contracts",
+    "contract_table": "crosswind.problems.market.contracts",
+    "describe": "crosswind.problems.market",
+    "markouts": "crosswind.problems.market.features",
     "read": "crosswind.problems.market",
+    "register_format": "crosswind.problems.market",
+    "sessions": "crosswind.problems.market.contracts",
     "simulate": "crosswind.problems.market",
+    "stream": "crosswind.problems.market",
+    "stylised_facts": "crosswind.problems.market.features",
+    "world": "crosswind.problems.market",
     # impact
     "CrossImpact": "crosswind.problems.impact",
     "ImpactModel": "crosswind.problems.impact",
@@ -82,7 +95,23 @@ if TYPE_CHECKING:
     from crosswind.problems.basket import BasketProblem, BasketSchedule
     from crosswind.problems.hedge import HedgeParent, compare_policies
     from crosswind.problems.impact import CrossImpact, ImpactModel, compare_models
-    from crosswind.problems.market import FuturesQuotes, MarketData, MarketEvents, read, simulate
+    from crosswind.problems.market import (
+        WORLDS,
+        Format,
+        FundingRates,
+        FuturesQuotes,
+        MarketData,
+        MarketEvents,
+        World,
+        describe,
+        read,
+        register_format,
+        simulate,
+        stream,
+        world,
+    )
+    from crosswind.problems.market.contracts import contract, contract_table, sessions
+    from crosswind.problems.market.features import markouts, stylised_facts
     from crosswind.problems.replay import replay
     from crosswind.problems.workflow import RunResult, run
     from crosswind.solvers import (
