@@ -53,10 +53,10 @@ def test_the_formats_of_the_package_are_there():
 
 def test_a_registered_format_is_read_with_its_options_and_report():
     register_format(Format("own", "mine", "own:FILE", own))
-    data = read("own:here", names=["X"], bucket_s=1200, shout=True)
+    data = read("own:here", names=["X"], bucket_s=1800, shout=True)
     assert data.source == "own:here"
     assert data.notes == ("True", "['X']", "None")
-    assert data.events.bucket_s == 1200
+    assert data.events.bucket_s == 1800
     assert data.report is not None
     assert data.report.files == {"here": 12}
     assert data.report.by_reason() == {"duplicate": 3}
