@@ -20,6 +20,7 @@ __all__ = ["BLOCK", "Messages", "Ordered", "decode", "read_blocks", "read_text",
 
 _READ = 1 << 20
 BLOCK = 8 << 20  # text in memory at a time, about 30 000 lines
+_FEW = 1 << 14  # text read line by line where some line is of another shape
 _NOT_USED = "stream not used"
 # The usual shape of a line; all others go through the JSON parser one by one. Depth updates are looked into only where
 # a book is asked for: otherwise their event time alone is taken, for the clock.
@@ -159,11 +160,8 @@ def decode(text: bytes, report: ReadReport, where: object, *, depth: bool) -> Me
     depth
         Whether depth updates and snapshots are decoded.
     """
-    pattern = _FULL if depth else _THIN
-    rows = pattern.findall(text)
     out = Messages()
-    if len(rows) < text.count(b"\n") + (not text.endswith(b"\n")):
-        rows = _line_by_line(text, pattern, report, where, out, depth)
+    rows = _rows(text, _FULL if depth else _THIN, report, where, out, depth)
     payloads: dict[bytes, list[tuple[int, bytes]]] = {}
     for local, kind, payload, event in rows:
         if kind:
@@ -173,6 +171,20 @@ def decode(text: bytes, report: ReadReport, where: object, *, depth: bool) -> Me
     for kind, pairs in payloads.items():
         _unpack(kind.decode(), pairs, report, where, out)
     return out
+
+
+def _rows(
+    text: bytes, pattern: re.Pattern[bytes], report: ReadReport, where: object, out: Messages, depth: bool
+) -> list[tuple[bytes, ...]]:
+    """Return the lines of the usual shape in order; others are looked for by halves and read one by one."""
+    rows: list[tuple[bytes, ...]] = pattern.findall(text)
+    if len(rows) == text.count(b"\n") + (not text.endswith(b"\n")):
+        return rows
+    cut = text.rfind(b"\n", 0, len(text) // 2) + 1
+    if len(text) < _FEW or not cut:
+        return _line_by_line(text, pattern, report, where, out, depth)
+    halves = (_rows(part, pattern, report, where, out, depth) for part in (text[:cut], text[cut:]))
+    return [row for half in halves for row in half]
 
 
 def _line_by_line(

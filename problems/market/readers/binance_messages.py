@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -31,15 +30,14 @@ class Columns:
     def __init__(self, messages: Sequence[Any], keys: tuple[str, ...]) -> None:
         self.complete: _Bool = np.ones(len(messages), dtype=bool)
         try:
-            rows = list(map(itemgetter(*keys), messages))
+            columns = [[m[k] for m in messages] for k in keys]
         except (KeyError, TypeError):
             objects = [m if isinstance(m, dict) else {} for m in messages]
-            rows = [tuple(m.get(k) for k in keys) for m in objects]
+            columns = [[m.get(k) for m in objects] for k in keys]
             self.complete = np.array([all(k in m for k in keys) for m in objects], dtype=bool)
-        columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) if rows else [()] * len(keys)
         self._column = dict(zip(keys, columns, strict=True))
 
-    def raw(self, key: str) -> tuple[Any, ...]:
+    def raw(self, key: str) -> list[Any]:
         """Return a field as it stands in the messages."""
         return self._column[key]
 
