@@ -251,7 +251,7 @@ def _content(market: MarketData) -> list[str]:
         for name in events.names[:20]:
             bps = float((events.spread[name] / events.mid[name]).median()) * 1e4
             volume = float(events.volume[name].sum())
-            told = f"volume {volume:,.0f} {events.currency}, |flow| {share[name]:.0%} of it, median spread {bps:.2f} bp"
+            told = f"volume {volume:,.0f} {events.currency}, |flow| {share[name]:.0%} of it, median spread {bps:.3g} bp"
             lines.append(f"  {name.ljust(width)}  {told}")
         lines += [f"  and {len(events.names) - 20} names more"] if len(events.names) > 20 else []
     lines += [quotes.summary() for quotes in market.futures.values()]
