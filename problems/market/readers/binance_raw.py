@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from crosswind.problems.market.buckets import events_of
-from crosswind.problems.market.checks import check_positive, check_zone
+from crosswind.problems.market.checks import check_names, check_positive, check_zone
 from crosswind.problems.market.model import MarketData
 from crosswind.problems.market.readers import binance_venues as venues
 from crosswind.problems.market.readers.binance_lines import decode, read_blocks
@@ -34,7 +34,7 @@ FORMAT = Format(
 
 _SUFFIXES = {".gz", ".json", ".jsonl", ".ndjson", ".txt", ".log"}
 _FILE = re.compile(r"(?P<symbol>[A-Za-z0-9_]+?)[_-](?P<date>\d{8}|\d{4}-\d{2}-\d{2})")
-_PEEK = 1 << 20  # text looked at for symbol, clock and price step
+_PEEK = 1 << 19  # text looked at for symbol, clock and price step
 _LOCAL_NS = (10**17, 4 * 10**18)  # 1973 to 2096: stamps of other magnitudes are not in ns
 
 Clock = Literal["exchange", "local"]
@@ -253,10 +253,15 @@ def binance_raw_sources(
     if not isinstance(levels, int) or isinstance(levels, bool) or levels < 0:
         raise InvalidInput("not a number of levels", field="levels", value=levels, remedy="give 0, 1, 5, 10, …")
     groups: dict[str, list[RawFile]] = {}
+    names = None if names is None else check_names(names, "names")
+    others: set[str] = set()
     for file in _files(Path(path).expanduser()):
         market = venues.venue_of(file, venue)
-        symbol, first, factor, step = _peek(file, market, trades)
         told = _FILE.fullmatch(file.name.split(".")[0])
+        if told is not None and names is not None and f"{told['symbol'].upper()}.{market}" not in names:
+            others.add(f"{told['symbol'].upper()}.{market}")  # not asked for: not even looked into
+            continue
+        symbol, first, factor, step = _peek(file, market, trades)
         chosen = told["symbol"] if told is not None else symbol
         if not chosen:
             raise InvalidInput(
@@ -274,7 +279,7 @@ def binance_raw_sources(
         groups.setdefault(instrument.name, []).append(RawFile(file, instrument, day, first, factor, step))
     ranges = venues.day_ranges(days, tz)
     out = []
-    for name in venues.select_names(sorted(groups), names):
+    for name in venues.select_names(sorted({*groups, *others}), names):
         files = tuple(sorted(groups[name], key=lambda f: (f.first_ns, str(f.path))))
         steps = [f.tick for f in files if np.isfinite(f.tick)]
         if tick is None and not steps:
