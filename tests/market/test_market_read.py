@@ -75,6 +75,9 @@ def test_literals():
 @pytest.mark.parametrize("name", market.__all__)
 def test_exports_exist_and_are_documented(name):
     thing = getattr(market, name)
+    if name.isupper():  # a table of declared things, each documented by its own type
+        assert all(thing.values())
+        return
     assert callable(thing)
     assert len(thing.__doc__) > 40
 
