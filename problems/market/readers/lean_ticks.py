@@ -145,8 +145,10 @@ def _tick_quotes(path: Path, date: dt.date, rows: QuoteRows, life_s: float, repo
     time = _local_ns(ms[keep], date)
     is_bid, size = is_bid[keep], size[keep]
     price = np.where(is_bid, bid[keep], ask[keep]) * PRICE_SCALE
-    if rows == "exchange":
-        venue = raw["exchange"].cat.codes.to_numpy()[keep].astype(np.int64)
+    codes = raw["exchange"].cat.codes.to_numpy()[keep] if rows == "exchange" else None
+    del raw, bid, ask, ms, is_ask, keep  # a day of one name is large: free it before its states are built
+    if codes is not None:
+        venue = codes.astype(np.int64)
         tape, counts = composite_quotes(time, venue - venue.min(initial=0), is_bid, price, size, life_s=life_s)
         report.bad(path, "crossed between exchanges, the older side taken out", counts.crossed)
         report.bad(path, "quote of an exchange grown too old", counts.expired)
@@ -165,7 +167,7 @@ def _best_quotes(
     """Return the last bid with the last ask after each time, crossed states left out."""
     # A state is taken after the last row of each time: the two sides of one update come one after the other.
     ends = np.flatnonzero(np.append(time[1:] != time[:-1], True)) if len(time) else np.zeros(0, dtype=np.int64)
-    position = np.arange(len(time))
+    position = np.arange(len(time), dtype=np.int32)
     last_bid = np.maximum.accumulate(np.where(is_bid, position, -1))[ends]
     last_ask = np.maximum.accumulate(np.where(is_bid, -1, position))[ends]
     both = (last_bid >= 0) & (last_ask >= 0)
