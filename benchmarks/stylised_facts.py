@@ -14,6 +14,7 @@ import platform
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -85,6 +86,24 @@ FACTS: dict[str, tuple[str, str]] = {
 }
 
 
+# What one change of the calm world would do, on the same seeds: label, overrides, facts to look at.
+CHANGES: tuple[tuple[str, dict[str, Any], tuple[str, ...]], ...] = (
+    (
+        "spread_vol_power 0.02, depth_vol_power 0.03",
+        {"spread_vol_power": 0.02, "depth_vol_power": 0.03},
+        ("spread_vol_corr", "depth_vol_corr", "spread_cv", "depth_cv"),
+    ),
+    (
+        "kernel_half_lives_s (60, inf), kernel_weights (0.5, 0.5)",
+        {"kernel_half_lives_s": (60.0, float("inf")), "kernel_weights": (0.5, 0.5)},
+        ("response_60s_ratio", "response_300s_ratio", "volatility_pct"),
+    ),
+    ("vol_u_shape 0.3", {"vol_u_shape": 0.3}, ("open_vol", "close_vol")),
+    ("volume_noise_sd 0.8", {"volume_noise_sd": 0.8}, ("response_1_sd", "kurtosis", "volume_cv", "volume_vol_corr")),
+    ("vol_regime_sd 0.35", {"vol_regime_sd": 0.35}, ("hill", "kurtosis", "abs_acf_60s", "volume_vol_corr")),
+)
+
+
 def data_dir() -> Path:
     """Return the folder of recorded data, which may be absent."""
     return Path(os.environ.get("CROSSWIND_DATA", ROOT.parent / "shared" / "data"))
@@ -95,9 +114,9 @@ def recorded(bucket_s: float) -> MarketEvents:
     return read(f"lean:{data_dir() / 'lean'}", names=list(NAMES), days=list(DAYS), bucket_s=bucket_s).events
 
 
-def simulated(world: str, seed: int, bucket_s: float, days: int = 3) -> MarketEvents:
+def simulated(world: str, seed: int, bucket_s: float, days: int = 3, **changes: Any) -> MarketEvents:
     """Return a simulated market; 'default' is the simulator without a world."""
-    options = {} if world == "default" else {"world": world}
+    options = changes if world == "default" else {"world": world} | changes
     return simulate(names=8, sectors=2, days=days, seed=seed, bucket_s=bucket_s, **options).events
 
 
@@ -158,6 +177,29 @@ def differences(table: dict[str, pd.DataFrame], world: str) -> list[str]:
                 f"{_number(real.max())}). Moved by: {parameters}."
             )
     return lines or ["- none."]
+
+
+def changes_table(table: dict[str, pd.DataFrame], seeds: int) -> list[str]:
+    """Return what single changes of the calm world do to the facts that they are to move."""
+    lines = ["| change | fact | recorded | calm | changed |", "|---|---|---|---|---|"]
+    for label, changes, facts in CHANGES:
+        drawn = [simulated("calm", seed, 10.0, **changes) for seed in range(FIRST_SEED, FIRST_SEED + seeds)]
+        changed = pd.concat([cells(events, tick=TICK) for events in drawn])
+        for fact in facts:
+            real, calm = _range(table["recorded"][fact]), _number(table["calm"][fact].median())
+            lines.append(f"| {label} | {FACTS[fact][0]} | {real} | {calm} | {_number(changed[fact].median())} |")
+    return lines
+
+
+def by_bucket_length() -> list[str]:
+    """Return the volatility of a session of the recorded days and of the calm world by bucket length."""
+    lines = ["| buckets of | recorded | calm |", "|---|---|---|"]
+    for bucket_s in (1.0, 5.0, 10.0, 30.0, 60.0):
+        found = (
+            cells(e)["volatility_pct"].median() for e in (recorded(bucket_s), simulated("calm", FIRST_SEED, bucket_s))
+        )
+        lines.append(f"| {bucket_s:g} s | {' | '.join(_number(v) for v in found)} |")
+    return lines
 
 
 def curve_table(pooled: dict[str, StylisedFacts], pick: Callable[[StylisedFacts], pd.Series], unit: str) -> str:
@@ -338,6 +380,18 @@ def page(seeds: int) -> tuple[str, dict[str, dict[str, StylisedFacts]]]:
         "### Where the simulator without a world differs",
         "",
         *differences(ten, "default"),
+        "",
+        "### What single changes of the calm world would do",
+        "",
+        *changes_table(ten, seeds),
+        "",
+        "### One world at several bucket lengths",
+        "",
+        "Volatility of a session [%] from 5-minute returns. Impact is scaled to explain a share of one bucket's "
+        "return, so a world drawn in shorter buckets gathers more of it over five minutes: draw a world at the bucket length "
+        "that it was declared for.",
+        "",
+        *by_bucket_length(),
         "",
         "![Recorded and simulated facts, buckets of 10 s](img/stylised-facts-10s.png)",
         "",
