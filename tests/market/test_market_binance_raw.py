@@ -12,9 +12,9 @@ import pytest
 
 from crosswind.problems.market.read import read
 from crosswind.problems.market.readers import binance_raw
-from crosswind.problems.market.readers.binance_lines import Ordered, decode, read_blocks, read_text
+from crosswind.problems.market.readers.binance_lines import decode, read_blocks, read_text
 from crosswind.problems.market.readers.binance_raw import binance_raw_sources
-from crosswind.problems.market.readers.binance_venues import instrument_of, price_step, spikes, stamp_factor
+from crosswind.problems.market.readers.binance_venues import stamp_factor
 from crosswind.problems.market.report import ReadReport
 from crosswind.solvers.errors import CrosswindError, DataGap, InvalidInput
 
@@ -157,6 +157,14 @@ def test_inverse_contracts(tmp_path):
     assert (source.name, source.venue, source.currency) == ("ETHUSD_PERP.cm", "binance COIN-M futures", "USD")
 
 
+def test_zero_prices_of_inverse_contracts_are_bad_rows_and_no_warning(tmp_path):
+    rows = [quote(0, 50_000.0, 50_000.1, 1, "BTCUSD_PERP", ps="BTCUSD"), trade(5, 0, 7, True, 1, "BTCUSD_PERP")]
+    with np.errstate(all="raise"):
+        trades, _, report = ticks(put(tmp_path / "cm", rows, "btcusd_perp_20240808.gz"))
+    assert len(trades) == 0
+    assert report.by_reason() == {"zero or negative price": 1}
+
+
 def without(text, key):
     stamp, _, body = text.partition(" ")
     message = json.loads(body)
@@ -190,6 +198,9 @@ BAD = [
     (without(quote(3000, 100, 100.1, 21), "T"), "a field is missing"),
     (trade(3000, 100, 1, True, 9)[:-9], "unreadable JSON"),
     ("no stamp at all", "no local time before the message"),
+    ("9" * 30 + trade(3000, 100, 1, True, 9)[19:], "no local time before the message"),
+    (trade(3000, 100, 1, True, 9, T=10**40), "unreadable time"),
+    (trade(3000, 100, 1, True, 9, T=2**62), "clock jump"),
     (line(3000, "btcusdt@kline_1m", {"e": "kline", "E": START}), "stream not used: kline"),
     (line(3000, "btcusdt@aggTrade", {"e": "aggTrade", "E": START}), "stream not used: aggTrade"),
     (line(3000, "btcusdt@depth5", {"lastUpdateId": 1, "bids": [], "asks": []}), "stream not used: depth5"),
@@ -431,63 +442,6 @@ def test_every_error_carries_field_value_and_remedy(tmp_path):
     assert caught.value.field == "venue"
     assert caught.value.remedy
     assert caught.value.value
-
-
-@pytest.mark.parametrize(
-    ("symbol", "market"), [("BTCUSDT", "cm"), ("BTCUSD_PERP", "spot"), ("BTC-USDT", "spot"), ("BTCUSD_PERP", "usdm")]
-)
-def test_symbols_of_other_venues_are_refused(symbol, market):
-    with pytest.raises(InvalidInput, match="no symbol of"):
-        instrument_of(symbol, market)
-
-
-@pytest.mark.parametrize(
-    ("symbol", "market", "currency", "value"),
-    [
-        ("btcusdt", "spot", "USDT", None),
-        ("ETHBTC", "spot", "BTC", None),
-        ("BTCUSDT_240927", "usdm", "USDT", None),
-        ("BTCUSD_PERP", "cm", "USD", 100.0),
-        ("SOLUSD_240927", "cm", "USD", 10.0),
-    ],
-)
-def test_currencies_and_contracts(symbol, market, currency, value):
-    one = instrument_of(symbol, market)
-    assert (one.currency, one.contract_value) == (currency, value)
-    with pytest.raises(InvalidInput, match="not positive"):
-        instrument_of("BTCUSD_PERP", "cm", {"BTCUSD_PERP": 0.0})
-
-
-def test_spikes():
-    steady = np.arange(20, dtype=np.int64) * 10**9
-    assert not spikes(steady).any()
-    for k in (0, 3, 19):
-        off = steady.copy()
-        off[k] += 3600 * 10**9
-        assert np.flatnonzero(spikes(off, edges=True)).tolist() == [k]
-        assert np.flatnonzero(spikes(off)).tolist() == ([k] if k == 3 else [])
-    later = steady.copy()
-    later[10:] += 3600 * 10**9  # a silence is no spike
-    assert not spikes(later).any()
-    assert not spikes(steady[:2]).any()
-
-
-def test_price_step():
-    assert price_step(np.array([100.5, 101.0, 99.25])) == pytest.approx(0.25)
-    assert price_step(np.array([61_737.63, 61_737.64, np.nan])) == pytest.approx(0.01)
-    with pytest.raises(DataGap):
-        price_step(np.array([np.nan]))
-
-
-def test_ordered_sorts_within_its_window_and_keeps_ties_in_order():
-    ordered = Ordered()
-    assert ordered.push((np.array([3, 1, 3, 2]), np.array([0, 1, 2, 3]))) == 0
-    time, rows = ordered.pop(3)
-    assert (time.tolist(), rows.tolist()) == ([1, 2], [1, 3])
-    assert ordered.push((np.array([2, 4]), np.array([4, 5]))) == 1
-    time, rows = ordered.pop(None)
-    assert (time.tolist(), rows.tolist()) == ([3, 3, 4], [0, 2, 5])
-    assert ordered.pop(None) is None
 
 
 def test_depth_is_only_looked_into_where_a_book_is_asked_for():

@@ -24,7 +24,7 @@ _FEW = 1 << 14  # text read line by line where some line is of another shape
 _NOT_USED = "stream not used"
 # The usual shape of a line; all others go through the JSON parser one by one. Depth updates are looked into only where
 # a book is asked for: otherwise their event time alone is taken, for the clock.
-_HEAD = rb'(\d+) \{"stream":"[^"@]*@'
+_HEAD = rb'([0-3]?\d{1,18}) \{"stream":"[^"@]*@'
 _THIN = re.compile(
     rb"^" + _HEAD + rb'(?:(trade|aggTrade|bookTicker)","data":(\{[^\n]*\})\}|'
     rb'depth(?:@\d+ms)?","data":\{"e":"depthUpdate","E":(\d+),[^\n]*\}\})\r?$',
@@ -200,7 +200,7 @@ def _line_by_line(
             rows.append(tuple(g or b"" for g in match.groups()))
             continue
         stamp, _, body = line.partition(b" ")
-        if not stamp.isdigit():
+        if not stamp.isdigit() or len(stamp) > 19 or int(stamp) >= 2**62:
             report.bad(where, "no local time before the message", 1, line[:80].decode(errors="replace"))
             continue
         try:

@@ -211,6 +211,7 @@ class RawRun:
             return
         messages.timed.sort(key=itemgetter(0))
         both = np.array([(t, e) for t, e in messages.timed if 0 <= e < 2**62 // self._factor], dtype=np.int64)
+        both = both.reshape(-1, 2)
         local, event = both[:, 0], both[:, 1] * self._factor
         sane = ~venues.spikes(event - local, edges=True) & (np.abs(event - local) < venues.DAY_NS)
         latency = (local - event)[sane]

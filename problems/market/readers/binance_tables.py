@@ -274,7 +274,8 @@ def read_tables(
             continue
         for column in ("time", "close_time", "event_time"):
             if column in frame:
-                frame[column] = frame[column].astype(np.int64) * factor
+                # Stamps too large for the unit would wrap around: they become times outside any period.
+                frame[column] = frame[column].clip(-1, 2**62 // factor).astype(np.int64) * factor
         time = frame["time"].to_numpy()
         sieve = venues.InstrumentSieve(report, file.path, len(frame))
         sieve.drop((time < file.start_ns) | (time >= file.end_ns), "outside the file's day", time)

@@ -100,7 +100,8 @@ class Instrument:
         if self.contract_value is None:
             return quantity
         # NaN prices mark empty levels: they hold nothing.
-        return np.nan_to_num(quantity * self.contract_value / price, nan=0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.nan_to_num(quantity * self.contract_value / price, nan=0.0)
 
     def note(self, report: ReadReport, kind: str, **facts: str) -> InstrumentFacts:
         """Return its facts in ``report`` with units and contract filled in."""
