@@ -388,8 +388,8 @@ def page(seeds: int) -> tuple[str, dict[str, dict[str, StylisedFacts]]]:
         "### One world at several bucket lengths",
         "",
         "Volatility of a session [%] from 5-minute returns. Impact is scaled to explain a share of one bucket's "
-        "return, so a world drawn in shorter buckets gathers more of it over five minutes: draw a world at the bucket length "
-        "that it was declared for.",
+        "return, so a world drawn in shorter buckets gathers more of it over five minutes: draw a world at the bucket "
+        "length that it was declared for.",
         "",
         *by_bucket_length(),
         "",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from crosswind.problems.market.features.markouts import Markouts, fill_markouts, markouts, trade_markouts
+from crosswind.problems.market.features.after_trades import Markouts, fill_markouts, markouts, trade_markouts
+from crosswind.problems.market.features.forecast_errors import ProfileErrors, profile_errors
 from crosswind.problems.market.features.microprice import MicroPrice
 from crosswind.problems.market.features.ofi import (
     IntegratedOFI,
@@ -12,7 +13,6 @@ from crosswind.problems.market.features.ofi import (
     event_ofi,
     order_flow_imbalance,
 )
-from crosswind.problems.market.features.profile_errors import ProfileErrors, profile_errors
 from crosswind.problems.market.features.profiles import IntradayProfile, ProfileForecast
 from crosswind.problems.market.features.queue import QueueFeatures, fill_time_s, queue_features
 from crosswind.problems.market.features.quotes import (
