@@ -193,9 +193,9 @@ class HedgeBatch:
         feed = (np.asarray(trades) - _cube(fraction) * np.asarray(gaps)) * self.live
         return self.policy(gain=fraction, feed=feed, clip_share=clip_share)
 
-    def run(self, policy: AffinePolicy, *, paths: bool = False) -> HedgeCosts:
-        """Execute a policy and return its costs; errors as in :func:`crosswind.problems.replay.replay_batch`."""
-        done = replay_batch(self.replay, policy, paths=paths)
+    def run(self, policy: AffinePolicy, *, paths: bool = False, window: int | None = None) -> HedgeCosts:
+        """Execute a policy and return its costs; arguments as for :func:`crosswind.problems.replay.replay_batch`."""
+        done = replay_batch(self.replay, policy, paths=paths, window=window)
         close = done.close_spread[..., -1] + done.close_fees[..., -1] + _between(done.close_impact)
         cost = done.spread[..., -1] + done.fees[..., -1] + _between(done.impact) + close
         return HedgeCosts(cost - done.gain[..., -1] + self.unhedged, close, self.notional, done)

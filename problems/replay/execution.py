@@ -80,8 +80,11 @@ def execute_episode(data: dict[str, Any], knobs: dict[str, Any], static: _Static
         member = due | ((slots["entry"] < k) & (j == 0))
         size = jnp.where(member, jnp.abs(slots["rest"]), 0.0)
         if static.limited:
-            ahead = slots["rank"][None] < slots["rank"][:, None]
-            before = jnp.where(ahead, size[None], 0.0).sum(axis=1)
+            if static.ordered:
+                before = jax.lax.cumsum(size, axis=0, reverse=True) - size  # the last slot is the oldest
+            else:
+                ahead = slots["rank"][None] < slots["rank"][:, None]
+                before = jnp.where(ahead, size[None], 0.0).sum(axis=1)
             room = jnp.maximum(now["capacity"] - book["used"], 0.0)
             size = jnp.minimum(size, jnp.maximum(room - before, 0.0))
             book = book | {"used": book["used"] + size.sum(axis=0)}

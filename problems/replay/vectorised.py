@@ -9,8 +9,8 @@ and at the close ``closing·(target_T + A·position + B_c·in flight)``. Several
 rounding to whole contracts and policies of any other form are the event kernel's: here an instrument gets one order a
 slice, and nothing is approximated. When and whether an order enters the book is known ahead
 (:mod:`crosswind.problems.replay.batch`); the orders of the last W slices are carried along. Where volume is limited an
-order may wait for longer than W: then the run is repeated with twice the window, up to T, so the result never depends
-on it.
+order may wait for longer than W: then the run is repeated with four times the window, up to T, so the result never
+depends on it.
 """
 
 from __future__ import annotations
@@ -219,12 +219,15 @@ def replay_batch(
             "the policy is for another batch", field="schedule", value=policy.schedule.shape, remedy=f"use {shape}"
         )
     limited = bool(np.isfinite(batch.capacity).any())
+    # Where no order overtakes another the queue is in order of sending, and no ranks need to be compared.
+    ordered = bool((np.diff(batch.rank, axis=1) >= 0).all())
     width = min(batch.slices, max(batch.window, window or (8 if limited else 1)))
     while True:
-        out = _run(batch, policy, _Static(width, limited, bool(np.isfinite(batch.limit).any()), batch.close, paths))
+        static = _Static(width, limited, ordered, bool(np.isfinite(batch.limit).any()), batch.close, paths)
+        out = _run(batch, policy, static)
         if not out.pop("overflow").any():
             break
-        width = min(batch.slices, 2 * width)
+        width = min(batch.slices, 4 * width)
     if out.pop("breach").any():
         raise LimitBreach(
             "impact would move a price to zero or below",
@@ -243,6 +246,7 @@ class _Static:
 
     window: int
     limited: bool
+    ordered: bool
     throttle: bool
     close: bool
     paths: bool
