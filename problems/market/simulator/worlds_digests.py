@@ -12,15 +12,15 @@ __all__ = ["DIGESTS"]
 
 DIGESTS: Mapping[str, str] = MappingProxyType(
     {
-        "calm@1": "853dde5155cda85223c0600e653afe2b7d963109f69ed0f3448d0bc1665994d1",
-        "stress@1": "5fdf0b6bb4fffbe4e4844db1be0f37ca62e6987edde1ea004792e0d421e3e9cb",
-        "basis_shock@1": "dc92444fd427892aa792b329b1ee8e418757a4ee1bae9833941ed10bb2926b47",
-        "correlation_break@1": "07cb380a69cf91e786562e7d8e035708910305b5af672e83a00da08ff9aa8bf4",
-        "roll_day@1": "012b7b7fec75d3ff6ef69f6c724e4fa1cd625327460625cffd9bfa77e2babef3",
-        "funding@1": "7815e58e6576e92fe20b36f056c3e43315e29bae806ce29be39909141f78f947",
-        "revisions@1": "305dcec9653af0dcd1c3a21ae6e5c793d2e417d1dc845f9bf825f35be5a6c2b8",
-        "rate_limited@1": "b8c1fc94ff8e8e908ddaf84569bf14ce66b781b08d1e4fff594d2141d5da57d0",
-        "zero_impact@1": "afd0341fd1b1e9b1ebd742b28fb4ea5bc9047b4cd89d71f4b7ad2bca551f9351",
-        "misspecified@1": "30338fb3e7bd950bd574b4a3bb4f2f19bf38be01ff1ed8d020ebbbb9839ce1c1",
+        "calm@1": "1156ae40fdfb9fb58153cd73ef24a7c4db2b45a9c4e87cfbc253ffe35e6d090d",
+        "stress@1": "8db60ca2220a8e3ac28ffa83891b33ac89b9a82a7a1154da4a6d6081461ca850",
+        "basis_shock@1": "64b894099b04c66e96ff80521bdbb71f8724e086f5528b26e5843917783d0aff",
+        "correlation_break@1": "ba888bc6563d37cf38991a3b98abee3e9e415160d610f711c02152403bbed5ff",
+        "roll_day@1": "43aae3551a10d89f67272955fb973d423aa6483808f12363b131633086afac4b",
+        "funding@1": "94e7ebb092115bc3b4ddf5b03ede635b14fc0da413638a6c2e18aa23b04fe9d9",
+        "revisions@1": "324ac4e28442eb7e003be8f3020320d402e3035ecdd1a0db45a6211c4829363b",
+        "rate_limited@1": "b9830f08f237e66c57bec481ba226ecadc434d4ba7985be4d86b232e05c7d362",
+        "zero_impact@1": "7c8b0b010ec08094f91235b7d7864b96644efc86088feee57219179fe564df9a",
+        "misspecified@1": "c5bc2a3780c19e4355bc1e6841c0d414d447da2f8ebde7f0c0a6e5c3c83a8740",
     }
 )

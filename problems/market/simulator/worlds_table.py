@@ -28,33 +28,35 @@ __all__ = ["WORLDS", "world"]
 
 _CALM = SimulatorParameters(
     # Measured: volatility of SPY and of AIG, BAC, IBM, their common share, U-shapes, clustering, tails.
-    market_vol_daily=0.005,
+    market_vol_daily=0.0036,
     sector_vol_daily=0.003,
-    idio_vol_daily=0.007,
-    vol_u_shape=0.45,
-    vol_regime_sd=0.5,
-    regime_half_life_s=900.0,
-    tail_dof=7.0,
+    idio_vol_daily=0.0072,
+    vol_u_shape=0.4,
+    vol_regime_sd=0.45,
+    regime_half_life_s=450.0,
+    tail_dof=12.0,
     # Measured: notional a day, its U-shape and dispersion within 10 s, imbalance, autocorrelation and common part of
     # flow. Signed notional forgets within a minute; the slow mode stands for the long memory of trade signs.
     adv=7.5e8,
     volume_u_shape=0.45,
-    volume_regime_sd=0.18,
+    volume_regime_sd=0.1,
     volume_noise_sd=1.2,
     imbalance_scale=1.38,
     flow_half_lives_s=(10.0, 60.0, 600.0),
     flow_weights=(0.5, 0.03, 0.02),
     flow_market_share=0.35,
     flow_sector_share=0.15,
-    # Measured: R² of returns on own flow over 10 s.
+    # Measured: R² of returns on own flow over 10 s, and a response to flow that hardly fades within five minutes.
     impact_r2=0.40,
+    kernel_half_lives_s=(60.0, 3600.0),
+    kernel_weights=(0.25, 0.75),
     # Measured: spreads and depth and how little they follow volatility within ordinary days; prices of the three names.
     price=50.0,
     price_dispersion=0.6,
     spread_bps=2.5,
     spread_vol_power=0.2,
     depth_s=3.9,
-    depth_vol_power=0.3,
+    depth_vol_power=0.22,
     depth_noise_sd=0.45,
     # Measured: ES in October 2013: level, basis to SPY beyond tick bounce, contracts traded and quoted.
     index_level=1650.0,
@@ -75,6 +77,8 @@ _STRESS = replace(
     # Chosen: spreads rise in proportion to volatility and depth falls faster, as in no recorded day here.
     spread_vol_power=1.0,
     depth_vol_power=1.5,
+    depth_s=2.6,  # the mean over calm times stays near the recorded one
+    future_depth_contracts=240.0,
 )
 _COINS = replace(
     _CALM,
