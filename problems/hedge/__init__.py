@@ -20,17 +20,22 @@ from crosswind.problems.hedge.policies import (
 from crosswind.problems.hedge.run import HedgeReplay, replay_hedge
 from crosswind.problems.hedge.state import HedgeAction, HedgeContext, HedgePolicy, HedgeState, Rung
 from crosswind.problems.hedge.tune import TunedPolicy, tune_policy
+from crosswind.problems.hedge.vectorised import HedgeBatch, HedgeCosts, batch
+from crosswind.problems.hedge.worlds import Episode, episodes, episodes_of
 
 __all__ = [
     "COMPONENTS",
     "AdaptiveTrigger",
     "Attribution",
     "BatchedHedge",
+    "Episode",
     "FractionHedge",
     "HedgeAction",
+    "HedgeBatch",
     "HedgeBeliefs",
     "HedgeComparison",
     "HedgeContext",
+    "HedgeCosts",
     "HedgeLeg",
     "HedgeParent",
     "HedgePolicy",
@@ -45,7 +50,10 @@ __all__ = [
     "Rung",
     "TunedPolicy",
     "attribute",
+    "batch",
     "compare_policies",
+    "episodes",
+    "episodes_of",
     "hedge_instances",
     "hedge_program",
     "replay_hedge",
