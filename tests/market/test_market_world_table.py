@@ -77,11 +77,17 @@ def test_every_number_is_in_the_digest() -> None:
     assert replace(base, text="other words").digest == before
 
 
-def test_misspecified_digest_does_not_hang_on_the_machine() -> None:
-    content = world("misspecified").to_dict()
-    assert "kernel_half_lives_s" not in content["market"]
-    assert content["mechanisms"]["power_law"]["exponent"] == 0.35
-    assert len(world("misspecified").market.kernel_half_lives_s) > 15
+def test_a_power_law_is_drawn_in_place_of_the_kernel_and_can_be_switched_off() -> None:
+    law = world("misspecified")
+    assert law.to_dict()["mechanisms"]["power_law"]["exponent"] == 0.35
+    # The modes' digits depend on the machine's logarithm: they are drawn from, not hashed.
+    assert len(law.drawn.kernel_half_lives_s) > 15
+    assert law.market.kernel_half_lives_s == (60.0, 3600.0)
+    truth = simulate(world="misspecified", power_law=None, **SMALL).truth
+    assert np.allclose(np.log(2.0) / truth.rates_per_s, (60.0, 3600.0))
+    assert "power_law" not in truth.parameters
+    with pytest.raises(InvalidInput, match="kernel_weights"):
+        simulate(world="misspecified", kernel_weights=(0.5, 0.5), **SMALL)
 
 
 def test_scaled_names_itself_and_multiplies() -> None:

@@ -53,7 +53,7 @@ def draw_world(world: World, days: int, seed: int, *, declared: bool) -> MarketD
     MarketData
         Without ``source``.
     """
-    call, settings, on = world.call, world.market, world.mechanisms
+    call, settings, on = world.call, world.drawn, world.mechanisms
     bucket_s = call["bucket_s"]
     sessions = trading_sessions(call, days, settings, bucket_s)
     ends = [session_ends(s.day, s.open_s, bucket_s, s.count, call["tz"]) for s in sessions]

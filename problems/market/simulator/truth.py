@@ -96,7 +96,7 @@ def build_truth(
     -------
     SimulatedTruth
     """
-    settings = world.market.to_dict()
+    settings = world.drawn.to_dict()
     found: dict[str, Any] = dict(log.entries)
     if kernel.by_regime is not None:
         found["covariance_by_regime"] = kernel.by_regime.tolist()

@@ -113,16 +113,20 @@ class World:
                 raise InvalidInput(
                     "is of another type", field=part, value=getattr(self, part), remedy="pass its parameter record"
                 )
-        law = self.mechanisms.power_law
-        if law is not None:
-            lives, weights = law.modes()
-            market = replace(self.market, kernel_half_lives_s=lives, kernel_weights=weights)
-            object.__setattr__(self, "market", market)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A mapping proxy does not pickle.
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return _rebuild, ({**values, "call": dict(self.call)},)
+
+    @property
+    def drawn(self) -> SimulatorParameters:
+        """The market's numbers as they are drawn: a power law replaces the kernel's half-lives and weights."""
+        law = self.mechanisms.power_law
+        if law is None:
+            return self.market
+        lives, weights = law.modes()
+        return replace(self.market, kernel_half_lives_s=lives, kernel_weights=weights)
 
     @property
     def key(self) -> str:
@@ -135,9 +139,6 @@ class World:
     def to_dict(self) -> dict[str, Any]:
         """Return every number as plain dictionaries and lists, JSON's own types only."""
         numbers: dict[str, Any] = {part: plain(getattr(self, part)) for part in ("market", "mechanisms", *PARTS)}
-        if self.mechanisms.power_law is not None:
-            # Their digits depend on the machine's logarithm; the power law says what they are.
-            del numbers["market"]["kernel_half_lives_s"], numbers["market"]["kernel_weights"]
         return {**numbers, "call": plain(dict(self.call))}
 
     @property
@@ -210,6 +211,12 @@ class World:
         call = {name: values.pop(name) for name in CALL if name in values}
         known = {item.name for item in fields(SimulatorParameters)}
         SimulatorParameters.from_mapping({name: value for name, value in values.items() if name not in known})
+        law = own.get("power_law", self.mechanisms.power_law)
+        for name in sorted({"kernel_half_lives_s", "kernel_weights"} & set(values)):
+            if law is not None:
+                raise InvalidInput(
+                    "has no effect beside a power law", field=name, value=values[name], remedy="pass power_law=None too"
+                )
         market = replace(self.market, **values)
         texts = [
             f"{name}={_short(getattr(market, name))}"

@@ -21,6 +21,6 @@ DIGESTS: Mapping[str, str] = MappingProxyType(
         "revisions@1": "324ac4e28442eb7e003be8f3020320d402e3035ecdd1a0db45a6211c4829363b",
         "rate_limited@1": "b9830f08f237e66c57bec481ba226ecadc434d4ba7985be4d86b232e05c7d362",
         "zero_impact@1": "7c8b0b010ec08094f91235b7d7864b96644efc86088feee57219179fe564df9a",
-        "misspecified@1": "c5bc2a3780c19e4355bc1e6841c0d414d447da2f8ebde7f0c0a6e5c3c83a8740",
+        "misspecified@1": "e1207c85498f7ca7ec6dd97f394bfa640bf7a3fa9b39da16cbe2acbaa7ecc1f0",
     }
 )
