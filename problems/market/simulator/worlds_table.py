@@ -212,6 +212,7 @@ _ALL = (
 )
 _EDITIONS: Mapping[str, World] = MappingProxyType({item.key: item for item in _ALL})
 WORLDS: Mapping[str, World] = MappingProxyType({item.name: item for item in sorted(_ALL, key=lambda w: w.version)})
+"""Name → the latest version of each declared world."""
 
 
 def world(name: str) -> World:
