@@ -78,6 +78,20 @@ def test_episodes_of_every_world_run_and_balance(name: str) -> None:
         assert left @ value == pytest.approx(0.0, abs=1e-9 * run.notional)
 
 
+def test_the_limit_of_the_rate_limited_world_binds() -> None:
+    limit = WORLDS["rate_limited"].venue.max_orders_per_minute
+    assert limit is not None
+    for episode in drawn("rate_limited")[:4]:
+        run = replay_hedge(episode.parent, ImmediateHedge(1.0), episode.market, episode.beliefs, episode.venue)
+        orders = run.result.orders_frame().query("instrument == @episode.parent.hedge")
+        refused = orders["state"] == "throttled"
+        assert 0.1 < refused.mean() < 0.9
+        sent = pd.DatetimeIndex(orders.loc[~refused, "sent"]).asi8
+        within = np.arange(1, len(sent) + 1) - np.searchsorted(sent, sent - 60_000_000_000, side="right")
+        # The last call, at the close, is never refused.
+        assert within[:-1].max() == limit
+
+
 def test_a_longer_draw_begins_with_the_shorter_and_seeds_differ() -> None:
     short = episodes("stress", 3, SEED)
     assert [fingerprint(e) for e in short] == [fingerprint(e) for e in drawn("stress")[:3]]

@@ -19,7 +19,7 @@ DIGESTS: Mapping[str, str] = MappingProxyType(
         "roll_day@1": "43aae3551a10d89f67272955fb973d423aa6483808f12363b131633086afac4b",
         "funding@1": "94e7ebb092115bc3b4ddf5b03ede635b14fc0da413638a6c2e18aa23b04fe9d9",
         "revisions@1": "324ac4e28442eb7e003be8f3020320d402e3035ecdd1a0db45a6211c4829363b",
-        "rate_limited@1": "b9830f08f237e66c57bec481ba226ecadc434d4ba7985be4d86b232e05c7d362",
+        "rate_limited@1": "434fa9a018945d1c989871ba2bb75d6d90f7aba775eb3cc7a7d33e8d7b43bad3",
         "zero_impact@1": "7c8b0b010ec08094f91235b7d7864b96644efc86088feee57219179fe564df9a",
         "misspecified@1": "e1207c85498f7ca7ec6dd97f394bfa640bf7a3fa9b39da16cbe2acbaa7ecc1f0",
     }

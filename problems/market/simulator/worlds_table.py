@@ -175,9 +175,10 @@ _ALL = (
         "rate_limited",
         1,
         "the venue's limits bind: few messages, small clips, slow and sometimes refused",
-        market=_CALM,
+        # Chosen: three slices a minute, so that two messages a minute are a limit that binds.
+        market=replace(_CALM, future_bar_s=20.0),
         call=_CALL,
-        desk=_DESK,
+        desk=replace(_DESK, slice_s=20.0),
         venue=replace(  # chosen
             _VENUE,
             latency_s=3.0,
