@@ -63,9 +63,14 @@ _EXPORTS = {
     "BasketProblem": "crosswind.problems.basket",
     "BasketSchedule": "crosswind.problems.basket",
     # replay and hedge
+    "AffinePolicy": "crosswind.problems.replay",
+    "Episode": "crosswind.problems.hedge",
     "HedgeParent": "crosswind.problems.hedge",
+    "ReplayBatch": "crosswind.problems.replay",
     "compare_policies": "crosswind.problems.hedge",
+    "episodes": "crosswind.problems.hedge",
     "replay": "crosswind.problems.replay",
+    "replay_batch": "crosswind.problems.replay",
     # the main job
     "RunResult": "crosswind.problems.workflow",
     "run": "crosswind.problems.workflow",
@@ -93,7 +98,7 @@ if TYPE_CHECKING:
         solve_multistage,
     )
     from crosswind.problems.basket import BasketProblem, BasketSchedule
-    from crosswind.problems.hedge import HedgeParent, compare_policies
+    from crosswind.problems.hedge import Episode, HedgeParent, compare_policies, episodes
     from crosswind.problems.impact import CrossImpact, ImpactModel, compare_models
     from crosswind.problems.market import (
         WORLDS,
@@ -112,7 +117,7 @@ if TYPE_CHECKING:
     )
     from crosswind.problems.market.contracts import contract, contract_table, sessions
     from crosswind.problems.market.features import markouts, stylised_facts
-    from crosswind.problems.replay import replay
+    from crosswind.problems.replay import AffinePolicy, ReplayBatch, replay, replay_batch
     from crosswind.problems.workflow import RunResult, run
     from crosswind.solvers import (
         Certificate,
