@@ -23,6 +23,8 @@ PACKAGES = {
 HEAVY = {
     *("cvxpy", "jax", "jaxlib", "osqp", "piqp", "clarabel", "plotly", "pyarrow", "rich", "dask", "duckdb"),
     *("lightgbm", "sklearn", "highspy", "scs", "exchange_calendars", "databento_dbn"),
+    *("proxsuite", "daqp", "qpalm", "qoco", "quadprog", "ecos", "qpax", "distributed", "gurobipy", "coptpy"),
+    *("xpress", "cplex", "mosek", "moreau"),
 }
 # A layer may import itself and what stands below it.
 LAYERS = ["crosswind.solvers", "crosswind.optim", "crosswind.problems", "crosswind"]
