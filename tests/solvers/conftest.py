@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -48,3 +52,20 @@ def random_program(seed: int, span: float = 6.0) -> QuadraticProgram:
 @pytest.fixture(scope="session")
 def make_program() -> Callable[..., QuadraticProgram]:
     return random_program
+
+
+@pytest.fixture(scope="session")
+def backend_suite() -> ModuleType:
+    """Return the module ``backend_suite.py`` of this folder: two hundred programs and a check of a backend on them."""
+    return load_sibling("backend_suite")
+
+
+def load_sibling(name: str) -> ModuleType:
+    """Load a module of this folder once; it is on no import path, since tests are imported by file."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules[name]
