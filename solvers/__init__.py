@@ -10,8 +10,9 @@ from __future__ import annotations
 from crosswind.solvers.certify import certify
 from crosswind.solvers.cones import smat, svec
 from crosswind.solvers.elastic import ElasticReport, elastic
+from crosswind.solvers.probe import available_solvers, solver_table
 from crosswind.solvers.program import Cone, ConeProgram, QuadraticProgram
-from crosswind.solvers.registry import available_solvers, solver_table
+from crosswind.solvers.registry import register_backend
 from crosswind.solvers.session import Session
 from crosswind.solvers.solution import Attempt, Certificate, Proof, Solution, Status
 from crosswind.solvers.solve import solve
@@ -30,6 +31,7 @@ __all__ = [
     "available_solvers",
     "certify",
     "elastic",
+    "register_backend",
     "smat",
     "solve",
     "solver_table",

@@ -1,31 +1,45 @@
-"""The backends by name: which are there, what they can do, and whether they really solve a program today."""
+"""The backends by name: every file of the folder ``backends`` that defines one, and those that a user registers."""
 
 from __future__ import annotations
 
-import time
+import importlib
+import importlib.util
+import logging
+import pkgutil
+import threading
+from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from crosswind.solvers.backends.base import Backend, Claim, Options, Program
-from crosswind.solvers.certify import certify
+from crosswind.solvers.backends.base import Backend, Program
 from crosswind.solvers.errors import InvalidInput, MissingDependency
-from crosswind.solvers.program import Cone, ConeProgram, QuadraticProgram
+from crosswind.solvers.program import ConeProgram
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = [
+    "AUTO_CONIC",
+    "AUTO_QUADRATIC",
+    "backend",
+    "backend_names",
+    "broken_backends",
+    "chain_of",
+    "register_backend",
+]
 
-__all__ = ["available_solvers", "backend", "chain_of", "solver_table"]
+Factory = Callable[[], Backend]
 
-_NAMES = ("piqp", "clarabel", "osqp", "cvxpy")
 AUTO_QUADRATIC = ("piqp", "clarabel")
 AUTO_CONIC = ("clarabel",)
+_FOLDER = "crosswind.solvers.backends"
+_KINDS = frozenset({"qp", "soc", "psd"})
+_log = logging.getLogger(__name__)
+_own: dict[str, Factory] = {}
+_lock = threading.RLock()
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=128)
 def backend(name: str) -> Backend:
-    """Return the backend called ``name``: one of piqp, clarabel, osqp, cvxpy or cvxpy:SOLVER.
+    """Return the backend called ``name``, for example piqp, clarabel, osqp, cvxpy or cvxpy:SOLVER.
+
+    Only the file that the name points to is imported, so that a solve does not pay for the other backends.
 
     Raises
     ------
@@ -34,39 +48,94 @@ def backend(name: str) -> Backend:
     MissingDependency
         When the backend's package is not installed.
     """
-    head, _, tail = name.partition(":")
-    found: Backend
-    if head == "piqp" and not tail:
-        from crosswind.solvers.backends.piqp import Piqp
-
-        found = Piqp()
-    elif head == "clarabel" and not tail:
-        from crosswind.solvers.backends.clarabel import Clarabel
-
-        found = Clarabel()
-    elif head == "osqp" and not tail:
-        from crosswind.solvers.backends.osqp import Osqp
-
-        found = Osqp()
-    elif head == "cvxpy":
-        from crosswind.solvers.backends.cvxpy_bridge import CvxpyBridge
-
-        found = CvxpyBridge(tail or None)
-    else:
+    found = _lookup(name)
+    if found is None:
         raise InvalidInput(
             "unknown solver",
             field="solver",
             value=name,
-            remedy=f"one of auto, {', '.join(available_solvers())} or cvxpy:SOLVER",
+            remedy=f"one of auto, {', '.join(backend_names())} or cvxpy:SOLVER",
         )
     if not found.installed():
+        package = found.distribution or found.module
         raise MissingDependency(
-            f"the package {found.module} is not installed",
-            field="solver",
-            value=name,
-            remedy=f"pip install {found.module}",
+            f"the package {found.module} is not installed", field="solver", value=name, remedy=f"pip install {package}"
         )
     return found
+
+
+def backend_names() -> tuple[str, ...]:
+    """Return all registered names, installed or not: those of ``"auto"`` first, the user's own next, cvxpy last."""
+    folder = _scan()[0]
+    names = [*(name for name in ("piqp", "clarabel", "osqp") if name in folder), *_own]
+    names += [name for name in sorted(folder) if name not in names and name != "cvxpy"]
+    return (*names, *(name for name in ("cvxpy",) if name in folder and name not in names))
+
+
+def broken_backends() -> dict[str, str]:
+    """Return the files of the folder that cannot be imported, each with the reason."""
+    return dict(_scan()[1])
+
+
+def register_backend(kind: type[Backend] | Factory, name: str | None = None, *, replace: bool = False) -> str:
+    """Make a backend of one's own known by its name to ``solve``, ``Session``, the probe and the benchmark.
+
+    Parameters
+    ----------
+    kind
+        A :class:`Backend` subclass without arguments, or a callable that returns one. A solve in a subprocess finds it
+        again by the module it was defined in.
+    name
+        Under which it is asked for; default its own ``name``.
+    replace
+        True allows a name that is taken.
+
+    Returns
+    -------
+    str
+        The name.
+
+    Raises
+    ------
+    InvalidInput
+        When it is no backend, lacks an attribute, or takes a name that is taken.
+    """
+    made = kind()
+    if not isinstance(made, Backend):
+        raise InvalidInput("is no Backend", field="kind", value=kind, remedy="derive it from Backend")
+    for attribute in ("name", "module", "licence"):
+        if not isinstance(getattr(made, attribute, None), str) or not getattr(made, attribute):
+            raise InvalidInput("must be a text", field=attribute, value=kind, remedy="set it in the class")
+    if not made.kinds or not made.kinds <= _KINDS:
+        raise InvalidInput("unknown kind", field="kinds", value=set(made.kinds), remedy="a subset of qp, soc, psd")
+    taken = name or made.name
+    if taken == "auto" or (not replace and taken in backend_names()):
+        raise InvalidInput(
+            "a backend of this name is there", field="name", value=taken, remedy="another name, or replace=True"
+        )
+    with _lock:
+        _own[taken] = kind
+        backend.cache_clear()
+    return taken
+
+
+def unregister_backend(name: str) -> None:
+    """Forget a backend of one's own; one of the folder that it stood in for is back.
+
+    Raises
+    ------
+    InvalidInput
+        When no such name was registered.
+    """
+    with _lock:
+        if _own.pop(name, None) is None:
+            raise InvalidInput("was not registered", field="name", value=name, remedy=f"one of {', '.join(_own)}")
+        backend.cache_clear()
+
+
+def own_backends() -> dict[str, Factory]:
+    """Return what was registered by :func:`register_backend`."""
+    return dict(_own)
 
 
 def chain_of(solver: object, program: Program, time_limit: float | None = None) -> tuple[str, ...]:
@@ -78,7 +147,7 @@ def chain_of(solver: object, program: Program, time_limit: float | None = None) 
     Raises
     ------
     InvalidInput
-        On an unknown name, an empty chain, or a backend that cannot take cones.
+        On an unknown name, an empty chain, or a backend that cannot take the program.
     """
     conic = isinstance(program, ConeProgram)
     if isinstance(solver, str):
@@ -92,92 +161,66 @@ def chain_of(solver: object, program: Program, time_limit: float | None = None) 
             "expected a name or a tuple of names", field="solver", value=solver, remedy="for example 'auto'"
         )
     for name in chain:
-        if conic and not backend(name).conic:
+        found = backend(name)
+        if conic and not found.takes(program):
+            what = "this solver takes no cones" if not found.conic else "this solver does not take these cones"
+            raise InvalidInput(what, field="solver", value=name, remedy="use clarabel or cvxpy:SOLVER")
+        if not conic and not found.takes(program):
             raise InvalidInput(
-                "this solver takes no cones", field="solver", value=name, remedy="use clarabel or cvxpy:SOLVER"
+                "this solver takes no quadratic programs", field="solver", value=name, remedy="use piqp or clarabel"
             )
     return chain
 
 
+def _lookup(name: str) -> Backend | None:
+    with _lock:
+        if name in _own:
+            return _own[name]()
+        head, _, tail = name.partition(":")
+        if tail and head in _own:
+            return _variant(_own[head], tail)
+        # Most files are called as their backend: then no other one is imported.
+        defined = _defined(head) if head.isidentifier() and not head.startswith("_") else {}
+        if name not in defined and head not in defined:
+            defined = _scan()[0]
+        if name in defined:
+            return defined[name]()
+        return _variant(defined[head], tail) if tail and head in defined else None
+
+
+def _variant(kind: Factory, tail: str) -> Backend | None:
+    return kind.variant(tail) if isinstance(kind, type) and issubclass(kind, Backend) else None
+
+
+def _defined(module: str) -> dict[str, Factory]:
+    """Return the backends that one file of the folder defines; nothing for a missing or broken file."""
+    path = f"{_FOLDER}.{module}"
+    try:
+        if importlib.util.find_spec(path) is None:
+            return {}
+        loaded = importlib.import_module(path)
+    except Exception as err:
+        _log.warning("backend file %s cannot be imported: %s", module, err)
+        return {}
+    kinds = getattr(loaded, "BACKENDS", None)
+    found: dict[str, Factory] = dict(kinds) if kinds else {}
+    single = getattr(loaded, "BACKEND", None)
+    if single is not None:
+        found.setdefault(single.name, single)
+    return found
+
+
 @lru_cache(maxsize=1)
-def available_solvers() -> tuple[str, ...]:
-    """Return the names of the backends that work here, "cvxpy" when it is installed.
-
-    The direct backends are probed with a real tiny solve, once per process; cvxpy takes seconds to import and is probed
-    only by :func:`solver_table`.
-    """
-    return tuple(
-        name for name in _NAMES if backend_installed(name) and (name == "cvxpy" or _probe(name, conic=False)[0] == "")
-    )
-
-
-def backend_installed(name: str) -> bool:
-    """Tell whether the package behind ``name`` can be found."""
-    try:
-        return backend(name).installed()
-    except MissingDependency:
-        return False
-
-
-def solver_table() -> pd.DataFrame:
-    """Return one row per backend: version, licence, what it can do, and the outcome of a real tiny solve.
-
-    Columns ``version``, ``licence``, ``quadratic`` and ``cones`` ("ok", the failure's text, or "no"), ``worst_rel``
-    (our certificate of the tiny solve), ``milliseconds``, ``warm_start``, ``time_limit``, ``proofs`` (returns
-    certificate vectors).
-    """
-    import pandas as pd
-
-    rows: dict[str, dict[str, object]] = {}
-    for name in _NAMES:
+def _scan() -> tuple[dict[str, Factory], dict[str, str]]:
+    """Import every file of the folder; return the backends by name and the files that failed."""
+    folder = importlib.import_module(_FOLDER)
+    found: dict[str, Factory] = {}
+    broken: dict[str, str] = {}
+    for info in pkgutil.iter_modules(folder.__path__):
         try:
-            found = backend(name)
-        except MissingDependency as err:
-            rows[name] = {"quadratic": str(err), "cones": "no"}
+            importlib.import_module(f"{_FOLDER}.{info.name}")
+        except Exception as err:
+            broken[info.name] = f"{type(err).__name__}: {err}"
             continue
-        trouble, worst, milliseconds = _probe(name, conic=False)
-        cones = (_probe(name, conic=True)[0] or "ok") if found.conic else "no"
-        rows[name] = {
-            "version": found.version(),
-            "licence": found.licence,
-            "quadratic": trouble or "ok",
-            "cones": cones,
-            "worst_rel": worst,
-            "milliseconds": milliseconds,
-            "warm_start": found.warm_starts,
-            "time_limit": found.keeps_time,
-            "proofs": found.gives_proofs,
-        }
-    frame = pd.DataFrame.from_dict(rows, orient="index")
-    frame.index.name = "solver"
-    return frame
-
-
-def _probe(name: str, conic: bool) -> tuple[str, float, float]:
-    """Solve a tiny program of known answer; return the trouble ("" for none), our worst measure, milliseconds."""
-    program: Program
-    if conic:
-        # Project (1, 1) on the disc of radius one: x = (1, 1)/√2.
-        facing = np.array([[0.0, 0.0], [-1.0, 0.0], [0.0, -1.0]])
-        program = ConeProgram(np.eye(2), np.full(2, -1.0), facing, np.array([1.0, 0.0, 0.0]), (Cone("soc", 3),))
-        answer = np.full(2, np.sqrt(0.5))
-    else:
-        # Share one unit between two quadratic costs 1 : 3, the first capped at 0.7.
-        one = np.ones(1)
-        program = QuadraticProgram(
-            np.diag([1.0, 3.0]), np.zeros(2), np.ones((1, 2)), one, one, lb=np.zeros(2), ub=np.array([0.7, 1.0])
-        )
-        answer = np.array([0.7, 0.3])
-    start = time.perf_counter()
-    try:
-        prepared = backend(name).prepare(program, Options(tol=1e-6))
-        raw = prepared.solve(None, None)
-    except Exception as err:  # whatever a broken installation raises is the answer to the question
-        return f"{type(err).__name__}: {err}", float("inf"), float("nan")
-    milliseconds = 1e3 * (time.perf_counter() - start)
-    certificate = certify(program, raw.x, raw.y, None if conic else raw.z, raw.s, tol=1e-5)
-    if raw.claim is not Claim.SOLVED:
-        return f"said {raw.word!r}", certificate.worst, milliseconds
-    if not certificate.passes() or not np.allclose(raw.x, answer, atol=1e-4):
-        return "gave a wrong answer", certificate.worst, milliseconds
-    return "", certificate.worst, milliseconds
+        found |= _defined(info.name)
+    return found, broken

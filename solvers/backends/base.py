@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeVar
@@ -27,6 +30,7 @@ __all__ = [
     "WarmStart",
     "apply_settings",
     "guarded",
+    "quiet_output",
 ]
 
 Program = QuadraticProgram | ConeProgram
@@ -95,28 +99,78 @@ class Prepared(ABC):
 
 
 class Backend(ABC):
-    """A solver behind the one protocol. One file and one subclass each."""
+    """A solver behind the one protocol. One file and one subclass each.
+
+    Attributes
+    ----------
+    name, module, distribution
+        What a user asks for, what Python imports, and what carries the version (default: the module's name).
+    licence
+        Its licence in a few words.
+    kinds
+        The programs it takes: ``"qp"``, ``"soc"``, ``"psd"``. Zero and nonnegative cones come with any of the last two.
+    warm_starts, updates, keeps_time, gives_proofs
+        Whether it starts from a given point, takes new vectors without a new set-up, stops by the clock with its
+        iterate, and returns vectors that prove infeasibility or unboundedness.
+    releases_gil, deterministic
+        Whether other Python threads run during its solve (the probe measures it), and whether two runs agree bit by
+        bit.
+    commercial, limits
+        Whether it needs a licence that is bought, and what the installed package cannot do without one.
+    """
 
     name: str
     module: str
     licence: str
-    conic: bool = False
+    distribution: str = ""
+    kinds: frozenset[str] = frozenset({"qp"})
     warm_starts: bool = False
+    updates: bool = False
     keeps_time: bool = False
     gives_proofs: bool = False
+    releases_gil: bool = False
+    deterministic: bool = True
+    commercial: bool = False
+    limits: str = ""
 
     @abstractmethod
     def prepare(self, program: Program, options: Options) -> Prepared:
         """Convert ``program`` and set the solver up."""
 
+    @classmethod
+    def variant(cls, tail: str) -> Backend:
+        """Return the backend called ``name:tail`` where the tails are not known beforehand.
+
+        Raises
+        ------
+        InvalidInput
+            Unless the class takes such names.
+        """
+        raise InvalidInput("this solver has no such variant", field="solver", value=tail, remedy=f"use {cls.name!r}")
+
+    @property
+    def conic(self) -> bool:
+        """True when it takes second-order or semidefinite cones."""
+        return bool(self.kinds & {"soc", "psd"})
+
+    def takes(self, program: Program) -> bool:
+        """Tell whether its ``kinds`` cover ``program``."""
+        if isinstance(program, QuadraticProgram):
+            return "qp" in self.kinds
+        needed = {cone.kind for cone in program.cones} & {"soc", "psd"}
+        return self.conic and needed <= self.kinds
+
     def installed(self) -> bool:
         """Tell whether the solver's package can be found, without importing it."""
-        return importlib.util.find_spec(self.module) is not None
+        try:
+            return importlib.util.find_spec(self.module) is not None
+        except ModuleNotFoundError:  # the parent of a dotted module is not there
+            return False
 
     def version(self) -> str:
         """Return the installed version, or an empty text."""
         try:
-            return importlib.metadata.version(self.module)
+            return importlib.metadata.version(self.distribution or self.module)
         except importlib.metadata.PackageNotFoundError:
             return ""
 
@@ -135,6 +189,33 @@ def guarded(action: Callable[[], T]) -> T | Exception:
         return err
     except BaseException as err:
         return RuntimeError(f"{type(err).__name__}: {err}")
+
+
+@contextmanager
+def quiet_output() -> Iterator[None]:
+    """Send what C code prints to descriptor 1 to nowhere while the block runs.
+
+    For backends that print past their own switch. The descriptor belongs to the whole process: what other threads print
+    meanwhile is lost too, so a backend that can be told to be quiet is told instead.
+    """
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        _flush_c()
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _flush_c() -> None:
+    """Empty the buffers of C's stdio, so that nothing printed inside the block comes out after it."""
+    import ctypes
+
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).fflush(None)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from crosswind.solvers.backends.stacking import Sides, stack
 from crosswind.solvers.matrices import Csc, Vector
 from crosswind.solvers.program import QuadraticProgram
 
-__all__ = ["Clarabel"]
+__all__ = ["BACKEND", "Clarabel"]
 
 # Non-zeros from which the supernodal factorisation wins: three times at 55 000, on one thread.
 _SUPERNODAL = 30_000
@@ -44,13 +44,17 @@ class Clarabel(Backend):
     name = "clarabel"
     module = "clarabel"
     licence = "Apache-2.0"
-    conic = True
+    kinds = frozenset({"qp", "soc", "psd"})
+    updates = True
     keeps_time = True
     gives_proofs = True
 
     def prepare(self, program: Program, options: Options) -> Prepared:
         """Set a quadratic or cone program up."""
         return _ClarabelPrepared(program, options)
+
+
+BACKEND = Clarabel
 
 
 class _ClarabelPrepared(Prepared):

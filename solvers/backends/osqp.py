@@ -20,7 +20,7 @@ from crosswind.solvers.backends.stacking import stack
 from crosswind.solvers.matrices import Vector
 from crosswind.solvers.program import QuadraticProgram
 
-__all__ = ["Osqp"]
+__all__ = ["BACKEND", "Osqp"]
 
 _INFINITY = 1e30
 _FOREVER = 1e10  # seconds, OSQP's own default
@@ -43,6 +43,7 @@ class Osqp(Backend):
     module = "osqp"
     licence = "Apache-2.0"
     warm_starts = True
+    updates = True
     keeps_time = True
     gives_proofs = True
 
@@ -50,6 +51,9 @@ class Osqp(Backend):
         """Set a quadratic program up."""
         assert isinstance(program, QuadraticProgram)
         return _OsqpPrepared(program, options)
+
+
+BACKEND = Osqp
 
 
 class _OsqpPrepared(Prepared):

@@ -21,7 +21,7 @@ from crosswind.solvers.backends.stacking import Sides, stack
 from crosswind.solvers.matrices import Vector
 from crosswind.solvers.program import QuadraticProgram
 
-__all__ = ["Piqp"]
+__all__ = ["BACKEND", "Piqp"]
 
 _CLAIMS = {
     "PIQP_SOLVED": Claim.SOLVED,
@@ -37,11 +37,15 @@ class Piqp(Backend):
     name = "piqp"
     module = "piqp"
     licence = "BSD-2-Clause"
+    updates = True
 
     def prepare(self, program: Program, options: Options) -> Prepared:
         """Set a quadratic program up."""
         assert isinstance(program, QuadraticProgram)
         return _PiqpPrepared(program, options)
+
+
+BACKEND = Piqp
 
 
 def _pays_dense(program: QuadraticProgram) -> bool:

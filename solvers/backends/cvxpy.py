@@ -14,7 +14,7 @@ from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.matrices import Vector
 from crosswind.solvers.program import ConeProgram, QuadraticProgram
 
-__all__ = ["CvxpyBridge"]
+__all__ = ["BACKEND", "CvxpyBridge"]
 
 _CLAIMS = {
     "optimal": Claim.SOLVED,
@@ -39,13 +39,19 @@ _TOLERANCES = {
 class CvxpyBridge(Backend):
     """Any solver that cvxpy finds, named as in ``cvxpy.installed_solvers()`` (Diamond and Boyd, JMLR 2016)."""
 
+    name = "cvxpy"
     module = "cvxpy"
     licence = "Apache-2.0 (the solver behind it has its own)"
-    conic = True
+    kinds = frozenset({"qp", "soc", "psd"})
 
     def __init__(self, solver: str | None = None) -> None:
         self.solver = solver.upper() if solver else None
         self.name = f"cvxpy:{self.solver}" if self.solver else "cvxpy"
+
+    @classmethod
+    def variant(cls, tail: str) -> CvxpyBridge:
+        """Return the bridge to the solver that cvxpy calls ``tail``."""
+        return cls(tail)
 
     def prepare(self, program: Program, options: Options) -> Prepared:
         """Write the program in cvxpy.
@@ -66,6 +72,9 @@ class CvxpyBridge(Backend):
                 remedy=f"one of {', '.join(known)}",
             )
         return _CvxpyPrepared(program, options, self.solver or "CLARABEL")
+
+
+BACKEND = CvxpyBridge
 
 
 class _CvxpyPrepared(Prepared):
