@@ -32,6 +32,7 @@ from crosswind.problems.market.simulator.simulate import simulate
 from crosswind.problems.market.simulator.worlds import World
 from crosswind.problems.market.simulator.worlds_table import WORLDS, world
 from crosswind.problems.market.spread_quotes import SpreadQuotes
+from crosswind.problems.market.tapes import read_tapes
 from crosswind.problems.market.ticks import DepthTape, QuoteTape, TickChunk, TickSource, TradeTape
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "read_lean_ticks",
     "read_perp_carry",
     "read_table",
+    "read_tapes",
     "register_format",
     "simulate",
     "stream",

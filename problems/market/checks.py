@@ -241,6 +241,13 @@ def as_utc(moment: Any, field: str) -> pd.Timestamp:
             value=moment,
             remedy="pass pd.Timestamp('2013-10-07 10:00', tz='UTC')",
         ) from error
+    if not pd.isna(stamp) and stamp.tz is None:
+        raise InvalidInput(
+            "the time is naive: its time zone is unknown",
+            field=field,
+            value=moment,
+            remedy=f"pass pd.Timestamp('{stamp}', tz='UTC'), or the zone that the clock stood in",
+        )
     return utc_index(pd.DatetimeIndex([stamp]), field)[0]
 
 

@@ -20,6 +20,7 @@ from crosswind.problems.market.checks import (
     check_same_axes,
     check_zone,
 )
+from crosswind.problems.market.shown import Shown
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 __all__ = ["FIELDS", "MarketEvents"]
@@ -29,8 +30,8 @@ _EPOCH = dt.date(1970, 1, 1)
 _ROUNDING = 1e-9  # relative slack of |flow| ≤ volume: both are sums of the same trades in another order
 
 
-@dataclass(frozen=True, eq=False)
-class MarketEvents:
+@dataclass(frozen=True, eq=False, repr=False)
+class MarketEvents(Shown):
     """Flow, quotes and volume of N names in T synchronised time buckets.
 
     All frames share one index (T bucket ENDs, UTC, strictly increasing) and one set of columns (N names).
@@ -349,7 +350,8 @@ class MarketEvents:
 
     def __repr__(self) -> str:
         return (
-            f"MarketEvents({len(self.names)} names, {len(self.days)} sessions, {len(self.index)} buckets of "
+            f"MarketEvents({_count(len(self.names), 'name')}, {_count(len(self.days), 'session')}, "
+            f"{len(self.index)} buckets of "
             f"{self.bucket_s:g} s; see .summary())"
         )
 
@@ -359,7 +361,8 @@ class MarketEvents:
         per_day = self.volume.sum() / len(self.days) / 1e6
         sd_bps = self.returns.std() * 1e4
         head = (
-            f"{len(self.names)} names, {len(self.days)} sessions ({self.days[0]} .. {self.days[-1]}, {self.tz}), "
+            f"{_count(len(self.names), 'name')}, {_count(len(self.days), 'session')} "
+            f"({self.days[0]} .. {self.days[-1]}, {self.tz}), "
             f"{len(self.index)} buckets of {self.bucket_s:g} s, {self.currency}"
         )
         rows = [
@@ -367,3 +370,7 @@ class MarketEvents:
             for n in self.names
         ]
         return "\n".join([head, *rows])
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -10,6 +10,7 @@ import pandas as pd
 
 from crosswind.problems.market.checks import as_utc, utc_index
 from crosswind.problems.market.futures import Bars
+from crosswind.problems.market.shown import Shown
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["YEAR_S", "FundingRates", "basis"]
@@ -17,8 +18,8 @@ __all__ = ["YEAR_S", "FundingRates", "basis"]
 YEAR_S = 365.25 * 86_400.0  # the year of annualised carry [s]
 
 
-@dataclass(frozen=True, eq=False)
-class FundingRates:
+@dataclass(frozen=True, eq=False, repr=False)
+class FundingRates(Shown):
     """Funding rates of one perpetual, one row per settlement.
 
     A rate above zero means that longs pay shorts: a position of notional ``Q`` (long positive) held at the settlement
@@ -56,13 +57,14 @@ class FundingRates:
         index = utc_index(self.rates.index, "rates")
         object.__setattr__(self, "rates", pd.Series(values, index=index, name=self.name))
 
-    def paid(self, position: pd.Series[Any]) -> pd.Series[Any]:
+    def paid(self, position: pd.Series[Any] | float) -> pd.Series[Any]:
         """Return what a position pays at each settlement, ``rate · Q`` [currency]; negative amounts are earned.
 
         Parameters
         ----------
         position
-            Time (tz-aware, strictly increasing) → signed notional held from then on [currency]; 0 before the first.
+            Time (tz-aware, strictly increasing) → signed notional held from then on [currency], 0 before the first; or
+            one number that is held throughout.
 
         Returns
         -------
@@ -75,13 +77,22 @@ class FundingRates:
         InvalidInput
             On a bad index or a notional that is not finite.
         """
+        settlements = pd.DatetimeIndex(self.rates.index)
+        if not isinstance(position, pd.Series):
+            if isinstance(position, bool) or not isinstance(position, int | float | np.integer):
+                raise InvalidInput(
+                    "neither a Series nor a number",
+                    field="position",
+                    value=type(position).__name__,
+                    remedy="pass time → signed notional, or one number that is held throughout",
+                )
+            position = pd.Series(float(position), index=settlements[:1] - pd.Timedelta(seconds=1))
         times = utc_index(position.index, "position")
         held = position.to_numpy(dtype=np.float64, copy=True)
         if not np.isfinite(held).all():
             raise InvalidInput(
                 "is not finite", field="position", value=None, remedy="fill with 0 where nothing is held"
             )
-        settlements = pd.DatetimeIndex(self.rates.index)
         at = np.searchsorted(times.asi8, settlements.asi8, side="left") - 1
         notional = np.where(at >= 0, held[np.maximum(at, 0)], 0.0) if len(held) else np.zeros(len(settlements))
         return pd.Series(self.rates.to_numpy() * notional, index=settlements, name="paid")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from crosswind.problems.market.checks import as_date, as_utc, check_frame, check_positive, check_same_axes
+from crosswind.problems.market.shown import Shown
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 __all__ = ["Bars", "FuturesQuotes"]
@@ -18,8 +19,8 @@ _OHLC = ("open", "high", "low", "close")
 _QUOTE_FIELDS = ("bid", "ask", "bid_size", "ask_size", "volume")
 
 
-@dataclass(frozen=True, eq=False)
-class Bars:
+@dataclass(frozen=True, eq=False, repr=False)
+class Bars(Shown):
     """Open, high, low, close (and volume) of one instrument, with the convention of its stamps.
 
     Parameters
@@ -93,8 +94,8 @@ class Bars:
         return f"{len(index):,} bars of {self.bar_s:g} s, stamped at their {self.stamp}{span}"
 
 
-@dataclass(frozen=True, eq=False)
-class FuturesQuotes:
+@dataclass(frozen=True, eq=False, repr=False)
+class FuturesQuotes(Shown):
     """Best quotes and volume of a future's expiries on one time axis.
 
     Parameters

@@ -17,6 +17,7 @@ from crosswind.problems.market.funding import FundingRates
 from crosswind.problems.market.futures import Bars, FuturesQuotes
 from crosswind.problems.market.orders import ChildFills, ParentOrders
 from crosswind.problems.market.report import ReadReport
+from crosswind.problems.market.shown import Shown
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 _PARTS = ("futures", "bars", "funding", "spreads")
+_EVENTS = ("regime_path", "jumps", "basis_jumps", "break_windows", "power_law", "roll_mid", "perpetual_demand")
 
 
 def _array(value: Any, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
@@ -48,8 +50,8 @@ def _array(value: Any, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.floa
     return array
 
 
-@dataclass(frozen=True, eq=False)
-class SimulatedTruth:
+@dataclass(frozen=True, eq=False, repr=False)
+class SimulatedTruth(Shown):
     """The parameters that a simulated market was drawn from.
 
     The price impact of a unit traded h seconds ago is G(h) = Σ_m exp(−β_m h) K_m.
@@ -117,9 +119,24 @@ class SimulatedTruth:
         """The N names."""
         return tuple(self.sectors.index)
 
+    def summary(self) -> str:
+        """Return a few lines: the world or none, the kernel with its half-lives, betas, and what else was drawn."""
+        half = [f"{np.log(2) / rate:.4g} s" if rate > 0 else "permanent" for rate in self.rates_per_s]
+        own = 1e10 * np.diagonal(self.matrices, axis1=1, axis2=2).sum(axis=0)  # at once, per million [bps]
+        kernel = f"half-lives {', '.join(half)}; self-impact at once {own.min():.3g} to {own.max():.3g} bps per million"
+        drawn = [k for k in _EVENTS if k in self.parameters]
+        lines = [
+            f"truth of {self.parameters.get('world', 'a market without a world')}, seed {self.seed}: "
+            f"{len(self.names)} names in {self.sectors.nunique()} sectors",
+            f"  {kernel if self.matrices.any() else 'no impact'}",
+            f"  betas {self.betas.min():.2f} to {self.betas.max():.2f}",
+            *([f"  in .parameters: {', '.join(drawn)}"] if drawn else []),
+        ]
+        return "\n".join(lines)
 
-@dataclass(frozen=True, eq=False)
-class MarketData:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MarketData(Shown):
     """All that one source delivered.
 
     Parameters
@@ -243,8 +260,3 @@ class MarketData:
         parts += [] if self.desk is None else [self.desk.summary()]
         parts += [f"note: {note}" for note in self.notes]
         return "\n".join(parts)
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<pre>{escape(self.summary())}</pre>"

@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from crosswind.problems.market.shown import Shown
+
 __all__ = ["InstrumentFacts", "ReadReport"]
 
 
@@ -51,7 +53,7 @@ class InstrumentFacts:
             self.last_ns = last_ns if self.last_ns is None else max(self.last_ns, last_ns)
 
 
-class ReadReport:
+class ReadReport(Shown):
     """Collected while reading; afterwards part of :class:`MarketData`.
 
     A bad row is told by file and reason with its count and one example; none is used silently.

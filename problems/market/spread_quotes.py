@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crosswind.problems.market.checks import as_utc, check_positive, utc_index
+from crosswind.problems.market.shown import Shown
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 __all__ = ["SPREAD_FIELDS", "SpreadQuotes"]
@@ -18,8 +19,8 @@ _QUOTED = ("bid", "ask", "bid_size", "ask_size")
 _ROUNDING = 1e-9  # relative slack of buy + sell ≤ volume: both are sums of the same trades in another order
 
 
-@dataclass(frozen=True, eq=False)
-class SpreadQuotes:
+@dataclass(frozen=True, eq=False, repr=False)
+class SpreadQuotes(Shown):
     """Best quotes and trades of one listed calendar spread, price = far − near [points].
 
     Buying one spread buys one contract of the far expiry and sells one of the near: whoever is long the near and

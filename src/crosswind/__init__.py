@@ -44,16 +44,20 @@ _EXPORTS = {
     "MarketEvents": "crosswind.problems.market",
     "WORLDS": "crosswind.problems.market",
     "World": "crosswind.problems.market",
+    "basis": "crosswind.problems.market",
     "contract": "crosswind.problems.market.contracts",
     "contract_table": "crosswind.problems.market.contracts",
     "describe": "crosswind.problems.market",
     "markouts": "crosswind.problems.market.features",
+    "order_flow_imbalance": "crosswind.problems.market.features",
     "read": "crosswind.problems.market",
+    "read_tapes": "crosswind.problems.market",
     "register_format": "crosswind.problems.market",
     "sessions": "crosswind.problems.market.contracts",
     "simulate": "crosswind.problems.market",
     "stream": "crosswind.problems.market",
     "stylised_facts": "crosswind.problems.market.features",
+    "trade_markouts": "crosswind.problems.market.features",
     "world": "crosswind.problems.market",
     # impact
     "CrossImpact": "crosswind.problems.impact",
@@ -108,15 +112,22 @@ if TYPE_CHECKING:
         MarketData,
         MarketEvents,
         World,
+        basis,
         describe,
         read,
+        read_tapes,
         register_format,
         simulate,
         stream,
         world,
     )
     from crosswind.problems.market.contracts import contract, contract_table, sessions
-    from crosswind.problems.market.features import markouts, stylised_facts
+    from crosswind.problems.market.features import (
+        markouts,
+        order_flow_imbalance,
+        stylised_facts,
+        trade_markouts,
+    )
     from crosswind.problems.replay import AffinePolicy, ReplayBatch, replay, replay_batch
     from crosswind.problems.workflow import RunResult, run
     from crosswind.solvers import (

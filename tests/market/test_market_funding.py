@@ -27,6 +27,20 @@ def test_a_short_earns_a_positive_rate_and_a_long_pays_it():
     assert funding.paid(-short).tolist() == pytest.approx([100.0, 100.0, -200.0])
 
 
+def test_one_number_is_held_throughout():
+    funding = rates([1e-4, 1e-4, -2e-4])
+    assert funding.paid(-1e6).tolist() == pytest.approx([-100.0, -100.0, 200.0])
+    assert funding.between("2030-01-01T00:00Z", "2031-01-01T00:00Z").paid(1).tolist() == []
+    for wrong, message in (("1e6", "neither a Series nor a number"), (True, "neither"), (float("nan"), "not finite")):
+        with pytest.raises(InvalidInput, match=message):
+            funding.paid(wrong)
+
+
+def test_a_naive_bound_is_answered_with_the_call_that_mends_it():
+    with pytest.raises(InvalidInput, match=r"start: .*naive.*pd.Timestamp\('2024-01-01 00:00:00', tz='UTC'\)"):
+        rates([1e-4, 1e-4]).between("2024-01-01", "2025-01-01")
+
+
 def test_what_is_held_just_before_the_settlement_counts():
     funding = rates([1e-4, 1e-4, 1e-4])
     position = pd.Series([1e6, 0.0], index=at("2024-01-01 00:00", "2024-01-01 16:00"))

@@ -16,6 +16,7 @@ from crosswind.problems.market.checks import check_positive, check_zone
 from crosswind.problems.market.contracts.funding_times import FundingSchedule
 from crosswind.problems.market.contracts.hours import TradingHours
 from crosswind.problems.market.contracts.steps import Number, Rounding, on_step, round_to_step, step_counts, value_of
+from crosswind.problems.market.shown import Shown
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["ContractSpec"]
@@ -26,8 +27,8 @@ EXPIRY_RULES = ("third friday", "last friday of the quarter")
 ROLLS = ("thursday before expiry week", "monday of expiry week", "last sessions", "delivery week")
 
 
-@dataclass(frozen=True)
-class ContractSpec:
+@dataclass(frozen=True, repr=False)
+class ContractSpec(Shown):
     """Terms of one contract while they were in force.
 
     A linear contract is worth ``multiplier · price`` in its currency. An inverse one has a face value of ``multiplier``

@@ -15,6 +15,7 @@ from crosswind.problems.market.events import MarketEvents
 from crosswind.problems.market.features.arrays import Float, Int, check_events, check_quotes, positives, times, vector
 from crosswind.problems.market.lee_ready import lee_ready
 from crosswind.problems.market.orders import ChildFills
+from crosswind.problems.market.shown import Shown
 from crosswind.problems.market.ticks import QuoteTape, TradeTape
 from crosswind.solvers.errors import DataGap, InvalidInput
 
@@ -24,8 +25,8 @@ HORIZONS_S = (1.0, 5.0, 30.0, 300.0)
 _SIDES = {"buy": 1, "sell": -1, "all": 0}
 
 
-@dataclass(frozen=True, eq=False)
-class Markouts:
+@dataclass(frozen=True, eq=False, repr=False)
+class Markouts(Shown):
     """Average markouts by reference, side and horizon. Positive: the mid went the trader's way, money made.
 
     Parameters

@@ -11,6 +11,7 @@ import pandas as pd
 from crosswind.problems.market.events import MarketEvents
 from crosswind.problems.market.features.arrays import Float, check_events
 from crosswind.problems.market.features.profiles import IntradayProfile, fold, session_values
+from crosswind.problems.market.shown import Shown
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 __all__ = ["ProfileErrors", "profile_errors"]
@@ -18,8 +19,8 @@ __all__ = ["ProfileErrors", "profile_errors"]
 HORIZONS = ("bucket", "slice", "rest")
 
 
-@dataclass(frozen=True, eq=False)
-class ProfileErrors:
+@dataclass(frozen=True, eq=False, repr=False)
+class ProfileErrors(Shown):
     """Errors of forecasts made walking forward: every session forecast from those before it.
 
     Parameters

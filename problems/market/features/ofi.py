@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from crosswind.problems.market.features.arrays import Float, Int, check_quotes, stamps, times
+from crosswind.problems.market.shown import Shown
 from crosswind.problems.market.ticks import DepthTape, QuoteTape
 from crosswind.solvers.errors import InvalidInput
 
@@ -23,8 +24,8 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, eq=False)
-class OrderFlowImbalance:
+@dataclass(frozen=True, eq=False, repr=False)
+class OrderFlowImbalance(Shown):
     """Order-flow imbalance of one name per bucket and level.
 
     Parameters

@@ -11,6 +11,7 @@ import pandas as pd
 from crosswind.problems.market.checks import check_positive, utc_index
 from crosswind.problems.market.events import MarketEvents
 from crosswind.problems.market.features.arrays import Float, check_events
+from crosswind.problems.market.shown import Shown
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 __all__ = ["IntradayProfile", "ProfileForecast", "fold", "session_values"]
@@ -65,8 +66,8 @@ def fold(count: int, wanted: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.concatenate([np.arange(half), np.full(wanted - count, half), np.arange(half, count)])
 
 
-@dataclass(frozen=True, eq=False)
-class ProfileForecast:
+@dataclass(frozen=True, eq=False, repr=False)
+class ProfileForecast(Shown):
     """Forecast of a session's remaining buckets.
 
     Parameters

@@ -11,6 +11,7 @@ import pandas as pd
 
 from crosswind.problems.market.checks import check_positive
 from crosswind.problems.market.features.arrays import Float, Int, check_quotes, decayed_sum, stamps, times, vector
+from crosswind.problems.market.shown import Shown
 from crosswind.problems.market.ticks import QuoteTape, TradeTape
 from crosswind.solvers.errors import InvalidInput
 
@@ -56,8 +57,8 @@ def fill_time_s(ahead_shares: npt.ArrayLike, trade_rate: npt.ArrayLike, cancel_r
     return np.where(ahead == 0.0, 0.0, np.where(trades == 0.0, np.inf, waits))
 
 
-@dataclass(frozen=True, eq=False)
-class QueueFeatures:
+@dataclass(frozen=True, eq=False, repr=False)
+class QueueFeatures(Shown):
     """Queue proxies of one name, per side, each row from quotes and trades up to its own time.
 
     Parameters

@@ -10,6 +10,7 @@ import pandas as pd
 
 from crosswind.problems.market.events import MarketEvents
 from crosswind.problems.market.features.arrays import Float, Int, check_events, check_quotes, stamps, times
+from crosswind.problems.market.shown import Shown
 from crosswind.problems.market.ticks import QuoteTape
 from crosswind.solvers.errors import DataGap, InvalidInput
 
@@ -18,8 +19,8 @@ __all__ = ["QuoteFeatures", "bucket_quotes", "quote_features", "quotes_at", "tim
 COLUMNS = ("mid", "spread", "spread_bps", "depth_shares", "imbalance", "weighted_mid")
 
 
-@dataclass(frozen=True, eq=False)
-class QuoteFeatures:
+@dataclass(frozen=True, eq=False, repr=False)
+class QuoteFeatures(Shown):
     """Features of one name's best quotes.
 
     Parameters

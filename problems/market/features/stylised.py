@@ -19,6 +19,7 @@ from crosswind.problems.market.features.statistics import (
     loglog_slope,
     response_function,
 )
+from crosswind.problems.market.shown import Shown
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["StylisedFacts", "compare_facts", "stylised_facts"]
@@ -29,8 +30,8 @@ HORIZONS_S = (1.0, 10.0, 30.0, 60.0, 300.0)
 LONGEST_LAG_S = 1800.0
 
 
-@dataclass(frozen=True, eq=False)
-class StylisedFacts:
+@dataclass(frozen=True, eq=False, repr=False)
+class StylisedFacts(Shown):
     """What buckets show of the regularities that intraday markets share.
 
     Parameters

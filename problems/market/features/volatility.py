@@ -12,6 +12,7 @@ import pandas as pd
 from crosswind.problems.market.checks import check_frame, check_positive
 from crosswind.problems.market.events import MarketEvents
 from crosswind.problems.market.features.arrays import Float, check_events, vector
+from crosswind.problems.market.shown import Shown
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = [
@@ -274,8 +275,8 @@ def rolling_volatility(events: MarketEvents, window_s: float = 1800.0, kind: str
     return check_frame(np.sqrt(mean.clip(lower=0.0)), "volatility", allow_nan=True)
 
 
-@dataclass(frozen=True, eq=False)
-class DailyVolatility:
+@dataclass(frozen=True, eq=False, repr=False)
+class DailyVolatility(Shown):
     """Volatility of each session and name by several estimators.
 
     Parameters

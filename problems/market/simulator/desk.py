@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crosswind.problems.market.orders import ChildFills, ParentOrders
+from crosswind.problems.market.shown import Shown
 from crosswind.problems.market.simulator.desk_order import DeskOrder
 from crosswind.problems.market.simulator.desk_parameters import KINDS, DeskParameters
 from crosswind.solvers.errors import DataGap, InvalidInput
@@ -21,8 +22,8 @@ __all__ = ["KINDS", "DeskOrder", "DeskOrders", "DeskParameters", "draw_desk"]
 _FILL_COLUMNS = ("parent", "name", "time", "shares", "price")
 
 
-@dataclass(frozen=True, eq=False)
-class DeskOrders:
+@dataclass(frozen=True, eq=False, repr=False)
+class DeskOrders(Shown):
     """All parents of the desk, in order of their start.
 
     Parameters
@@ -171,11 +172,6 @@ class DeskOrders:
         kinds = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if kind in counts.index)
         revised, cancelled = int((frame["revisions"] > 0).sum()), int(frame["cancelled"].astype(bool).sum())
         return f"{len(self)} parent orders: {kinds or 'none'}\n  {revised} revised, {cancelled} cancelled"
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<pre>{escape(self.summary())}</pre>"
 
 
 def _prices(order: DeskOrder) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 
 from crosswind.problems.market.checks import as_utc, check_frame, check_positive
+from crosswind.problems.market.shown import Shown
 from crosswind.problems.market.simulator.desk_parameters import KINDS
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["DeskOrder"]
 
 
-@dataclass(frozen=True, eq=False)
-class DeskOrder:
+@dataclass(frozen=True, eq=False, repr=False)
+class DeskOrder(Shown):
     """One parent order of one or more names, in slices.
 
     Parameters
@@ -195,6 +196,17 @@ class DeskOrder:
         if self.cancelled_at is not None and self.cancelled_at <= k:
             plan.iloc[self.cancelled_at :] = 0.0
         return plan
+
+    def summary(self) -> str:
+        """Return two lines: kind, names and window; gross shares planned first and done, revisions, cancellation."""
+        window = f"{self.start:%Y-%m-%d %H:%M:%S} .. {self.end:%H:%M:%S} UTC"
+        planned, done = (float(frame.abs().to_numpy().sum()) for frame in (self.plan, self.fills))
+        cancelled = "" if self.cancelled_at is None else f", cancelled in slice {self.cancelled_at}"
+        return (
+            f"{self.name}: {self.kind} of {', '.join(self.names)}, {window}, {len(self.plan)} slices of "
+            f"{self.slice_s:g} s\n  {planned:,.0f} shares planned, {done:,.0f} done, "
+            f"{len(self.revisions)} revisions{cancelled}"
+        )
 
     def plot(self) -> Any:
         """Return a plotly figure: running gross shares planned first, planned last and done."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
+from crosswind.problems.market.shown import Shown
 from crosswind.problems.market.simulator.desk_parameters import DeskParameters
 from crosswind.problems.market.simulator.mechanisms import Mechanisms, Scale
 from crosswind.problems.market.simulator.parameters import SimulatorParameters
@@ -37,8 +38,8 @@ PARTS = ("roll", "perpetual", "desk", "venue")
 _VOLATILITIES = ("market_vol_daily", "sector_vol_daily", "idio_vol_daily", "basis_vol_bps", "calendar_vol_bps")
 
 
-@dataclass(frozen=True)
-class World:
+@dataclass(frozen=True, repr=False)
+class World(Shown):
     """Every number of one market in which policies are judged; immutable, and known by its digest.
 
     Parameters

@@ -44,7 +44,11 @@ class Outcome:
 def data_options(parser: argparse.ArgumentParser) -> None:
     """Add the options by which a verb is told its data."""
     parser.add_argument(
-        "--data", default="sim", help="sim[:key=value,…] | lean:DIR | parquet:DIR | csv:FILE (default: sim)"
+        "--data",
+        default="sim",
+        metavar="SPEC",
+        help="sim[:key=value,…] (sim:world=stress), lean:DIR, parquet:DIR, csv:FILE or another scheme that "
+        "'crosswind read' knows, with order flow (default: sim)",
     )
     parser.add_argument("--names", help="only these names, as IBM,BAC,AIG")
     parser.add_argument(
