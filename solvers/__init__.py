@@ -10,6 +10,7 @@ from __future__ import annotations
 from crosswind.solvers.certify import certify
 from crosswind.solvers.cones import smat, svec
 from crosswind.solvers.elastic import ElasticReport, elastic
+from crosswind.solvers.isolate import IsolatedRun, solve_isolated
 from crosswind.solvers.probe import available_solvers, solver_table
 from crosswind.solvers.program import Cone, ConeProgram, QuadraticProgram
 from crosswind.solvers.registry import register_backend
@@ -23,6 +24,7 @@ __all__ = [
     "Cone",
     "ConeProgram",
     "ElasticReport",
+    "IsolatedRun",
     "Proof",
     "QuadraticProgram",
     "Session",
@@ -34,6 +36,7 @@ __all__ = [
     "register_backend",
     "smat",
     "solve",
+    "solve_isolated",
     "solver_table",
     "svec",
 ]

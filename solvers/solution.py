@@ -76,6 +76,10 @@ class Certificate:
         A number that no feasible point can undercut (up to rounding), or −inf where none follows from (y, z).
     floors
         Absolute (primal, dual, gap) that pass whatever their relative size.
+    lower_bound_within
+        A number that no feasible point within a thousand times the size of x can undercut; at least ``lower_bound``.
+    excess_rel
+        |objective − lower_bound_within| relative to the gap's scale: by how much the point may fall short.
     """
 
     primal: float
@@ -88,12 +92,20 @@ class Certificate:
     objective: float
     lower_bound: float
     floors: tuple[float, float, float] = (ABSOLUTE_FLOOR, ABSOLUTE_FLOOR, ABSOLUTE_FLOOR)
+    lower_bound_within: float = -np.inf
+    excess_rel: float = 0.0
 
     @property
     def worst(self) -> float:
-        """The largest of the three relative measures, with those below their absolute floor counted as zero."""
-        pairs = ((self.primal, self.primal_rel), (self.dual, self.dual_rel), (self.gap, self.gap_rel))
-        return max(0.0 if pair[0] <= floor else pair[1] for pair, floor in zip(pairs, self.floors, strict=True))
+        """The largest of the four relative measures, with those below their absolute floor counted as zero."""
+        excess = abs(self.objective - self.lower_bound_within)
+        pairs = (
+            (self.primal, self.primal_rel, self.floors[0]),
+            (self.dual, self.dual_rel, self.floors[1]),
+            (self.gap, self.gap_rel, self.floors[2]),
+            (excess, self.excess_rel, self.floors[2]),
+        )
+        return max(0.0 if value <= floor else relative for value, relative, floor in pairs)
 
     def passes(self, tol: float | None = None) -> bool:
         """Tell whether all three measures are within ``tol`` (default: the asked tolerance) or the absolute floor."""
@@ -139,13 +151,26 @@ class Proof:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One backend call of a chain: who, its own word, our grade, and why it was or was not enough."""
+    """One backend call of a chain: who, its own word, our grade, and why it was or was not enough.
+
+    ``claim`` is its word in one of ours: solved, infeasible, unbounded, time limit, …; empty where it said nothing.
+    """
 
     backend: str
     backend_status: str
     status: Status
     seconds: float
     note: str = ""
+    claim: str = ""
+
+    def contradicts(self, verdict: Status) -> bool:
+        """Tell whether our grade, or our ``verdict`` on the program, does not bear its claim out."""
+        if self.claim == "solved":
+            return self.status is not Status.OPTIMAL
+        if self.claim == "infeasible":
+            return verdict is not Status.INFEASIBLE
+        # What has an unbounded direction may still have no feasible point: many solvers cannot tell the two apart.
+        return self.claim == "unbounded" and verdict not in (Status.UNBOUNDED, Status.INFEASIBLE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,8 +225,17 @@ class Solution:
 
     @property
     def disagrees(self) -> bool:
-        """True when the backend claimed success and our certificate says otherwise."""
-        return any(a.note.startswith("claimed") for a in self.attempts)
+        """True when a backend of the chain claimed what our certificate or our proofs do not bear out."""
+        return any(a.contradicts(self.status) for a in self.attempts)
+
+    @property
+    def disagreement(self) -> str:
+        """Whose word is not ours, both words, and our measures; empty when all agree. Ours decides."""
+        return "; ".join(
+            f"{a.backend} said {a.backend_status!r}, we say {a.status.name}" + (f" ({a.note})" if a.note else "")
+            for a in self.attempts
+            if a.contradicts(self.status)
+        )
 
     def summary(self) -> str:
         """Return a few lines: status and what to do, certificate, who solved it and how long it took."""
@@ -216,6 +250,8 @@ class Solution:
                 f"  attempt {i + 1}: {a.backend} {a.backend_status!r} → {a.status.name} {a.note}".rstrip()
                 for i, a in enumerate(self.attempts)
             ]
+        if self.disagrees:
+            lines.append(f"disagreement: {self.disagreement}")
         return "\n".join(lines)
 
     def to_frame(self) -> pd.DataFrame:

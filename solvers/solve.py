@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,10 @@ from crosswind.solvers.registry import backend, chain_of
 from crosswind.solvers.solution import Attempt, Certificate, Proof, Solution, Status
 
 __all__ = ["run_chain", "solve", "warm_point"]
+
+_log = logging.getLogger(__name__)
+# What we disagree about is kept in the Solution; it reaches a terminal only where the application sets logging up.
+logging.getLogger("crosswind").addHandler(logging.NullHandler())
 
 _FINAL = (Status.OPTIMAL, Status.INFEASIBLE, Status.UNBOUNDED)
 _ORDER = (
@@ -157,9 +162,8 @@ def run_chain(
             break
         candidate, raw_claim, note = _attempt(found, program, how, options.tol, warm, prepare, left)
         claimed |= raw_claim is Claim.INFEASIBLE
-        attempts.append(
-            Attempt(name, candidate.backend_status, candidate.status, candidate.setup_s + candidate.solve_s, note)
-        )
+        seconds = candidate.setup_s + candidate.solve_s
+        attempts.append(Attempt(name, candidate.backend_status, candidate.status, seconds, note, raw_claim.value))
         if best is None or _rank(candidate) < _rank(best):
             best = candidate
         if best.status in _FINAL:
@@ -170,7 +174,10 @@ def run_chain(
     assert best is not None
     if best.status is Status.NUMERICAL or (best.status not in _FINAL and claimed):
         best = _prove(program, best, options, attempts)
-    return replace(best, attempts=tuple(attempts))
+    best = replace(best, attempts=tuple(attempts))
+    if best.disagrees:
+        _log.warning("%s", best.disagreement)
+    return best
 
 
 def _attempt(
@@ -192,7 +199,7 @@ def _attempt(
         ready = prepared
         # What set-up took is gone; zero would be refused, so the backend gets a microsecond to stop by itself.
         limit = max(time_left - (between - start), 1e-6) if time_left is not None and found.keeps_time else None
-        raw = guarded(lambda: ready.solve(warm, limit))
+        raw = guarded(lambda: _checked(program, ready.solve(warm, limit)))
     if isinstance(raw, Exception):
         nothing = np.full(program.n, np.nan)
         raw = Raw(Claim.FAILED, f"{type(raw).__name__}: {raw}", nothing, np.full(program.m, np.nan), nothing)
@@ -218,6 +225,23 @@ def _attempt(
         var_names=program.var_names,
     )
     return solution, raw.claim, note
+
+
+def _checked(program: Program, raw: object) -> Raw:
+    """Refuse an answer that is no answer: wrong types and shapes are the backend's failure, not the caller's."""
+    if not isinstance(raw, Raw):
+        raise TypeError(f"the backend returned {type(raw).__name__} in place of Raw")
+    sizes = [("x", raw.x, program.n), ("y", raw.y, program.m), ("z", raw.z, program.n)]
+    if raw.s is not None:
+        sizes.append(("s", raw.s, program.m))
+    if raw.ray is not None:
+        sizes.append(("ray", raw.ray, program.n))
+    if raw.farkas is not None:
+        sizes += [("farkas y", raw.farkas[0], program.m), ("farkas z", raw.farkas[1], program.n)]
+    for name, value, size in sizes:
+        if np.shape(value) != (size,):
+            raise ValueError(f"the backend returned {name} of shape {np.shape(value)}, not ({size},)")
+    return raw
 
 
 def _grade(program: Program, raw: Raw, tol: float) -> tuple[Status, Certificate, Proof | None, str]:
