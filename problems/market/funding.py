@@ -175,8 +175,13 @@ def basis(perpetual: Bars, spot: Bars) -> pd.Series[Any]:
     Raises
     ------
     InvalidInput
-        On bars of different length, or that share no time.
+        On what are not bars, bars of different length, or that share no time.
     """
+    for field, given in (("perpetual", perpetual), ("spot", spot)):
+        if not isinstance(given, Bars):
+            raise InvalidInput(
+                "not Bars", field=field, value=type(given).__name__, remedy="pass market.bars['SOL.perp'] or the like"
+            )
     if perpetual.bar_s != spot.bar_s:
         raise InvalidInput(
             "the bars differ in length",

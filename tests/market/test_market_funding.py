@@ -121,6 +121,8 @@ def test_basis_is_known_at_the_end_of_bars_that_both_have():
         basis(bars([1.0]), bars([1.0], bar_s=60.0))
     with pytest.raises(InvalidInput, match="share no time"):
         basis(bars([1.0]), bars([1.0], start="2025-01-01"))
+    with pytest.raises(InvalidInput, match=r"spot: not Bars .*FundingRates"):
+        basis(bars([1.0]), rates([1e-4]))
 
 
 def test_summary_and_frame():
