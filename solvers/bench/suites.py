@@ -1,0 +1,168 @@
+"""Suites: named collections of programs that are made when their turn comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from crosswind.solvers.backends.base import Program
+from crosswind.solvers.errors import InvalidInput
+
+__all__ = ["Case", "Stream", "Suite", "find_suite", "folder_suite", "register_suite", "suite_names"]
+
+_SUFFIXES = (".npz", ".mat", ".qps", ".json")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One program of a suite.
+
+    Parameters
+    ----------
+    name
+        Distinct within the suite.
+    make
+        Returns the same program at every call: what is random takes its seed from ``seed``.
+    quick
+        Whether the case belongs to the quick subset.
+    seed
+        Published with the results; None for a program from a file.
+    """
+
+    name: str
+    make: Callable[[], Program]
+    quick: bool = False
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Programs of a receding horizon, in order, with what a controller would do with each answer.
+
+    Parameters
+    ----------
+    name, quick, seed
+        As for :class:`Case`.
+    make
+        Returns the programs in order; all share matrices, so that a backend may keep its set-up.
+    action
+        Indices of the variables that are carried out, the first trades of the horizon.
+    deadline_s
+        Seconds in which an answer is of use; a later one counts as missed.
+    """
+
+    name: str
+    make: Callable[[], tuple[Program, ...]]
+    action: tuple[int, ...]
+    deadline_s: float
+    quick: bool = False
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named collection of cases and streams.
+
+    Raises
+    ------
+    InvalidInput
+        When two cases or streams share a name.
+    """
+
+    name: str
+    cases: tuple[Case, ...] = ()
+    streams: tuple[Stream, ...] = ()
+    text: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [item.name for item in (*self.cases, *self.streams)]
+        if len(set(names)) < len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise InvalidInput("names one item twice", field=self.name, value=twice, remedy="give distinct names")
+
+    def items(self, *, quick: bool) -> Iterator[Case | Stream]:
+        """Yield the cases, then the streams, or only those of the quick subset."""
+        yield from (item for item in (*self.cases, *self.streams) if item.quick or not quick)
+
+
+_SUITES: dict[str, Callable[[], Suite]] = {}
+
+
+def register_suite(name: str, make: Callable[[], Suite]) -> None:
+    """Make a suite known under ``name``; ``make`` is called when the suite is first asked for.
+
+    Raises
+    ------
+    InvalidInput
+        When the name is empty or reads like a path, which would hide a folder.
+    """
+    if not name or any(letter in name for letter in "/\\.:, "):
+        raise InvalidInput("is no name of a suite", field="suite", value=name, remedy="use letters, digits and dashes")
+    _SUITES[name] = make
+
+
+def suite_names() -> tuple[str, ...]:
+    """Return the names of the registered suites."""
+    return tuple(sorted(_SUITES))
+
+
+def find_suite(word: str) -> Suite:
+    """Return the suite called ``word``, or the programs in the folder ``word``.
+
+    Raises
+    ------
+    InvalidInput
+        On a word that is neither.
+    """
+    if word in _SUITES:
+        return _SUITES[word]()
+    folder = Path(word)
+    if folder.is_dir():
+        return folder_suite(folder)
+    raise InvalidInput(
+        "is neither a suite nor a folder of programs",
+        field="suite",
+        value=word,
+        remedy=f"one of {', '.join(suite_names()) or 'none registered'}, or a folder of .qps, .mat, .npz or .json files",
+    )
+
+
+def folder_suite(folder: str | Path, name: str | None = None) -> Suite:
+    """Return the programs in ``folder`` as a suite, each read when its turn comes.
+
+    QPS files, the ``.mat`` files of the Maros–Mészáros collection, qpbenchmark's ``.npz`` and our own files are read.
+    The quick subset is the ten smallest files.
+
+    Raises
+    ------
+    InvalidInput
+        When the folder has no such file.
+    """
+    where = Path(folder)
+    files = sorted(path for path in where.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file())
+    if not files:
+        raise InvalidInput(
+            "holds no program", field="suite", value=where, remedy=f"put files of {', '.join(_SUFFIXES)} there"
+        )
+    small = set(sorted(files, key=lambda path: (path.stat().st_size, path.name))[:10])
+    stems = [path.stem for path in files]
+    cases = tuple(
+        Case(path.stem if stems.count(path.stem) == 1 else path.name, _Reader(path), quick=path in small)
+        for path in files
+    )
+    return Suite(name or where.resolve().name, cases, text=f"{len(files)} files of {where.resolve().name}")
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Read one file when called."""
+
+    path: Path
+
+    def __call__(self) -> Program:
+        from crosswind.solvers.readers import read_program
+
+        return read_program(self.path)

@@ -1,0 +1,211 @@
+"""The process that runs a backend: it loads one solver, takes requests, times calls and sends iterates back.
+
+It judges nothing. Run as ``python -m crosswind.solvers.bench.worker DESCRIPTOR``; what solvers print goes nowhere.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from crosswind.solvers.backends.base import Backend, Options, Prepared, Program, Raw, WarmStart
+from crosswind.solvers.bench.memory import peak_mb, reset_peak, resident_mb
+from crosswind.solvers.bench.messages import Begin, Call, Done, Failed, Load, Loaded, Request
+from crosswind.solvers.bench.plan import run_plugins
+from crosswind.solvers.errors import InvalidInput, MissingDependency
+
+__all__ = ["Run", "serve"]
+
+_COMPILERS = ("jax", "numba")
+_LADDER = tuple(10.0 ** (-k / 2.0) for k in range(8, 0, -1))  # shares of the time limit: 1e-4, 3.2e-4 … 0.32
+_BUDGET = 0.5  # share of the time limit that the repeats of a cell may take together
+
+
+def serve(pipe: Connection) -> None:
+    """Answer messages until the other end closes the pipe."""
+    solver: Backend | None = None
+    while True:
+        try:
+            message = pipe.recv()
+        except EOFError:
+            return
+        try:
+            if isinstance(message, Load):
+                solver, answer = _load(message)
+                pipe.send(answer)
+            else:
+                assert solver is not None
+                pipe.send(Run(solver, message, pipe.send).done())
+        except Exception as err:  # whatever a foreign solver raises is a row of the table
+            refused = isinstance(err, (InvalidInput, MissingDependency))
+            pipe.send(Failed(type(err).__name__, " ".join(str(err).split())[:500], refused))
+        except BaseException as err:  # a panic of a Rust backend is no Exception; interrupts end the worker
+            if isinstance(err, (KeyboardInterrupt, SystemExit)):
+                raise
+            pipe.send(Failed(type(err).__name__, " ".join(str(err).split())[:500], refused=False))
+
+
+def _load(message: Load) -> tuple[Backend, Loaded]:
+    from crosswind.solvers.registry import backend
+
+    run_plugins(message.plugins)
+    begin = time.perf_counter()
+    found = backend(message.solver)
+    importlib.import_module(found.module)
+    seconds = time.perf_counter() - begin
+    return found, Loaded(found.version(), seconds, _compiled(), resident_mb())
+
+
+class Run:
+    """One request being carried out.
+
+    Parameters
+    ----------
+    solver
+        The backend.
+    request
+        What to do.
+    tell
+        Called with :class:`Begin` before each timed call, so that the engine's clock for it can start.
+    """
+
+    def __init__(self, solver: Backend, request: Request, tell: Callable[[Any], None]) -> None:
+        self.solver, self.request, self.tell = solver, request, tell
+        self.options = Options(request.tol, request.time_limit_s, dict(request.settings))
+        self._told = -np.inf
+
+    def done(self) -> Done:
+        """Run the request in its mode."""
+        gc.collect()
+        reset_peak()
+        base = resident_mb()
+        first = self._cold(0, first=True)
+        measure = {"cold": self._repeats, "sequence": self._stream, "anytime": self._ladder}[self.request.mode]
+        calls = measure(first)
+        return Done(first, tuple(calls), base, peak_mb(), resident_mb())
+
+    def _cold(self, step: int, *, first: bool = False, limit: float | None = None) -> Call:
+        program = self.request.programs[step]
+        options = self.options if limit is None else Options(self.options.tol, limit, self.options.settings)
+        self._begin(first)
+        begin = time.perf_counter()
+        prepared = self.solver.prepare(program, options)
+        between = time.perf_counter()
+        left = max((limit or self.request.time_limit_s) - (between - begin), 1e-6)
+        raw = prepared.solve(None, left if self.solver.keeps_time else None)
+        return Call(step, between - begin, time.perf_counter() - between, _owned(raw), limit)
+
+    def _begin(self, first: bool) -> None:
+        """Start the engine's clock; calls of microseconds share one, or waking the engine would be in their times."""
+        now = time.monotonic()
+        if first or now - self._told > 0.05:
+            self.tell(Begin(first))
+            self._told = time.monotonic()
+
+    def _repeats(self, first: Call) -> list[Call]:
+        """Repeat from a fresh set-up until the repeats or half a time limit are used up, once at least.
+
+        A first call that used the limit up is not repeated, unless it may have compiled.
+        """
+        if first.total_s >= self.request.time_limit_s and not _compiled():
+            return [first]
+        calls: list[Call] = []
+        while len(calls) < self.request.repeats:
+            calls.append(self._cold(0))
+            if sum(call.total_s for call in calls) + calls[-1].total_s > _BUDGET * self.request.time_limit_s:
+                break
+        return calls
+
+    def _stream(self, first: Call) -> list[Call]:
+        """Go through the stream: keep the set-up where the backend can, start warm from its own last answer."""
+        calls: list[Call] = []
+        ready: Prepared | None = None
+        start: WarmStart | None = None
+        for step, program in enumerate(self.request.programs):
+            self._begin(first=step == 0)
+            begin = time.perf_counter()
+            ready, updated = self._next(ready, program)
+            between = time.perf_counter()
+            raw = ready.solve(start, self.request.time_limit_s if self.solver.keeps_time else None)
+            seconds = time.perf_counter() - between
+            calls.append(Call(step, between - begin, seconds, _owned(raw), updated=updated, warmed=start is not None))
+            last = _usable(calls[-1].raw)
+            start = last if self.solver.warm_starts else None
+            if last is None:
+                ready = None  # a state without a usable iterate must not spoil the next step
+        return calls
+
+    def _next(self, ready: Prepared | None, program: Program) -> tuple[Prepared, bool]:
+        if ready is not None and ready.fits(program):
+            ready.update(program)
+            return ready, True
+        return self.solver.prepare(program, self.options), False
+
+    def _ladder(self, first: Call) -> list[Call]:
+        """Give the backend a ten-thousandth of the limit and more, up to what it needs by itself, which comes last.
+
+        A backend that cannot be stopped has no iterate before it ends: it is run once.
+        """
+        slow = first.total_s >= _BUDGET * self.request.time_limit_s and not _compiled()
+        free = first if slow else self._cold(0)
+        calls = []
+        if self.solver.keeps_time:
+            for share in _LADDER:
+                limit = share * self.request.time_limit_s
+                if limit >= free.total_s:
+                    break
+                calls.append(self._cold(0, limit=limit))
+        return [*calls, free]
+
+
+def _compiled() -> bool:
+    """Tell whether the first call of this process may have spent its time on compiling."""
+    return any(name in sys.modules for name in _COMPILERS)
+
+
+def _owned(raw: Raw) -> Raw:
+    """Copy the arrays, since a backend may hand out views of what its next call overwrites."""
+    parts = {
+        key: None if getattr(raw, key) is None else np.array(getattr(raw, key), dtype=np.float64)
+        for key in ("x", "y", "z", "s", "ray")
+    }
+    farkas = None if raw.farkas is None else tuple(np.array(part, dtype=np.float64) for part in raw.farkas)
+    return Raw(
+        claim=raw.claim,
+        word=str(raw.word),
+        iterations=int(raw.iterations),
+        farkas=farkas,
+        **parts,  # type: ignore[arg-type]
+    )
+
+
+def _usable(raw: Raw) -> WarmStart | None:
+    parts = (raw.x, raw.y, raw.z)
+    return WarmStart(*parts) if all(np.isfinite(part).all() for part in parts) else None
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to kill this process when the engine is killed, in mid-solve too (Linux)."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def main() -> None:
+    """Serve the pipe whose descriptor is the first argument."""
+    _die_with_parent()
+    serve(Connection(int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()
