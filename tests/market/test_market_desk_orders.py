@@ -13,6 +13,7 @@ import pytest
 from crosswind.problems.market import simulate
 from crosswind.problems.market.events import MarketEvents
 from crosswind.problems.market.simulator.desk import KINDS, DeskOrder, DeskOrders, DeskParameters, draw_desk
+from crosswind.problems.market.simulator.sessions import u_shape
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 BUSY = DeskParameters(parents_per_day=14.0)
@@ -229,15 +230,35 @@ def test_a_two_sided_basket_has_both_sides_and_its_sells_lead(events: MarketEven
     assert 0.08 < np.std(nets) < 0.35
 
 
+def expected_volume(events: MarketEvents, order: DeskOrder, u: float) -> Any:
+    """Return what is to be expected in the order's window from the volume before it and the usual profile."""
+    per_day = 390
+    seen = events.volume[list(order.names)][events.index <= order.start]
+    usual = np.tile(u_shape(per_day, u), len(events.index) // per_day)[: len(seen)]
+    first = (len(seen) - 1) % per_day
+    window = u_shape(per_day - 1, u)[first : first + order.slices]  # slices start at the end of the first bucket
+    return seen.sum() / usual.sum() * window.sum()
+
+
 def test_sizes_are_a_share_of_the_volume_seen_before_the_start(events: MarketEvents) -> None:
     p = only("twap", participation_log_sd=0.0, participation_median=0.1, basket_probability=0.0, lot_shares=1)
     for order in draw_desk(events, p, 9).orders:
-        (name,) = order.names
         assert order.mid is not None
-        seen = events.volume[name][events.index <= order.start]
-        window_s = (order.end - order.start).total_seconds()
-        expected = 0.1 * seen.sum() / (60.0 * len(seen)) * window_s / float(order.mid.iloc[0, 0])
+        expected = 0.1 * expected_volume(events, order, p.vwap_u_shape).iloc[0] / float(order.mid.iloc[0, 0])
         assert abs(order.plan.abs().to_numpy().sum() - expected) <= 0.5
+
+
+def test_sizes_are_as_declared_of_the_volume_that_comes_at_any_hour() -> None:
+    steady = simulate(
+        names=2, sectors=1, days=2, bucket_s=60.0, seed=4, volume_noise_sd=0.0, volume_regime_sd=0.0, volume_u_shape=0.4
+    ).events
+    p = only("twap", participation_log_sd=0.0, participation_median=0.1, basket_probability=0.0, lot_shares=1)
+    for order in draw_desk(steady, p, 9).orders:
+        assert order.mid is not None
+        inside = (steady.index > order.start) & (steady.index <= order.end)
+        came = steady.volume[list(order.names)][inside].sum().iloc[0]
+        done = float((order.plan.abs() * order.mid.iloc[0]).to_numpy().sum())
+        assert 0.098 < done / came < 0.102  # at the open of the first day as at noon
 
 
 def test_participation_is_heavy_tailed_and_capped(events: MarketEvents) -> None:
@@ -245,9 +266,7 @@ def test_participation_is_heavy_tailed_and_capped(events: MarketEvents) -> None:
     ratios = []
     for order in draw_desk(events, p, 9).orders:
         assert order.mid is not None
-        seen = events.volume[list(order.names)][events.index <= order.start]
-        window_s = (order.end - order.start).total_seconds()
-        expected = seen.sum() / (60.0 * len(seen)) * window_s
+        expected = expected_volume(events, order, p.vwap_u_shape)
         ratios += list(order.plan.sum().abs() * order.mid.iloc[0] / expected)
     assert max(ratios) <= 0.2 * 1.001
     assert np.isclose(max(ratios), 0.2, rtol=1e-3)

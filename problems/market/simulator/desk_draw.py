@@ -28,7 +28,7 @@ _MOST_PARENTS = 100_000  # of one session: more is a slip in the rate
 
 @dataclass(frozen=True, eq=False)
 class _Session:
-    """One session cut into slices: starts (K,), quotes at them and the volume rate known by then (K, N)."""
+    """One session cut into slices: starts (K,), quotes at them, the volume profile, the volume rate known (K, N)."""
 
     number: int
     label: str
@@ -36,6 +36,7 @@ class _Session:
     step_ns: int
     mid: Array
     spread: Array
+    profile: Array
     volume_per_s: Array
 
 
@@ -86,9 +87,11 @@ def _sessions(events: MarketEvents, p: DeskParameters) -> list[_Session]:
     step = round(step_s * 1e9)
     mid, spread, volume = (getattr(events, field).to_numpy() for field in ("mid", "spread", "volume"))
     cumulative = np.cumsum(volume, axis=0)
-    elapsed = events.bucket_s * np.arange(1, len(ends) + 1)
     first = np.append(0, np.flatnonzero(dates[1:] != dates[:-1]) + 1)
     last = np.append(first[1:], len(ends))
+    # Time in which volume comes at its mean rate: an hour at the open counts for more than one at noon.
+    usual = np.concatenate([u_shape(b - a, p.vwap_u_shape) for a, b in zip(first, last, strict=True)])
+    elapsed = events.bucket_s * np.cumsum(usual)
     sessions = []
     for number, (a, b) in enumerate(zip(first, last, strict=True)):
         count = int((ends[b - 1] - ends[a]) // step)
@@ -102,7 +105,8 @@ def _sessions(events: MarketEvents, p: DeskParameters) -> list[_Session]:
                 step_ns=step,
                 mid=mid[at],
                 spread=spread[at],
-                # All volume seen by then, over the trading time seen by then: nothing of the order's own window.
+                profile=u_shape(max(count, 1), p.vwap_u_shape),
+                # All volume seen by then, over the usual time seen by then: nothing of the order's own window.
                 volume_per_s=cumulative[at] / elapsed[at][:, None],
             )
         )
@@ -145,14 +149,14 @@ def _draw_order(
     children: list[np.random.Generator],
 ) -> DeskOrder | None:
     kind, columns, signs = _draw_kind(children[0], len(names), p)
-    window_s = length * session.step_ns / 1e9
+    window_s = float(session.profile[start : start + length].sum()) * session.step_ns / 1e9
     mid = session.mid[start]
     lots = _draw_lots(children[1], kind, signs, columns, session.volume_per_s[start] * window_s, mid, p)
     keep = lots > 0
     if not keep.any():
         return None  # names that never trade carry no order
     columns, signs, lots = columns[keep], signs[keep], lots[keep]
-    weights = _draw_weights(children[2], kind, signs, start, length, len(session.starts_ns), p)
+    weights = _draw_weights(children[2], kind, signs, session.profile[start : start + length], p)
     result = run_fills(
         kind,
         to_lots(lots, weights),
@@ -230,16 +234,14 @@ def _draw_lots(
     return np.where(expected[columns] > 0.0, np.maximum(lots, 1), 0)
 
 
-def _draw_weights(
-    generator: np.random.Generator, kind: str, signs: Ints, start: int, length: int, slices: int, p: DeskParameters
-) -> Array:
-    """Return the relative sizes of the slices (T, n), zero after the plan's own end."""
-    u = generator.random(2)
+def _draw_weights(generator: np.random.Generator, kind: str, signs: Ints, profile: Array, p: DeskParameters) -> Array:
+    """Return the relative sizes of the slices (T, n), zero after the plan's own end; ``profile`` is the window's."""
+    u, length = generator.random(2), len(profile)
     active = max(1, int(np.ceil(length * (1.0 - p.slack_max * u[0]))))
     weights = np.zeros((length, len(signs)))
     weights[:active] = 1.0
     if kind == "vwap":
-        weights[:active] = u_shape(slices, p.vwap_u_shape)[start : start + active, None]
+        weights[:active] = profile[:active, None]
     elif kind == "block":
         blocks = min(1 + int(u[1] * p.blocks_max), active)
         at = np.floor((np.arange(blocks) + 0.5) / blocks * active).astype(np.int64)

@@ -35,7 +35,8 @@ class DeskParameters:
     earliest_start_s
         No parent starts sooner after the session's first bucket [s]: sizes need a little volume to go by.
     participation_median, participation_log_sd, participation_max
-        Size of a name's order over the volume expected in its window: log-normal, cut at the maximum.
+        Size of a name's order over the volume expected in its window, from what was seen before its start and the
+        usual profile of a session: log-normal, cut at the maximum.
     basket_probability, names_max
         Chance that a parent is a basket, and the most names it holds (two or more, uniformly).
     buy_probability
@@ -48,7 +49,7 @@ class DeskParameters:
     two_sided_lead
         Share of its window by which the sells of a two-sided parent lead its buys, as in a transition.
     vwap_u_shape
-        U-shape of the volume profile that VWAP plans follow, as in ``sessions.u_shape``.
+        U-shape of the volume profile that sizes and VWAP plans go by, as in ``sessions.u_shape``.
     fill_noise_sd
         Log-noise of a slice's fill around its plan.
     catch_up
