@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from crosswind.problems.market.bucket_stream import BucketRules, BucketStream, SessionBuckets
-from crosswind.problems.market.checks import as_date, check_names, check_positive
+from crosswind.problems.market.checks import as_dates, check_names, check_positive
 from crosswind.problems.market.events import FIELDS, MarketEvents
 from crosswind.problems.market.hours import DayGrid, Hours, SessionHours, as_grid
 from crosswind.problems.market.report import ReadReport
@@ -176,7 +176,7 @@ def events_of(
     chosen = _chosen(sources, names)
     grid = as_grid(hours, tz, check_positive(bucket_s, "bucket_s"))
     check_positive(stale_limit_s, "stale_limit_s")
-    wanted = _listed_days(days)
+    wanted = as_dates(days)
     report = ReadReport() if report is None else report
     read: list[dict[dt.date, SessionBuckets]] = []
     count: Counter[str] = Counter()
@@ -284,7 +284,7 @@ def events_of_parts(
     grid = as_grid(hours, tz, check_positive(bucket_s, "bucket_s"))
     check_positive(stale_limit_s, "stale_limit_s")
     check_positive(tick, "tick")
-    wanted = _listed_days(days)
+    wanted = as_dates(days)
     streams: dict[str, BucketStream] = {}
     traded: set[str] = set()
     quoted: set[str] = set()
@@ -336,12 +336,3 @@ def _chosen(sources: Sequence[TickSource], names: Sequence[str] | None) -> list[
     if unknown:
         raise InvalidInput("unknown name", field="names", value=unknown, remedy=f"choose among {', '.join(have[:20])}")
     return [sources[have.index(n)] for n in wanted]
-
-
-def _listed_days(days: Any) -> tuple[dt.date, ...] | None:
-    if days is None:
-        return None
-    listed = [days] if isinstance(days, (str, dt.date)) else list(days)
-    if not listed:
-        raise InvalidInput("there are no days", field="days", value=[], remedy="leave it out to read all")
-    return tuple(sorted({as_date(d, "days") for d in listed}))

@@ -14,6 +14,7 @@ from crosswind.solvers.errors import InvalidInput
 
 __all__ = [
     "as_date",
+    "as_dates",
     "as_utc",
     "check_frame",
     "check_names",
@@ -84,6 +85,8 @@ def check_names(names: Iterable[Any], field: str) -> tuple[str, ...]:
     """
     if isinstance(names, str):
         names = (names,)
+    if not isinstance(names, Iterable):
+        raise InvalidInput("not names", field=field, value=names, remedy="give a name or a list of names")
     out = tuple(names)
     if not out:
         raise InvalidInput("there are no names", field=field, remedy="give at least one column")
@@ -273,3 +276,20 @@ def as_date(day: Any, field: str = "day") -> dt.date:
                 "not a date", field=field, value=day, remedy="write it as 2013-10-07 or 20131007"
             ) from error
     raise InvalidInput("not a date", field=field, value=day, remedy="pass a datetime.date or '2013-10-07'")
+
+
+def as_dates(days: Any, field: str = "days") -> tuple[dt.date, ...] | None:
+    """Return a date or several as ascending dates without repetition; None, which stands for all, as it is.
+
+    Raises
+    ------
+    InvalidInput
+        If one cannot be read as a date, or there is none.
+    """
+    if days is None:
+        return None
+    single = isinstance(days, (str, dt.date)) or not isinstance(days, Iterable)
+    out = sorted({as_date(day, field) for day in ([days] if single else days)})
+    if not out:
+        raise InvalidInput("there are no days", field=field, value=[], remedy="leave it out to read all")
+    return tuple(out)

@@ -285,7 +285,7 @@ class MarketEvents(Shown):
         ends = self.index.asi8
         first = self._first_of_session()
         session = np.cumsum(first) - 1
-        step = round(length * 1e9)
+        step = min(round(length * 1e9), 2**62)  # longer than any session: one bucket in each
         start = (ends[first] - round(self.bucket_s * 1e9))[session]
         group = -(-(ends - start) // step)  # 1, 2, … within the session: ceil, as ends are inclusive
         new = np.append(True, (np.diff(group) != 0) | first[1:])

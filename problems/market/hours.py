@@ -17,6 +17,17 @@ from crosswind.solvers.errors import InvalidInput
 __all__ = ["AroundTheClock", "DayGrid", "Hours", "SessionHours", "as_grid", "midnight_ns"]
 
 _Int = npt.NDArray[np.int64]
+_SHORTEST_S = 1e-3  # a day has 86 million buckets of it
+_AROUND_THE_CLOCK = "leave the day out, or say hours=None for a market that never closes"
+
+
+def _check_length(bucket_s: float) -> float:
+    length = check_positive(bucket_s, "bucket_s")
+    if length < _SHORTEST_S:
+        raise InvalidInput(
+            "is shorter than a millisecond", field="bucket_s", value=bucket_s, remedy="stream(…) gives single ticks"
+        )
+    return length
 
 
 @runtime_checkable
@@ -63,7 +74,7 @@ class SessionHours:
 
     def __post_init__(self) -> None:
         check_zone(self.tz)
-        object.__setattr__(self, "bucket_s", check_positive(self.bucket_s, "bucket_s"))
+        object.__setattr__(self, "bucket_s", _check_length(self.bucket_s))
         length = self._seconds(self.closes) - self._seconds(self.opens)
         if length <= 0:
             raise InvalidInput(
@@ -91,15 +102,40 @@ class SessionHours:
         return 86_400 if at is None else at.hour * 3600 + at.minute * 60
 
     def open_ns(self, day: dt.date) -> int:
-        """Return the opening of ``day`` in UTC nanoseconds since 1970."""
-        local = pd.Timestamp(day) + pd.Timedelta(seconds=self._seconds(self.opens))
-        return int(local.tz_localize(self.tz).as_unit("ns").value)
+        """Return the opening of ``day`` in UTC nanoseconds since 1970.
+
+        Raises
+        ------
+        InvalidInput
+            If that local time does not exist or occurs twice, as the clocks change then.
+        """
+        return self._at_ns(day, self.opens)
+
+    def _at_ns(self, day: dt.date, clock: str) -> int:
+        local = pd.Timestamp(day) + pd.Timedelta(seconds=self._seconds(clock))
+        try:
+            return int(local.tz_localize(self.tz).as_unit("ns").value)
+        except ValueError as error:
+            raise InvalidInput(
+                f"the clocks change then ({error})", field="hours", value=f"{clock} on {day}", remedy=_AROUND_THE_CLOCK
+            ) from error
 
     def edges_ns(self, day: dt.date) -> _Int:
-        """Return the bucket edges of ``day`` (K + 1,) in UTC nanoseconds since 1970."""
-        count = round((self._seconds(self.closes) - self._seconds(self.opens)) / self.bucket_s)
-        steps = np.round(np.arange(count + 1) * self.bucket_s * 1e9).astype(np.int64)
-        return self.open_ns(day) + steps
+        """Return the bucket edges of ``day`` (K + 1,) in UTC nanoseconds since 1970.
+
+        Raises
+        ------
+        InvalidInput
+            If the clocks change within the session: it is an hour longer or shorter then.
+        """
+        length = self._seconds(self.closes) - self._seconds(self.opens)
+        opens = self.open_ns(day)
+        if self._at_ns(day, self.closes) - opens != length * 10**9:
+            raise InvalidInput(
+                "the clocks change within the session", field="hours", value=str(day), remedy=_AROUND_THE_CLOCK
+            )
+        steps = np.round(np.arange(round(length / self.bucket_s) + 1) * self.bucket_s * 1e9).astype(np.int64)
+        return opens + steps
 
 
 @dataclass(frozen=True)
@@ -126,7 +162,7 @@ class AroundTheClock:
 
     def __post_init__(self) -> None:
         check_zone(self.tz)
-        object.__setattr__(self, "bucket_s", check_positive(self.bucket_s, "bucket_s"))
+        object.__setattr__(self, "bucket_s", _check_length(self.bucket_s))
         count = 86_400 / self.bucket_s
         if round(count) < 1 or abs(count - round(count)) > 1e-9:
             raise InvalidInput(

@@ -28,13 +28,14 @@ from crosswind.problems.market.futures import FuturesQuotes
 from crosswind.problems.market.model import MarketData, SimulatedTruth
 from crosswind.problems.market.store_files import (
     FORMAT,
+    get_arrays,
     get_frame,
     get_json,
     need,
     plain,
     put_json,
+    unreadable,
 )
-from crosswind.solvers.errors import DataGap
 
 __all__ = ["FORMAT", "read_events", "read_market", "write_events", "write_market"]
 
@@ -161,17 +162,17 @@ def _get_truth(folder: Path) -> SimulatedTruth:
     path = folder / "truth.json"
     labels = get_json(path)
     names = pd.Index(need(labels, "names", path), dtype=object)
+    arrays = get_arrays(folder / "truth.npz")
+    held = {k: need(arrays, k, folder / "truth.npz") for k in ("rates_per_s", "matrices", "covariance")}
     try:
-        with np.load(folder / "truth.npz", allow_pickle=False) as arrays:
-            held = {k: arrays[k] for k in ("rates_per_s", "matrices", "covariance")}
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise DataGap(
-            f"absent or unreadable ({error})", field="file", value=str(folder / "truth.npz"), remedy="write it again"
-        ) from error
+        sectors = pd.Series(need(labels, "sectors", path), index=names, dtype=object)
+        betas = pd.Series(need(labels, "betas", path), index=names, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise unreadable(path, error) from error
     return SimulatedTruth(
         **held,
-        sectors=pd.Series(need(labels, "sectors", path), index=names, dtype=object),
-        betas=pd.Series(need(labels, "betas", path), index=names, dtype=np.float64),
+        sectors=sectors,
+        betas=betas,
         seed=need(labels, "seed", path),
         parameters=need(labels, "parameters", path),
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
+from crosswind.problems.market.damaged import UNREADABLE
 from crosswind.solvers.errors import DataGap
 
 __all__ = ["FORMAT", "get_arrays", "get_frame", "get_json", "need", "plain", "put_json", "unreadable"]
@@ -78,7 +78,7 @@ def get_frame(path: Path) -> pd.DataFrame:
         return pd.read_parquet(path)
     except FileNotFoundError as error:
         raise DataGap("the file is absent", field="file", value=str(path), remedy="write the folder again") from error
-    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+    except UNREADABLE as error:
         raise unreadable(path, error) from error
 
 
@@ -108,5 +108,5 @@ def get_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
             return {key: held[key] for key in held.files}
     except FileNotFoundError as error:
         raise DataGap("the file is absent", field="file", value=str(path), remedy="write the folder again") from error
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except UNREADABLE as error:
         raise unreadable(path, error) from error

@@ -52,7 +52,10 @@ def get_records(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     """
     out: dict[str, Any] = {}
     for kind, type_ in _KINDS.items():
-        pairs = [_get_record(type_, folder / kind / f"{k:04d}") for k in range(content.get(kind, 0))]
+        number = content.get(kind, 0)
+        if not isinstance(number, int):
+            raise unreadable(folder / "market.json", ValueError(f"{number!r} is no number of {kind}"))
+        pairs = [_get_record(type_, folder / kind / f"{k:04d}") for k in range(number)]
         out[kind] = dict(pairs)
     out["desk"] = _get_desk(folder) if content.get("desk") else None
     if content.get("report"):

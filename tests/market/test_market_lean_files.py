@@ -141,7 +141,7 @@ def test_unknown_places_and_names(lean, tmp_path):
         read_lean(lean, ["ZZZ"])
     with pytest.raises(InvalidInput, match="occurs twice"):
         read_lean(lean, ["AAA", "aaa"])
-    with pytest.raises(InvalidInput, match="not dates"):
+    with pytest.raises(InvalidInput, match="not a date"):
         read_lean(lean, days=3)
     with pytest.raises(InvalidInput, match="no days"):
         read_lean(lean, days=[])

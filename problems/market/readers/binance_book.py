@@ -125,7 +125,7 @@ class DiffBook:
             for row in rows:
                 try:
                     price, size = float(row[0]), float(row[1])
-                except (ValueError, TypeError, IndexError):
+                except (ValueError, TypeError, LookupError, OverflowError):
                     self.unreadable += 1
                     continue
                 if 0 < price < np.inf and 0 <= size < np.inf:

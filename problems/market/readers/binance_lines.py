@@ -27,7 +27,7 @@ _NOT_USED = "stream not used"
 _HEAD = rb'([0-3]?\d{1,18}) \{"stream":"[^"@]*@'
 _THIN = re.compile(
     rb"^" + _HEAD + rb'(?:(trade|aggTrade|bookTicker)","data":(\{[^\n]*\})\}|'
-    rb'depth(?:@\d+ms)?","data":\{"e":"depthUpdate","E":(\d+),[^\n]*\}\})\r?$',
+    rb'depth(?:@\d+ms)?","data":\{"e":"depthUpdate","E":(\d{1,19}),[^\n]*\}\})\r?$',
     re.MULTILINE,
 )
 _FULL = re.compile(
@@ -205,7 +205,7 @@ def _line_by_line(
             continue
         try:
             message = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             report.bad(where, "unreadable JSON", 1, line[-80:].decode(errors="replace"))
             continue
         kind, data = _kind_of(message)
@@ -246,7 +246,7 @@ def _unpack(kind: str, pairs: Sequence[tuple[int, bytes]], report: ReadReport, w
     # One call of the parser for all of them; should it refuse, each by itself to find the ones at fault.
     try:
         messages = json.loads(b"[" + b",".join([payload for _, payload in pairs]) + b"]")
-    except ValueError:
+    except (ValueError, RecursionError):
         messages = []
     if len(messages) == len(pairs):
         out.local.setdefault(kind, []).extend([local for local, _ in pairs])
@@ -255,7 +255,7 @@ def _unpack(kind: str, pairs: Sequence[tuple[int, bytes]], report: ReadReport, w
     for local, payload in pairs:
         try:
             out.add(kind, local, json.loads(payload))
-        except ValueError:
+        except (ValueError, RecursionError):
             report.bad(where, "unreadable JSON", 1, payload[-80:].decode(errors="replace"))
 
 

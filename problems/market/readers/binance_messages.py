@@ -48,7 +48,7 @@ class Columns:
             values = self._column[key]
             try:
                 column = np.array(list(map(float, values)), dtype=np.float64)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 column = np.array([_number(v) for v in values], dtype=np.float64)
             column[~np.isfinite(column)] = np.nan
             out.append(column)
@@ -69,7 +69,7 @@ class Columns:
 def _number(value: Any) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return np.nan
 
 

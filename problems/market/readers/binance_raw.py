@@ -172,7 +172,7 @@ def _files(root: Path) -> list[Path]:
 def _peek(path: Path, market: str, trades: str) -> tuple[str, int, int, float]:
     """Return symbol, first local time [ns], ns per unit of the exchange's stamps and price step of one file."""
     scratch = ReadReport()  # what is wrong in these lines is counted when they are read
-    text = next(read_blocks(path, scratch, block=_PEEK))
+    text = next(read_blocks(path, scratch, block=_PEEK), b"")
     messages = decode(text, scratch, path, depth=True)
     locals_ = [t for times in messages.local.values() for t in times]
     if not locals_:
@@ -196,6 +196,7 @@ def _peek(path: Path, market: str, trades: str) -> tuple[str, int, int, float]:
     every = [m for rows in data.values() for m in rows]
     symbol = next((m["s"] for m in every if isinstance(m.get("s"), str)), "")
     events = [m["E"] for m in every if isinstance(m.get("E"), int)] or [e for _, e in messages.timed]
+    events = [e for e in events if 0 <= e < 2**62]
     factor = venues.stamp_factor(np.array(events, dtype=np.int64), path) if events else 10**6
     if events and abs(float(np.median(events)) * factor - np.median(locals_)) > venues.DAY_NS:
         raise InvalidInput(

@@ -28,6 +28,14 @@ _Int = npt.NDArray[np.int64]
 _Bool = npt.NDArray[np.bool_]
 
 
+def _stamp(value: Any) -> int:
+    """Return a stamp that fits into 64 bits."""
+    stamp = int(value)
+    if not 0 <= stamp < 2**63:
+        raise ValueError(f"{stamp} is no time")
+    return stamp
+
+
 class RawRun:
     """State of one instrument between blocks of lines.
 
@@ -301,9 +309,9 @@ class RawRun:
                 if message["s"] != self._instrument.symbol:
                     self._report.bad(self._where, "another symbol", 1, message["s"])
                     continue
-                stamp = int(message["T"] if "T" in message else message["E"])
+                stamp = _stamp(message["T"] if "T" in message else message["E"])
                 usable = book.update(message)
-            except (KeyError, TypeError, ValueError):
+            except (LookupError, TypeError, ValueError, OverflowError):
                 self._report.bad(self._where, "a field is missing or unreadable", 1, str(message)[:100])
                 continue
             if usable:

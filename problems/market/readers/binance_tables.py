@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -16,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from crosswind.problems.market.damaged import UNREADABLE
 from crosswind.problems.market.readers import binance_venues as venues
 from crosswind.problems.market.readers.binance_lines import BLOCK, read_text, whole_lines
+from crosswind.problems.market.readers.tables import as_numbers
 from crosswind.problems.market.report import ReadReport
-from crosswind.solvers.errors import DataGap, InvalidInput
+from crosswind.solvers.errors import CrosswindError, DataGap, InvalidInput
 
 __all__ = ["INTERVALS", "PublicFile", "list_files", "read_tables"]
 
@@ -203,7 +204,9 @@ def _text(path: Path, report: ReadReport, block: int, step: Callable[[int], None
                     if step is not None:
                         step(path.stat().st_size * done // size)
                     yield piece
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except CrosswindError:
+        raise
+    except UNREADABLE as error:
         raise DataGap(
             f"is truncated or damaged ({error})", field="file", value=str(path), remedy="fetch it again"
         ) from error
@@ -218,7 +221,7 @@ def _verify(path: Path) -> None:
     with path.open("rb") as handle:
         while piece := handle.read(BLOCK):
             digest.update(piece)
-    told = beside.read_text().split()
+    told = beside.read_text(errors="replace").split()
     if not told or told[0].lower() != digest.hexdigest():
         raise DataGap(
             "its checksum is not that of the file beside it", field="file", value=str(path), remedy="fetch it again"
@@ -349,7 +352,7 @@ def _numbers(column: pd.Series[Any], *, maker: bool) -> pd.Series[Any]:
         return column.astype(str).str.strip().str.lower().map(_MAKER).astype(np.float64)
     if pd.api.types.is_numeric_dtype(column):
         return column
-    return pd.to_numeric(column, errors="coerce").astype(np.float64)
+    return as_numbers(column)
 
 
 def _factor(frame: pd.DataFrame, layout: _Layout, file: PublicFile, unit: str | None) -> int:

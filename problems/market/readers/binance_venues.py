@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from crosswind.problems.market.checks import as_date, check_names
+from crosswind.problems.market.checks import as_dates, check_names
+from crosswind.problems.market.hours import midnight_ns
 from crosswind.problems.market.report import InstrumentFacts, ReadReport
 from crosswind.solvers.errors import DataGap, InvalidInput
 
@@ -207,16 +207,10 @@ def select_names(have: Sequence[str], names: Iterable[str] | None) -> tuple[str,
 
 def day_ranges(days: Any, tz: str) -> tuple[tuple[int, int], ...] | None:
     """Return [start, end) of each local day asked for [ns since 1970 UTC]; None for all days."""
-    if days is None:
+    listed = as_dates(days)
+    if listed is None:
         return None
-    listed = [days] if isinstance(days, (str, dt.date)) or not isinstance(days, Iterable) else list(days)
-    if not listed:
-        raise InvalidInput("there are no days", field="days", value=[], remedy="leave it out to read all")
-    out = []
-    for day in sorted({as_date(d, "days") for d in listed}):
-        edges = [pd.Timestamp(day + dt.timedelta(k)).tz_localize(tz).as_unit("ns").value for k in (0, 1)]
-        out.append((int(edges[0]), int(edges[1])))
-    return tuple(out)
+    return tuple((midnight_ns(day, tz), midnight_ns(day + dt.timedelta(1), tz)) for day in listed)
 
 
 def in_ranges(time_ns: _Int, ranges: tuple[tuple[int, int], ...] | None) -> _Bool:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from crosswind.problems.market.buckets import events_of
-from crosswind.problems.market.checks import as_date, check_names, check_positive
+from crosswind.problems.market.checks import as_dates, check_names, check_positive
 from crosswind.problems.market.futures import Bars
 from crosswind.problems.market.model import MarketData
 from crosswind.problems.market.readers import dbn_files as files
@@ -397,7 +397,7 @@ def _bars(
         for block in files.records(file, report):
             for name, found in parts.items():
                 found.append(block[files.symbol_ids(file, name, block)])
-    wanted = None if days is None else {as_date(day) for day in ([days] if isinstance(days, str) else days)}
+    wanted = as_dates(days)
     bars: dict[str, Bars] = {}
     for name, found in parts.items():
         rows = np.concatenate(found)

@@ -161,10 +161,15 @@ def open_dbn(path: Path) -> DbnFile:
             remedy="request stype_out='instrument_id', the default",
         )
     # The package hands the mapping out in random order: sort it, or columns would change places from call to call.
-    symbols = {
-        name: tuple((one["start_date"], one["end_date"], int(one["symbol"])) for one in intervals if one["symbol"])
-        for name, intervals in sorted(meta.mappings.items())
-    }
+    try:
+        symbols = {
+            name: tuple((one["start_date"], one["end_date"], int(one["symbol"])) for one in intervals if one["symbol"])
+            for name, intervals in sorted(meta.mappings.items())
+        }
+    except ValueError as error:
+        raise DataGap(
+            f"its symbols are not mapped to numbers ({error})", field="file", value=str(path), remedy="fetch it again"
+        ) from error
     return DbnFile(path, str(meta.dataset), schema, int(meta.start), symbols, 8 + length)
 
 

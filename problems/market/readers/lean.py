@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from crosswind.problems.market.buckets import events_of
-from crosswind.problems.market.checks import as_date, check_names, check_positive
+from crosswind.problems.market.checks import as_date, as_dates, check_names, check_positive
 from crosswind.problems.market.hours import Hours, SessionHours
 from crosswind.problems.market.model import FuturesQuotes, MarketData
 from crosswind.problems.market.readers import lean_files as files
@@ -144,7 +144,7 @@ def lean_sources(
         if value not in known:
             raise InvalidInput(f"unknown {field}", field=field, value=value, remedy=f"choose among {', '.join(known)}")
     data, where = files.find_data(root), market or "usa"
-    wanted = None if days is None else tuple(sorted({as_date(d, "days") for d in _listed(days)}))
+    wanted = as_dates(days)
     if names is None:
         chosen = lean_names(data, where, quotes)
         if wanted is not None:
@@ -310,17 +310,6 @@ def _calendar(name: str, bucket_s: float, days: Iterable[dt.date]) -> Hours:
     hours = CalendarHours(name, bucket_s)
     open_days = {day: hours.edges_ns(day) for day in days}
     return lambda day: open_days.get(day, np.zeros(0, dtype=np.int64))
-
-
-def _listed(days: Any) -> list[Any]:
-    if isinstance(days, (str, dt.date)):
-        return [days]
-    if not isinstance(days, Iterable):
-        raise InvalidInput("not dates", field="days", value=days, remedy="pass '2013-10-07' or a list of dates")
-    listed = list(days)
-    if not listed:
-        raise InvalidInput("there are no days", field="days", value=[], remedy="leave it out to read all")
-    return listed
 
 
 def _futures(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from crosswind.problems.market.checks import as_date, check_names
+from crosswind.problems.market.checks import as_dates, check_names
 from crosswind.problems.market.funding import FundingRates
 from crosswind.problems.market.futures import Bars
 from crosswind.problems.market.readers import lean_files as files
@@ -88,10 +87,7 @@ def read_lean_bars(
         )
     default_market, zone, scale = _CONVENTION[security]
     folder = files.instrument_folder(files.find_data(root), security, market or default_market, resolution, name)
-    if days is None:
-        chosen = sorted(files.days_of(folder, kind))
-    else:
-        chosen = sorted({as_date(d, "days") for d in ([days] if isinstance(days, (str, dt.date)) else days)})
+    chosen = as_dates(days) or tuple(sorted(files.days_of(folder, kind)))
     if not chosen:
         raise DataGap(f"there are no {kind} bars", field="days", value=str(folder), remedy="choose other days")
     columns = files.TRADE_BAR if kind == "trade" else files.QUOTE_BAR
@@ -99,6 +95,8 @@ def read_lean_bars(
     for day in chosen:
         path = folder / f"{day:%Y%m%d}_{kind}.zip"
         raw = _whole(files.read_member(path, columns, expiry=expiry, report=report), path, report)
+        if security == "equity":
+            files.check_scale(raw["close" if kind == "trade" else "bid_close"].to_numpy(), path)
         clock = pd.Timestamp(day) + pd.to_timedelta(np.round(raw.pop("ms").to_numpy() * 1e6).astype(np.int64), "ns")
         parts.append(raw.set_axis(_to_utc(pd.DatetimeIndex(clock), zone, path), axis=0))
     frame = pd.concat(parts)

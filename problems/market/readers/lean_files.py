@@ -5,17 +5,20 @@ from __future__ import annotations
 import datetime as dt
 import re
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
+from crosswind.problems.market.checks import as_date
+from crosswind.problems.market.damaged import UNREADABLE
 from crosswind.problems.market.report import ReadReport
 from crosswind.solvers.errors import DataGap, InvalidInput
 
-__all__ = ["Security", "days_of", "find_data", "future_expiries", "instrument_folder", "read_member"]
+__all__ = ["Security", "check_scale", "days_of", "find_data", "future_expiries", "instrument_folder", "read_member"]
 
 Security = Literal["equity", "crypto", "cryptofuture", "future"]
 
@@ -23,6 +26,7 @@ _DAY_FILE = re.compile(r"^(\d{8})_(trade|quote|openinterest)\.zip$")
 _EXPIRY = re.compile(r"_(\d{6})\.csv$")
 _MEMBER = re.compile(r"^(\d{8})_([^_]+)_(?:trade|quote|tick|second|minute)", re.IGNORECASE)
 
+_FEWEST_DOUBLED = 10  # rows, before pairs of equal ones mean that a file was written twice
 _BAR = ["open", "high", "low", "close"]
 TRADE_BAR = ["ms", *_BAR, "volume"]
 QUOTE_BAR = ["ms", *(f"bid_{c}" for c in _BAR), "bid_size", *(f"ask_{c}" for c in _BAR), "ask_size"]
@@ -76,11 +80,17 @@ def instrument_folder(data: Path, security: Security, market: str, resolution: s
 
 
 def days_of(folder: Path, kind: str) -> set[dt.date]:
-    """Return the days for which ``folder`` holds a file of ``kind`` (trade, quote, openinterest)."""
+    """Return the days for which ``folder`` holds a file of ``kind`` (trade, quote, openinterest).
+
+    Raises
+    ------
+    InvalidInput
+        If the date in a file's name is none.
+    """
     if not folder.is_dir():
         return set()
     found = (_DAY_FILE.match(p.name) for p in folder.iterdir())
-    return {dt.date.fromisoformat(m[1]) for m in found if m and m[2] == kind}
+    return {as_date(m[1], f"{folder / m[0]}, the date in its name") for m in found if m and m[2] == kind}
 
 
 def _open(path: Path) -> zipfile.ZipFile:
@@ -94,7 +104,7 @@ def _open(path: Path) -> zipfile.ZipFile:
         )
     try:
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except UNREADABLE as error:
         raise DataGap(
             f"the zip is truncated or damaged ({error})", field="file", value=str(path), remedy="fetch the file again"
         ) from error
@@ -143,7 +153,8 @@ def read_member(
     DataGap
         If the file is missing, truncated or unreadable, or the expiry is not listed.
     InvalidInput
-        If ``ms`` is not sorted or out of the day, or the member's name tells another day or symbol than the file's.
+        If ``ms`` is not sorted or out of the day, every row stands twice, or the member's name tells another day or
+        symbol than the file's.
     """
     with _open(path) as archive:
         members = archive.namelist()
@@ -162,7 +173,7 @@ def read_member(
         _check_member(path, chosen[0])
         try:
             raw = archive.read(chosen[0])
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
+        except UNREADABLE as error:
             raise _unreadable(path, chosen[0], error) from error
     if report is not None:
         report.file(path, path.stat().st_size)
@@ -175,7 +186,23 @@ def read_member(
         raise InvalidInput(
             "its times are not milliseconds of one day in order", field="ms", value=str(path), remedy="fetch it again"
         )
+    if len(frame) >= _FEWEST_DOUBLED and frame.iloc[::2].reset_index(drop=True).equals(
+        frame.iloc[1::2].reset_index(drop=True)
+    ):
+        # Two trades of one moment may be equal, but not all of a day in pairs.
+        raise InvalidInput("every row stands twice", field="file", value=str(path), remedy="fetch it again")
     return frame
+
+
+def check_scale(prices: npt.NDArray[np.float64], path: Path) -> None:
+    """Refuse plain prices where hundredths of a cent are due: those are whole numbers."""
+    if len(prices) and np.mean(prices != np.round(prices)) > 0.5:
+        raise InvalidInput(
+            "most prices have decimals, but LEAN's equity prices are whole numbers of 1/10000",
+            field="price unit",
+            value=str(path),
+            remedy="multiply the prices by 10000, or read the file as csv:",
+        )
 
 
 def _check_member(path: Path, member: str) -> None:

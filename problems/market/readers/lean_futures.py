@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from crosswind.problems.market.checks import as_date, check_names
+from crosswind.problems.market.checks import as_dates, check_names
 from crosswind.problems.market.contracts.table import lean_terms
 from crosswind.problems.market.futures import FuturesQuotes
 from crosswind.problems.market.readers import lean_files as files
@@ -93,16 +93,12 @@ def read_lean_futures(
     """
     name = symbol.upper()
     report = ReadReport() if report is None else report
-    if not np.isfinite(stale_limit_s) or stale_limit_s < 0:
+    if not isinstance(stale_limit_s, (int, float)) or not np.isfinite(stale_limit_s) or stale_limit_s < 0:
         raise InvalidInput("must not be negative", field="stale_limit_s", value=stale_limit_s, remedy="0 carries none")
-    listed = None if days is None else [days] if isinstance(days, (str, dt.date)) else list(days)
-    asked = None if listed is None else sorted({as_date(d, "days") for d in listed})
+    asked = as_dates(days)
     terms = terms or _known_terms(name, asked[0] if asked else None)
     folder = files.instrument_folder(files.find_data(root), "future", terms.exchange, "minute", name)
-    if asked is None:
-        chosen_days = sorted(files.days_of(folder, "quote") & files.days_of(folder, "trade"))
-    else:
-        chosen_days = asked
+    chosen_days = asked or tuple(sorted(files.days_of(folder, "quote") & files.days_of(folder, "trade")))
     if not chosen_days:
         raise DataGap("there are no days", field="days", value=str(folder), remedy="choose days that are there")
     by_day = {day: files.future_expiries(folder / f"{day:%Y%m%d}_quote.zip") for day in chosen_days}
@@ -160,7 +156,7 @@ def _day(
     columns: dict[str, dict[str, pd.Series[Any]]] = {field: {} for field in _FIELDS}
     for expiry in expiries:
         path = folder / f"{day:%Y%m%d}_quote.zip"
-        raw = files.read_member(path, files.QUOTE_BAR, expiry=expiry, report=report).set_index("ms")
+        raw = _once(files.read_member(path, files.QUOTE_BAR, expiry=expiry, report=report), path, expiry, report)
         bid, ask = raw["bid_close"], raw["ask_close"]
         sized = (raw["bid_size"] > 0) & (raw["ask_size"] > 0) & bid.notna() & ask.notna()
         good = ((ask > bid) & sized).to_numpy()
@@ -175,10 +171,11 @@ def _day(
         for field, series in used.items():
             columns[field][expiry] = series[good]
         if expiry in traded:
-            trades = files.read_member(
-                folder / f"{day:%Y%m%d}_trade.zip", files.TRADE_BAR, expiry=expiry, report=report
-            )
-            columns["volume"][expiry] = trades.groupby("ms")["volume"].sum()
+            path = folder / f"{day:%Y%m%d}_trade.zip"
+            trades = _once(files.read_member(path, files.TRADE_BAR, expiry=expiry, report=report), path, expiry, report)
+            bad = ~(trades["volume"] >= 0)
+            report.bad(path, "negative or absent volume", int(bad.sum()), expiry)
+            columns["volume"][expiry] = trades["volume"][~bad]
     minutes = np.unique(np.concatenate([s.index.to_numpy() for part in columns.values() for s in part.values()]))
     clock = np.arange(0.0, 86_400_000.0, 60_000.0)
     # Ends, not starts: the bar that begins at 13:30 is known at 13:31.
@@ -194,8 +191,15 @@ def _day(
     return out
 
 
+def _once(raw: pd.DataFrame, path: Path, expiry: str, report: ReadReport) -> pd.DataFrame:
+    """Return the bars by their minute, the first of each: a repeated one would count its volume twice."""
+    again = raw["ms"].duplicated()
+    report.bad(path, "repeated minute", int(again.sum()), expiry)
+    return raw[~again].set_index("ms")
+
+
 def _open_interest(
-    folder: Path, days: list[dt.date], expiries: tuple[str, ...], report: ReadReport
+    folder: Path, days: tuple[dt.date, ...], expiries: tuple[str, ...], report: ReadReport
 ) -> pd.DataFrame | None:
     """Return the contracts outstanding as they were published, times × expiries; None where no file lies there."""
     parts: dict[str, list[pd.Series[Any]]] = {}

@@ -57,23 +57,12 @@ def _flags(condition: pd.Series[Any], path: Path) -> npt.NDArray[np.int64]:
     try:
         # The last entry serves rows without a condition, whose code is -1.
         values = np.array([*(int(str(t) or "0", 16) for t in texts), 0], dtype=np.int64)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise DataGap(
             f"a sale condition is not hexadecimal ({error})", field="file", value=str(path), remedy="fetch it again"
         ) from error
     flags: npt.NDArray[np.int64] = values[condition.cat.codes.to_numpy()]
     return flags
-
-
-def _check_scale(prices: npt.NDArray[np.float64], path: Path) -> None:
-    """Refuse plain prices where hundredths of a cent are due: those are whole numbers."""
-    if len(prices) and np.mean(prices != np.round(prices)) > 0.5:
-        raise InvalidInput(
-            "most prices have decimals, but LEAN's equity prices are whole numbers of 1/10000",
-            field="price unit",
-            value=str(path),
-            remedy="multiply the prices by 10000, or read the file as csv:",
-        )
 
 
 def trade_rows(path: Path, date: dt.date, report: ReadReport | None = None) -> dict[str, npt.NDArray[Any]]:
@@ -97,7 +86,7 @@ def trade_rows(path: Path, date: dt.date, report: ReadReport | None = None) -> d
     ticks, shares = raw["price"].to_numpy(), raw["size"].to_numpy()
     if not np.isfinite(ticks + shares).all():
         raise DataGap("a trade has no price or size", field="file", value=str(path), remedy="fetch the file again")
-    _check_scale(ticks, path)
+    files.check_scale(ticks, path)
     condition = _flags(raw["condition"], path)
     keep = _sift(
         raw["ms"].to_numpy(),
@@ -131,7 +120,7 @@ def _tick_quotes(path: Path, date: dt.date, rows: QuoteRows, life_s: float, repo
     skip = ("condition",) if rows == "exchange" else ("condition", "exchange")
     raw = files.read_member(path, files.QUOTE_TICK, skip=skip, report=report)
     bid, ask, ms = raw["bid"].to_numpy(), raw["ask"].to_numpy(), raw["ms"].to_numpy()
-    _check_scale(np.maximum(bid, ask), path)
+    files.check_scale(np.maximum(bid, ask), path)
     is_bid, is_ask = bid > 0, ask > 0
     size = np.where(is_bid, raw["bid_size"].to_numpy(), raw["ask_size"].to_numpy())
     keep = _sift(
@@ -191,7 +180,7 @@ def _bar_quotes(path: Path, date: dt.date, report: ReadReport) -> QuoteTape:
     raw = files.read_member(path, files.QUOTE_BAR, report=report)
     # Stamped at the start, known at the end.
     known = _local_ns(raw["ms"].to_numpy() + 1e3 * _QUOTE_BAR_S, date)
-    _check_scale(raw["bid_close"].dropna().to_numpy(), path)
+    files.check_scale(raw["bid_close"].dropna().to_numpy(), path)
     bid, ask = (raw[c].to_numpy() * PRICE_SCALE for c in ("bid_close", "ask_close"))
     tape = QuoteTape(known, bid, ask, raw["bid_size"].to_numpy(), raw["ask_size"].to_numpy())
     sizes = np.isfinite(tape.bid_shares + tape.ask_shares)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from crosswind.problems.market.buckets import events_of
-from crosswind.problems.market.checks import check_names
+from crosswind.problems.market.checks import check_names, check_positive
 from crosswind.problems.market.model import MarketData
 from crosswind.problems.market.readers import lobster_files as files
 from crosswind.problems.market.readers.formats import Format
@@ -272,6 +272,7 @@ def lobster_sources(
             value=unknown,
             remedy=f"choose among {', '.join(available)}",
         )
+    check_positive(tick, "tick")
     fewest = min(pair.levels for pair in pairs if pair.name in chosen)
     if isinstance(levels, bool) or not isinstance(levels, int) or not 0 <= levels <= fewest:
         raise InvalidInput(

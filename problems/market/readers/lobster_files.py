@@ -6,8 +6,7 @@ import datetime as dt
 import io
 import re
 import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from crosswind.problems.market.checks import as_date
+from crosswind.problems.market.checks import as_date, as_dates
+from crosswind.problems.market.damaged import UNREADABLE
 from crosswind.problems.market.report import ReadReport
-from crosswind.solvers.errors import DataGap, InvalidInput
+from crosswind.solvers.errors import CrosswindError, DataGap, InvalidInput
 
 __all__ = ["NEW_YORK", "PRICE_SCALE", "Pair", "blocks", "find_pairs", "midnight_ns"]
 
@@ -108,11 +108,10 @@ def find_pairs(path: Any, days: Any = None) -> tuple[Pair, ...]:
             value=twice[0].message_name,
             remedy="keep one of them, or name its folder",
         )
-    if days is None:
+    wanted = as_dates(days)
+    if wanted is None:
         return tuple(pairs)
-    single = isinstance(days, (str, dt.date)) or not isinstance(days, Iterable)
-    wanted = {as_date(day, "days") for day in ([days] if single else days)}
-    absent = sorted(str(day) for day in wanted - {pair.day for pair in pairs})
+    absent = [str(day) for day in wanted if day not in {pair.day for pair in pairs}]
     if absent:
         have = sorted({str(pair.day) for pair in pairs})
         raise DataGap("no such day", field="days", value=absent, remedy=f"choose among {', '.join(have)}")
@@ -130,7 +129,7 @@ def _members(root: Path) -> Iterator[tuple[Path, str]]:
         try:
             with zipfile.ZipFile(root) as archive:
                 names = archive.namelist()
-        except (zipfile.BadZipFile, OSError) as error:
+        except UNREADABLE as error:
             raise DataGap(
                 f"the zip is truncated or damaged ({error})", field="file", value=str(root), remedy="fetch it again"
             ) from error
@@ -159,7 +158,7 @@ def _pair(container: Path, members: dict[str, re.Match[str]]) -> Pair:
         )
     return Pair(
         name=match["name"],
-        day=dt.date.fromisoformat(match["day"]),
+        day=as_date(match["day"], f"{container / match[0]}, the date in its name"),
         start_ms=int(match["start"]),
         end_ms=int(match["end"]),
         levels=int(match["levels"]),
@@ -244,7 +243,7 @@ def _csv(
             handle = stack.enter_context((container / name).open("rb"))
             report.file(where, (container / name).stat().st_size)
         return _parts(handle, where, columns, rows)
-    except (zipfile.BadZipFile, OSError, KeyError) as error:
+    except UNREADABLE as error:
         raise DataGap(f"cannot be opened ({error})", field="file", value=where, remedy="fetch it again") from error
 
 
@@ -269,5 +268,7 @@ def _parts(handle: io.BufferedIOBase, where: str, columns: int, rows: int) -> It
             yield numbers
     except pd.errors.EmptyDataError:
         return
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
+    except CrosswindError:
+        raise
+    except UNREADABLE as error:
         raise DataGap(f"is damaged ({error})", field="file", value=where, remedy="fetch the file again") from error

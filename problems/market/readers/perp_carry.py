@@ -32,7 +32,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from crosswind.problems.market.checks import as_date, check_names, check_positive, check_zone
+from crosswind.problems.market.checks import as_dates, check_names, check_positive, check_zone
+from crosswind.problems.market.damaged import UNREADABLE
 from crosswind.problems.market.funding import FundingRates
 from crosswind.problems.market.futures import Bars
 from crosswind.problems.market.model import MarketData
@@ -147,7 +148,7 @@ def read_perp_carry(
                 "no file of that name", field="names", value=unknown, remedy=f"choose among {', '.join(files)}"
             )
         files = {n: files[n] for n in wanted}
-    dates = None if days is None else {as_date(d, "days") for d in ([days] if _single(days) else days)}
+    dates = as_dates(days)
     notes: list[str] = []
     bars: dict[str, Bars] = {}
     funding: dict[str, FundingRates] = {}
@@ -185,11 +186,7 @@ def _checked_choice(outliers: str) -> str:
     return outliers
 
 
-def _single(days: Any) -> bool:
-    return isinstance(days, str) or not isinstance(days, Iterable)
-
-
-def _on(index: pd.Index, dates: set[Any]) -> Any:
+def _on(index: pd.Index, dates: tuple[Any, ...]) -> Any:
     return pd.Index(pd.DatetimeIndex(index).date).isin(list(dates))
 
 
@@ -213,7 +210,7 @@ def _files(path: Path) -> dict[str, Path]:
 def _table(file: Path) -> pd.DataFrame:
     try:
         table = pd.read_parquet(file)
-    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+    except UNREADABLE as error:
         raise DataGap(
             f"the file is truncated or damaged ({error})", field="file", value=str(file), remedy="fetch it again"
         ) from error
@@ -241,7 +238,15 @@ def _clock(table: pd.DataFrame, zone: str, file: Path) -> pd.DatetimeIndex:
         raise InvalidInput(
             f"a local time does not exist or occurs twice ({error})", field="tz", value=zone, remedy="say tz='UTC'"
         ) from error
-    return index.tz_convert("UTC").as_unit("ns")
+    try:
+        return index.tz_convert("UTC").as_unit("ns")
+    except ValueError as error:
+        raise InvalidInput(
+            f"a time is out of all bounds ({error})",
+            field="timestamp",
+            value=str(file),
+            remedy="check the unit in which the times were written",
+        ) from error
 
 
 def _suffix(table: pd.DataFrame, file: Path) -> tuple[str, pd.DataFrame]:

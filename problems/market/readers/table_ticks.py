@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crosswind.problems.market.damaged import UNREADABLE
 from crosswind.problems.market.readers.tables import (
     QUOTE_COLUMNS,
     TRADE_COLUMNS,
     Clock,
+    as_numbers,
     long_table,
     rename_all,
     renamed,
@@ -31,7 +32,6 @@ PART_ROWS = 250_000
 _TOLERATED = 0.01  # a larger share of bad rows means that the table is misunderstood, not that it has blemishes
 _JUMP_NS = 3600 * 10**9  # a row that runs ahead of later ones by more than this has a wrong clock
 _GAP_NS = 60 * 10**9
-_READ = (OSError, ValueError, EOFError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def table_parts(file: Path, format: str, rows: int) -> Iterator[tuple[pd.DataFra
                 if isinstance(part.index, pd.DatetimeIndex):
                     part = part.rename_axis(index=str(part.index.name or "time")).reset_index()
                 yield part, seen / max(1, count)
-    except _READ as error:
+    except UNREADABLE as error:
         raise DataGap(
             f"cannot be read as {format} ({error})", field="file", value=str(file), remedy="write the file again"
         ) from error
@@ -247,7 +247,7 @@ def _readable(
     parsed = {}
     for column in wanted:
         if column in table.columns and not pd.api.types.is_numeric_dtype(table[column]):
-            numbers = pd.to_numeric(table[column], errors="coerce")
+            numbers = as_numbers(table[column])
             odd = (numbers.isna() & table[column].notna()).to_numpy()
             if odd.mean() <= _TOLERATED:  # else long_table refuses the column
                 parsed[column] = numbers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from crosswind.problems.market.checks import check_zone, utc_index
+from crosswind.problems.market.damaged import UNREADABLE
 from crosswind.problems.market.events import FIELDS
 from crosswind.solvers.errors import DataGap, InvalidInput
 
@@ -20,6 +20,7 @@ __all__ = [
     "STANDARD_COLUMNS",
     "TRADE_COLUMNS",
     "Clock",
+    "as_numbers",
     "load_tables",
     "long_table",
     "pivot",
@@ -216,7 +217,7 @@ def table_files(path: Path, format: str) -> list[Path]:
 def _load(file: Path, format: str) -> pd.DataFrame:
     try:
         table = pd.read_csv(file) if format == "csv" else pd.read_parquet(file)
-    except (OSError, ValueError, EOFError, zlib.error) as error:
+    except UNREADABLE as error:
         raise DataGap(
             f"cannot be read as {format} ({error})", field="file", value=str(file), remedy="write the file again"
         ) from error
@@ -240,10 +241,26 @@ def _rename(table: pd.DataFrame, mapping: Mapping[str, str], stem: str) -> pd.Da
     return out
 
 
+def as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return text as floats; not finite where it is no number, or one of hundreds of digits."""
+    try:
+        return pd.to_numeric(column, errors="coerce").astype(np.float64)
+    except OverflowError:
+        return column.map(_number).astype(np.float64)
+
+
+def _number(cell: Any) -> float:
+    try:
+        value = float(cell)
+    except (TypeError, ValueError, OverflowError):
+        return np.nan
+    return value if np.isfinite(value) else np.nan
+
+
 def _numbers(table: pd.DataFrame, wanted: Iterable[str], where: str) -> pd.DataFrame:
     try:
         return table[list(wanted)].astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(
             f"holds values that are not numbers ({error})", field=where, remedy="clean the columns"
         ) from error
