@@ -30,15 +30,16 @@ The multipliers are no part of the scales, unless the objective itself is zero: 
 box is a sliver, backends return multipliers of 1e9 times the costs that cancel, and measured against those a point
 that is wrong in its first digit would pass.
 
-The lower bound follows from weak duality. With r = Px + q + A'y + z and any feasible v,
+The lower bounds follow from weak duality (:mod:`crosswind.solvers.bounds`). Small residuals alone do not make a point
+good: along a direction in which P hardly curves, a residual of 1e-9 of the costs can be worth a tenth of the optimum. So
+an iterate whose residuals pass must also be close to a lower bound, its own or that of one Newton step on its active
+limits:
 
-.. math::
+==========  =====================================================================================================
+excess_rel  |objective − lower bound within reach| by the gap's scale
+==========  =====================================================================================================
 
-    f(v) \ge \tfrac12 v'Pv + q'v + y'Av + z'v - \sigma = -\tfrac12 x'Px - \sigma + r'v + \tfrac12 (v-x)'P(v-x) .
-
-A box that is finite on the side that matters absorbs r_j (z_j is replaced by z_j − r_j); a variable that P couples to
-no other one and curves by P_jj > 0 gives r_j x_j − r_j²/(2P_jj). Where neither holds and r_j ≠ 0, the bound is −∞.
-A few roundings of each term are taken off, since huge multipliers that cancel would leave theirs in the bound.
+The reach is a thousand times the size of x, for cone programs ten times.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from typing import Any
 
 import numpy as np
 
-from crosswind.solvers.backends.base import Scaling
+from crosswind.solvers.bounds import ROUNDINGS, curvature, dual_bound, polished, support
 from crosswind.solvers.cones import dual_distance, project_dual, slack_distance
 from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.matrices import Vector
@@ -58,8 +59,8 @@ __all__ = ["certify", "support"]
 
 _AT_REST = 1e-4  # of the reach: below it a row with bound zero counts as being at rest
 
+_CONE_REACH = 10.0  # no box absorbs a residual of a cone program, and no cheap step removes it: a bound nearer by
 _RELATIVE = 1e-10  # a relative residual so small that no floor is needed
-_ROUNDINGS = 16.0 * float(np.finfo(np.float64).eps)
 
 _WORTHLESS: dict[str, Any] = {
     "primal": np.inf,
@@ -70,6 +71,8 @@ _WORTHLESS: dict[str, Any] = {
     "gap_rel": np.inf,
     "objective": np.inf,
     "lower_bound": -np.inf,
+    "lower_bound_within": -np.inf,
+    "excess_rel": np.inf,
 }
 
 
@@ -121,7 +124,7 @@ def certify(
     found: dict[str, Any]
     with np.errstate(over="ignore", invalid="ignore"):
         if isinstance(program, QuadraticProgram):
-            found = _quadratic(program, x, y, None if z is None else np.asarray(z, dtype=np.float64))
+            found = _quadratic(program, x, y, None if z is None else np.asarray(z, dtype=np.float64), tol)
         else:
             found = _conic(program, x, y, None if s is None else np.asarray(s, dtype=np.float64))
     if any(np.isnan(value) for value in found.values()):  # an overflow on the way: nothing can be said
@@ -137,20 +140,16 @@ def _floors(program: QuadraticProgram | ConeProgram, found: dict[str, float]) ->
     close = any(0.0 < found[k] <= ABSOLUTE_FLOOR and found[f"{k}_rel"] > _RELATIVE for k in ("primal", "dual", "gap"))
     if not close:
         return ABSOLUTE_FLOOR, ABSOLUTE_FLOOR, ABSOLUTE_FLOOR
-    size = Scaling.of(program)
-    sizes = (size.length, size.dual, size.cost)
+    linear, quadratic = _abs_max(program.q), _abs_max(program.P.data)
+    # The smallest length the bounds give, not a typical one: a loose cap would make everything look small.
+    length = _unit(program) or (linear / quadratic if linear > 0.0 and quadratic > 0.0 else 1.0)
+    cost = max(linear * length, quadratic * length * length) or 1.0
+    sizes = (length, cost / length, cost)
     primal, dual, gap = (ABSOLUTE_FLOOR * min(1.0, value) for value in sizes)
     return primal, dual, gap
 
 
-def support(upper: Vector, lower: Vector, multiplier: Vector) -> float:
-    """Return Σ upper·multiplier₊ − lower·multiplier₋, with 0·∞ = 0: the largest multiplier'w over lower ≤ w ≤ upper."""
-    side = np.where(multiplier > 0.0, upper, lower)
-    active = multiplier != 0.0
-    return float(side[active] @ multiplier[active]) if active.any() else 0.0
-
-
-def _quadratic(program: QuadraticProgram, x: Vector, y: Vector, z: Vector | None) -> dict[str, float]:
+def _quadratic(program: QuadraticProgram, x: Vector, y: Vector, z: Vector | None, tol: float) -> dict[str, float]:
     P, q, A = program.P, program.q, program.A
     l, u, lb, ub = program.l, program.u, program.lb, program.ub  # noqa: E741
     Px, Ax = P @ x, A @ x
@@ -167,8 +166,8 @@ def _quadratic(program: QuadraticProgram, x: Vector, y: Vector, z: Vector | None
     row_miss, row_bound = _missed(Ax, l, u)
     box_miss, box_bound = _missed(x, lb, ub)
     primal_rel = 0.0
+    reach = _reach(program, x)
     if row_miss.any() or box_miss.any():
-        reach = _reach(program, x)
         primal_rel = max(
             _relative_miss(row_miss, row_bound, _row_top(program, np.abs(x)), _row_top(program, reach)),
             _relative_miss(box_miss, box_bound, np.abs(x), reach),
@@ -179,7 +178,7 @@ def _quadratic(program: QuadraticProgram, x: Vector, y: Vector, z: Vector | None
     gap = abs(xPx + qx + support_rows + support_boxes)
     gap_scale = max(0.5 * abs(xPx), abs(qx), abs(support_rows + support_boxes), _abs_max(q) * _unit(program))
     dual = max(_abs_max(r), refused)
-    return {
+    found = {
         "primal": max(_abs_max(row_miss), _abs_max(box_miss)),
         "dual": dual,
         "gap": gap,
@@ -187,32 +186,35 @@ def _quadratic(program: QuadraticProgram, x: Vector, y: Vector, z: Vector | None
         "dual_rel": _ratio(dual, max(_abs_max(Px), _abs_max(q)) or max(_abs_max(Aty), _abs_max(z))),
         "gap_rel": _ratio(gap, gap_scale or abs(support_rows)),
         "objective": 0.5 * xPx + qx + program.constant,
-        "lower_bound": _lower_bound(program, x, y_kept, r, z) + program.constant,
     }
+    bounds = dual_bound(program, x, y_kept, z, r, reach)
+    return found | _excess(program, found, bounds, gap_scale or abs(support_rows), (x, y_kept, z, reach), tol)
 
 
-def _lower_bound(program: QuadraticProgram, x: Vector, y: Vector, r: Vector, z: Vector) -> float:
-    lb, ub = program.lb, program.ub
-    xPx = float(x @ (program.P @ x))
-    moved = z - r
-    boxed = np.isfinite(np.where(moved > 0.0, ub, lb)) | (moved == 0.0)
-    left = ~boxed & (r != 0.0)
-    curved = 0.0
-    if left.any():
-        curvature = _own_curvature(program)
-        if np.any(curvature[left] <= 0.0):
-            return -np.inf
-        curved = float(np.sum(r[left] * x[left] - 0.5 * r[left] ** 2 / curvature[left]))
-    used = np.where(left, z, moved)
-    size = 0.5 * abs(xPx) + abs(curved) + _support_size(program.u, program.l, y) + _support_size(ub, lb, used)
-    return curved - 0.5 * xPx - support(program.u, program.l, y) - support(ub, lb, used) - _ROUNDINGS * size
-
-
-def _support_size(upper: Vector, lower: Vector, multiplier: Vector) -> float:
-    """Return the sum of the absolute terms of :func:`support`: how much may cancel in it."""
-    side = np.where(multiplier > 0.0, upper, lower)
-    active = multiplier != 0.0
-    return float(np.abs(side[active]) @ np.abs(multiplier[active]))
+def _excess(
+    program: QuadraticProgram,
+    found: dict[str, float],
+    bounds: tuple[float, float],
+    scale: float,
+    iterate: tuple[Vector, Vector, Vector, Vector],
+    tol: float,
+) -> dict[str, float]:
+    """Return both lower bounds and the distance of the objective from the better one, polished where it decides."""
+    value = found["objective"] - program.constant
+    everywhere, within = bounds
+    close = abs(value - within) <= tol * scale
+    if not close and max(found["primal_rel"], found["dual_rel"], found["gap_rel"]) <= tol:
+        step = polished(program, *iterate[:3])
+        if step is not None:
+            w, y, z = step
+            r = program.P @ w + program.q + program.A.T @ y + z
+            better = dual_bound(program, w, y, z, r, iterate[3])
+            everywhere, within = max(everywhere, better[0]), max(within, better[1])
+    return {
+        "lower_bound": everywhere + program.constant,
+        "lower_bound_within": within + program.constant,
+        "excess_rel": _ratio(abs(value - within), scale),
+    }
 
 
 def _conic(program: ConeProgram, x: Vector, y: Vector, s: Vector | None) -> dict[str, float]:
@@ -231,24 +233,27 @@ def _conic(program: ConeProgram, x: Vector, y: Vector, s: Vector | None) -> dict
     xPx, qx, by = float(x @ Px), float(q @ x), float(b @ y_kept)
     gap = abs(xPx + qx + by)
     dual = max(_abs_max(r), refused)
-    rounding = _ROUNDINGS * (0.5 * abs(xPx) + float(np.abs(b) @ np.abs(y_kept)))
-    lower = -0.5 * xPx - by + program.constant - rounding
-    left = r != 0.0
-    if left.any():
-        curvature = _own_curvature(program)
-        if np.any(curvature[left] <= 0.0):
-            lower = -np.inf
-        else:
-            lower += float(np.sum(r[left] * x[left] - 0.5 * r[left] ** 2 / curvature[left]))
+    scale = max(0.5 * abs(xPx), abs(qx), abs(by), _abs_max(q) * _unit(program))
+    value = 0.5 * xPx + qx
+    everywhere = within = -0.5 * xPx - by - ROUNDINGS * (0.5 * abs(xPx) + float(np.abs(b) @ np.abs(y_kept)))
+    left = np.flatnonzero(r)
+    if left.size:
+        bend, r_left, x_left = curvature(program)[left], r[left], x[left]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            bent = np.where(bend > 0.0, r_left * x_left - 0.5 * r_left**2 / bend, -np.inf)
+        everywhere += float(np.sum(bent))
+        within += float(np.sum(np.maximum(bent, -np.abs(r_left) * _CONE_REACH * _abs_max(x))))
     return {
         "primal": primal,
         "dual": dual,
         "gap": gap,
         "primal_rel": _ratio(primal, max(_abs_max(_row_top(program, np.abs(x))), _abs_max(s), _smallest(b))),
         "dual_rel": _ratio(dual, max(_abs_max(Px), _abs_max(q)) or _abs_max(Aty)),
-        "gap_rel": _ratio(gap, max(0.5 * abs(xPx), abs(qx), abs(by), _abs_max(q) * _unit(program))),
-        "objective": 0.5 * xPx + qx + program.constant,
-        "lower_bound": lower,
+        "gap_rel": _ratio(gap, scale),
+        "objective": value + program.constant,
+        "lower_bound": everywhere + program.constant,
+        "lower_bound_within": within + program.constant,
+        "excess_rel": _ratio(abs(value - within), scale),
     }
 
 
@@ -315,19 +320,6 @@ def _row_top(program: Any, size: Vector) -> Vector:
     filled = np.flatnonzero(np.diff(rows.indptr))
     out[filled] = np.maximum.reduceat(rows.data * size[rows.indices], rows.indptr[filled])
     return out
-
-
-def _own_curvature(program: Any) -> Vector:
-    """Return P_jj for the variables that P couples to no other one, zero for the rest."""
-    own = program._cache.get("own_curvature")
-    if own is None:
-        P = program.P
-        diagonal = P.diagonal()
-        columns = np.repeat(np.arange(program.n), np.diff(P.indptr))
-        coupled = np.bincount(columns[(P.indices != columns) & (P.data != 0.0)], minlength=program.n) > 0
-        own = np.where(coupled, 0.0, diagonal)
-        program._cache["own_curvature"] = own
-    return np.asarray(own)
 
 
 def _shaped(value: object, size: int, field: str) -> Vector:

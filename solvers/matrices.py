@@ -10,7 +10,18 @@ from scipy import sparse
 
 from crosswind.solvers.errors import InvalidInput
 
-__all__ = ["INFINITE_BOUND", "Csc", "Vector", "bounds", "frozen", "names_of", "sparse_matrix", "symmetric", "vector"]
+__all__ = [
+    "INFINITE_BOUND",
+    "Csc",
+    "Vector",
+    "bounds",
+    "frozen",
+    "names_of",
+    "sparse_matrix",
+    "symmetric",
+    "values_on",
+    "vector",
+]
 
 Vector = npt.NDArray[np.float64]
 # scipy's sparse classes are generic only in its stubs; one alias keeps the annotations of the room readable.
@@ -147,7 +158,8 @@ def symmetric(matrix: Csc, field: str = "P") -> Csc:
     if matrix.nnz == 0:
         return matrix
     flipped = matrix.T.tocsc()
-    if matrix.nnz == flipped.nnz and np.array_equal(matrix.indices, flipped.indices):
+    same_pattern = matrix.nnz == flipped.nnz and np.array_equal(matrix.indices, flipped.indices)
+    if same_pattern:
         if np.array_equal(matrix.data, flipped.data):
             return matrix
         worst = float(np.max(np.abs(matrix.data - flipped.data)))
@@ -155,6 +167,9 @@ def symmetric(matrix: Csc, field: str = "P") -> Csc:
         worst = float(np.max(np.abs((matrix - flipped).data), initial=0.0))
     scale = float(np.max(np.abs(matrix.data)))
     if worst <= _ASYMMETRY * scale:
+        if same_pattern:  # a sum of sparse matrices would drop the explicit zeros of the fixed pattern
+            halves = 0.5 * (matrix.data + flipped.data)
+            return lock(sparse.csc_matrix((halves, matrix.indices, matrix.indptr), shape=matrix.shape))
         return lock(sparse.csc_matrix((matrix + flipped) * 0.5))
     strict_lower, strict_upper = sparse.tril(matrix, -1).nnz, sparse.triu(matrix, 1).nnz
     if (strict_lower == 0) != (strict_upper == 0):
@@ -170,6 +185,38 @@ def symmetric(matrix: Csc, field: str = "P") -> Csc:
         value=f"largest |P − P'| = {worst:.3g}",
         remedy="give (P + P')/2, which has the same quadratic form",
     )
+
+
+def values_on(pattern: Csc, matrix: object, field: str) -> Vector:
+    """Return the entries of ``matrix`` at the places that ``pattern`` stores, in the order of ``pattern.data``.
+
+    Raises
+    ------
+    InvalidInput
+        On another shape, entries that are not finite, or non-zero entries outside the pattern.
+    """
+    given = sparse_matrix(matrix, pattern.shape, field)
+    height = max(pattern.shape[0], 1)
+    keys = [
+        np.repeat(np.arange(part.shape[1], dtype=np.int64), np.diff(part.indptr)) * height + part.indices
+        for part in (pattern, given)
+    ]
+    place = np.searchsorted(keys[0], keys[1])
+    inside = np.zeros(given.nnz, dtype=bool)
+    near = place < pattern.nnz
+    inside[near] = keys[0][place[near]] == keys[1][near]
+    outside = np.flatnonzero(~inside & (given.data != 0.0))
+    if outside.size:
+        column, row = divmod(int(keys[1][outside[0]]), height)
+        raise InvalidInput(
+            f"entry {(row, column)} lies outside the fixed pattern",
+            field=field,
+            value=float(given.data[outside[0]]),
+            remedy="build the first program with explicit zeros wherever entries may come",
+        )
+    out = np.zeros(pattern.nnz)
+    out[place[inside]] = given.data[inside]
+    return out
 
 
 def names_of(names: object, size: int, field: str) -> tuple[str, ...] | None:

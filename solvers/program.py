@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from scipy import sparse
 
 from crosswind.solvers import matrices as mx
 from crosswind.solvers.convexity import require_convex
@@ -54,8 +55,21 @@ class _Program:
             require_convex(self.P)
             self._cache["convex"] = True
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of patterns, numbers, cones and names: equal programs have equal digests, in any process."""
+        from crosswind.solvers.storage import digest_of
+
+        return digest_of(self)
+
     def save(self, path: str | Path) -> Path:
-        """Write the program to ``path`` (.npz, no pickled objects in it) and return the path."""
+        """Write the program to ``path`` and return the path: .npz without pickled objects, or .json for small ones.
+
+        Raises
+        ------
+        InvalidInput
+            When the program is too large for text.
+        """
         from crosswind.solvers.storage import save_program
 
         return save_program(self, path)
@@ -67,7 +81,7 @@ class _Program:
         Raises
         ------
         InvalidInput
-            When the file is missing, is no program of this kind, or holds invalid data.
+            When the file is missing, damaged, of another version or kind, or holds invalid data.
         """
         from crosswind.solvers.storage import load_program
 
@@ -102,6 +116,8 @@ class _Program:
             if data is None:
                 continue
             old = getattr(self, key)
+            if sparse.issparse(data) or np.ndim(data) == 2:  # type: ignore[arg-type]
+                data = mx.values_on(old, data, f"{key}_data")
             new = type(old)(
                 (mx.vector(data, old.nnz, f"{key}_data", label="stored entry"), old.indices, old.indptr),
                 shape=old.shape,
@@ -216,12 +232,18 @@ class QuadraticProgram(_Program):
         return out
 
     def with_values(self, P_data: object = None, A_data: object = None) -> QuadraticProgram:
-        """Return a copy with new entries on the same patterns, in the order of ``P.data`` and ``A.data``.
+        """Return a copy with new entries on the same patterns.
+
+        Parameters
+        ----------
+        P_data, A_data
+            The stored entries in the order of ``P.data`` and ``A.data`` (column by column), or a matrix of the full
+            shape whose non-zero entries lie within the pattern; ``None`` keeps the matrix.
 
         Raises
         ------
         InvalidInput
-            On a wrong count, NaN, or an asymmetric ``P``.
+            On a wrong count, NaN, an entry outside the pattern, or an asymmetric ``P``.
         """
         return self._with_values(P_data, A_data)
 
@@ -327,12 +349,18 @@ class ConeProgram(_Program):
         return out
 
     def with_values(self, P_data: object = None, A_data: object = None) -> ConeProgram:
-        """Return a copy with new entries on the same patterns, in the order of ``P.data`` and ``A.data``.
+        """Return a copy with new entries on the same patterns.
+
+        Parameters
+        ----------
+        P_data, A_data
+            The stored entries in the order of ``P.data`` and ``A.data`` (column by column), or a matrix of the full
+            shape whose non-zero entries lie within the pattern; ``None`` keeps the matrix.
 
         Raises
         ------
         InvalidInput
-            On a wrong count, NaN, or an asymmetric ``P``.
+            On a wrong count, NaN, an entry outside the pattern, or an asymmetric ``P``.
         """
         return self._with_values(P_data, A_data)
 

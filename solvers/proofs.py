@@ -15,7 +15,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import lsmr
 
-from crosswind.solvers.certify import support
+from crosswind.solvers.bounds import support
 from crosswind.solvers.cones import dual_distance, project_dual, slack_distance
 from crosswind.solvers.matrices import Csc, Vector
 from crosswind.solvers.program import Cone, ConeProgram, QuadraticProgram

@@ -183,12 +183,16 @@ def test_lower_bound_takes_the_rounding_of_huge_multipliers_off():
         assert best - 1e-2 < found.lower_bound <= best
 
 
-def test_lower_bound_without_boxes_uses_separable_curvature_or_says_nothing():
+def test_lower_bound_without_boxes_uses_curvature_or_says_nothing():
     separable = QuadraticProgram(np.diag([1.0, 2.0]), [-1.0, -1.0])
     found = certify(separable, np.zeros(2), np.zeros(0))
     assert found.lower_bound == pytest.approx(-0.5 - 0.25)  # the exact optimum from x = 0
     coupled = QuadraticProgram([[1.0, 0.5], [0.5, 1.0]], [-1.0, -1.0])
-    assert certify(coupled, np.zeros(2), np.zeros(0)).lower_bound == -np.inf
+    # κ = ½ by the smallest eigenvalue: −Σ r²/(2κ) = −2, below the optimum −2/3 as it must be.
+    assert certify(coupled, np.zeros(2), np.zeros(0)).lower_bound == pytest.approx(-2.0)
+    flat = QuadraticProgram([[1.0, 1.0], [1.0, 1.0]], [-1.0, -1.0])
+    nothing = certify(flat, np.zeros(2), np.zeros(0))
+    assert nothing.lower_bound == nothing.lower_bound_within == -np.inf
 
 
 def test_boxes_absorb_a_residual_in_the_lower_bound():
