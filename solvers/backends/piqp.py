@@ -1,4 +1,4 @@
-"""PIQP: proximal interior point for sparse quadratic programs; the default. No time limit, no certificate vector."""
+"""PIQP: proximal interior point for quadratic programs; the default. No time limit, no certificate vector."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from crosswind.solvers.backends.base import (
     apply_settings,
 )
 from crosswind.solvers.backends.stacking import Sides, stack
+from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.matrices import Vector
 from crosswind.solvers.program import QuadraticProgram
 
-__all__ = ["BACKEND", "Piqp"]
+__all__ = ["BACKENDS", "Piqp", "PiqpDense", "PiqpMultistage"]
 
 _CLAIMS = {
     "PIQP_SOLVED": Claim.SOLVED,
@@ -32,20 +33,62 @@ _CLAIMS = {
 
 
 class Piqp(Backend):
-    """PIQP (Schwan, Jiang, Kuhn, Jones: PIQP, CDC 2023), BSD-2-Clause."""
+    """PIQP (Schwan, Jiang, Kuhn, Jones: PIQP, CDC 2023), BSD-2-Clause; sparse, or dense where that is the faster one.
+
+    Settings by PIQP's own names; ``kkt_solver`` also by its text, for example ``"sparse_ldlt_cond"``.
+    """
 
     name = "piqp"
     module = "piqp"
     licence = "BSD-2-Clause"
+    kinds = frozenset({"qp"})
     updates = True
+    kkt_solver: str | None = None
 
     def prepare(self, program: Program, options: Options) -> Prepared:
         """Set a quadratic program up."""
         assert isinstance(program, QuadraticProgram)
-        return _PiqpPrepared(program, options)
+        return _PiqpPrepared(program, options, self.dense(program), self.kkt_solver)
+
+    def dense(self, program: QuadraticProgram) -> bool:
+        """Tell whether the matrices are given in full."""
+        return _pays_dense(program)
 
 
-BACKEND = Piqp
+class PiqpDense(Piqp):
+    """PIQP with full matrices and a dense Cholesky factor, whatever the pattern."""
+
+    name = "piqp:dense"
+
+    def dense(self, program: QuadraticProgram) -> bool:
+        """Return True."""
+        return True
+
+
+class PiqpMultistage(Piqp):
+    """PIQP with the factorisation for programs of stages in a row, each coupled to its neighbours (Schwan et al. 2025).
+
+    It finds the stages in the pattern itself: the order of the variables should be that of time.
+    """
+
+    name = "piqp:multistage"
+    kkt_solver = "sparse_multistage"
+
+    def dense(self, program: QuadraticProgram) -> bool:
+        """Return False."""
+        return False
+
+
+BACKENDS = {kind.name: kind for kind in (Piqp, PiqpDense, PiqpMultistage)}
+
+
+def _kkt_solver(piqp: Any, name: str) -> Any:
+    known = piqp.KKTSolver.__members__
+    if name not in known:
+        raise InvalidInput(
+            "PIQP has no such factorisation", field="kkt_solver", value=name, remedy=f"one of {', '.join(known)}"
+        )
+    return known[name]
 
 
 def _pays_dense(program: QuadraticProgram) -> bool:
@@ -55,19 +98,22 @@ def _pays_dense(program: QuadraticProgram) -> bool:
 
 
 class _PiqpPrepared(Prepared):
-    def __init__(self, program: QuadraticProgram, options: Options) -> None:
+    def __init__(self, program: QuadraticProgram, options: Options, dense: bool, kkt_solver: str | None) -> None:
         import piqp
 
         self.sides = sides = Sides.of(program)
         self.scaling = scaling = Scaling.of(program)
         # A variable fixed by lb = ub has no interior: it becomes an equality row.
         self.ranged = np.union1d(sides.upper, sides.lower)
-        self.dense = _pays_dense(program)
+        self.dense = dense
         self.solver = piqp.DenseSolver() if self.dense else piqp.SparseSolver()
         settings = self.solver.settings
         settings.eps_abs = settings.eps_duality_gap_abs = max(1e-12, 1e-3 * options.tol)
         settings.eps_rel = settings.eps_duality_gap_rel = max(1e-12, 0.02 * options.tol)
-        apply_settings(settings, options.settings, "piqp")
+        chosen = ({"kkt_solver": kkt_solver} if kkt_solver else {}) | options.settings
+        if isinstance(chosen.get("kkt_solver"), str):
+            chosen["kkt_solver"] = _kkt_solver(piqp, chosen["kkt_solver"])
+        apply_settings(settings, chosen, "piqp")
         # A fresh copy in any case: the binding refuses read-only arrays.
         P = program.P * scaling.quadratic
         ranged = stack(program.A, (("row", self.ranged, 1.0),))
