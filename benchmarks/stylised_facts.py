@@ -98,7 +98,7 @@ CHANGES: tuple[tuple[str, dict[str, Any], tuple[str, ...]], ...] = (
         {"kernel_half_lives_s": (60.0, float("inf")), "kernel_weights": (0.5, 0.5)},
         ("response_60s_ratio", "response_300s_ratio", "volatility_pct"),
     ),
-    ("vol_u_shape 0.3", {"vol_u_shape": 0.3}, ("open_vol", "close_vol")),
+    ("vol_u_shape 0.15", {"vol_u_shape": 0.15}, ("open_vol", "close_vol")),
     ("volume_noise_sd 0.8", {"volume_noise_sd": 0.8}, ("response_1_sd", "kurtosis", "volume_cv", "volume_vol_corr")),
     ("vol_regime_sd 0.35", {"vol_regime_sd": 0.35}, ("hill", "kurtosis", "abs_acf_60s", "volume_vol_corr")),
 )

@@ -201,7 +201,7 @@ def test_truth_is_complete_and_the_parts_add_up(name: str) -> None:
     if WORLDS[name].roll is not None:
         expected |= {"roll_shocks", "roll_mid", "roll_stress"}
     if WORLDS[name].perpetual is not None:
-        expected |= {"perpetual_demand", "perpetual_basis"}
+        expected |= {"perpetual_demand", "perpetual_basis", "perpetual_mark"}
     assert expected <= set(found)
     assert data.desk is not None
     parts = decompose(data)

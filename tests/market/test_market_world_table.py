@@ -82,9 +82,9 @@ def test_a_power_law_is_drawn_in_place_of_the_kernel_and_can_be_switched_off() -
     assert law.to_dict()["mechanisms"]["power_law"]["exponent"] == 0.35
     # The modes' digits depend on the machine's logarithm: they are drawn from, not hashed.
     assert len(law.drawn.kernel_half_lives_s) > 15
-    assert law.market.kernel_half_lives_s == (60.0, 3600.0)
+    assert law.market.kernel_half_lives_s == world("calm").market.kernel_half_lives_s
     truth = simulate(world="misspecified", power_law=None, **SMALL).truth
-    assert np.allclose(np.log(2.0) / truth.rates_per_s, (60.0, 3600.0))
+    assert np.allclose(np.log(2.0) / truth.rates_per_s, law.market.kernel_half_lives_s)
     assert "power_law" not in truth.parameters
     with pytest.raises(InvalidInput, match="kernel_weights"):
         simulate(world="misspecified", kernel_weights=(0.5, 0.5), **SMALL)
@@ -166,6 +166,59 @@ def test_caller_overrides_a_world() -> None:
     assert data.truth.parameters["world"].endswith("impact_r2=0,names=3,sectors=1,bucket_s=300,jumps=off]")
     same = simulate(world="stress", names=8, spread_vol_power=1.0, days=1).truth.parameters
     assert same["world"] == "stress@1"
+
+
+def test_a_roll_refuses_what_its_books_do_not_use() -> None:
+    for name, value in {"future_tick": 0.5, "future_depth_contracts": 9.0, "calendar_vol_bps": 3.0}.items():
+        with pytest.raises(InvalidInput, match=name):
+            simulate(world="roll_day", **{**SMALL, name: value})
+    quotes = simulate(world="roll_day", roll=None, future_tick=0.5, **SMALL).futures["SIM"]
+    assert quotes.tick == 0.5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_parts_of_a_world_agree(name: str) -> None:
+    item = world(name)
+    assert item.market.hedge_latency_s == item.venue.latency_s, "the workflow's hedge and the replay's venue differ"
+    assert item.desk is not None
+    assert abs(item.desk.vwap_u_shape - item.market.volume_u_shape) < 0.1, "the desk expects another day"
+    if item.roll is not None:
+        assert item.roll.carry_rate == item.market.carry_rate
+        assert item.roll.multiplier == item.market.future_multiplier
+
+
+def test_stress_is_as_deep_as_recorded_days_while_it_is_calm() -> None:
+    data = simulate(world="stress", days=8, names=2, sectors=1, bucket_s=60.0, seed=2, desk=None)
+    path = data.truth.parameters["regime_path"]
+    states = pd.Series([state for _, state in path], index=pd.DatetimeIndex([pd.Timestamp(at) for at, _ in path]))
+    stressed = states.reindex(data.events.index, method="ffill").to_numpy() == 1
+    seconds = data.events.depth.to_numpy() / (np.asarray(data.truth.parameters["names_adv"]) / 23_400.0)
+    assert seconds[~stressed].mean() == pytest.approx(3.9, rel=0.1)  # recorded: 3.9 s of the mean volume
+    assert seconds[stressed].mean() < 0.3 * seconds[~stressed].mean()
+
+
+def test_a_source_that_a_text_cannot_say_is_refused_and_never_another_market() -> None:
+    small = {key: value for key, value in SMALL.items() if key not in ("names", "sectors")}
+    said: tuple[dict[str, Any], ...] = (
+        {"flow_weights": (0.4, 0.05, 0.02)},
+        {"names": ["A", "B"]},
+        {"names": 3, "sectors": ["X", "Y", "X"]},
+        {"holidays": ["2024-01-09"]},
+        {"jumps": Jumps(market_per_day=9.0)},
+    )
+    for call in said:
+        source = simulate(world="calm", **small, **{"names": 3, **call}).source
+        assert "=…" in source
+        with pytest.raises(InvalidInput):
+            read(source)
+
+
+def test_whole_days_need_a_clock_that_does_not_change() -> None:
+    call: dict[str, Any] = {"world": "funding", "names": 1, "bucket_s": 3600.0, "days": 3, "tz": "America/New_York"}
+    for start in ("2024-03-09", "2024-11-02"):
+        with pytest.raises(InvalidInput, match="24 hours"):
+            simulate(start=start, **call)
+    assert len(simulate(start="2024-06-01", **call).events.index) == 72
 
 
 def test_spec_and_source_draw_the_same_market() -> None:

@@ -64,10 +64,11 @@ def with_perpetual(
     seed
         Seed of the simulation.
     log
-        Takes ``perpetual_demand`` and ``perpetual_basis``, the slow and the fast part of the premium, one per bucket.
+        Takes ``perpetual_demand`` and ``perpetual_basis``, the slow and the fast part of the premium, and
+        ``perpetual_mark``, the price at which margin is reckoned, one each per bucket.
     """
     perpetual = draw_perpetual((market.events.mid * shares).sum(axis=1), parameters, seed)
-    for part in ("demand", "basis"):
+    for part in ("demand", "basis", "mark"):
         log.entries[f"perpetual_{part}"] = perpetual.frame[part].tolist()
     return replace(
         market,

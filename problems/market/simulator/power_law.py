@@ -51,7 +51,7 @@ class PowerLaw:
         """Return half-lives [s] and weights (sum 1) of the mixture, fastest first; about twenty."""
         from scipy.special import gammainc
 
-        slowest = 0.03 * self.scale_s / self.horizon_s
+        slowest = 0.012 * self.scale_s / self.horizon_s
         number = int(np.ceil(np.log(_FASTEST / slowest) / _STEP)) + 1
         x = _FASTEST * np.exp(-_STEP * np.arange(number))
         weights = x**self.exponent * np.exp(-x)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 from crosswind.problems.market.model import MarketData
 from crosswind.problems.market.simulator.engine import draw_world
+from crosswind.problems.market.simulator.universe import resolve_names
 from crosswind.problems.market.simulator.worlds import MECHANISMS, PARTS, World
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["simulate"]
 
+_UNSAID = "…"
 _PLAIN = World("plain", 1, "the simulator's own defaults")
 
 
@@ -143,15 +146,22 @@ def _found(name: str | World) -> World:
 
 
 def _source(market: MarketData, seed: int, parameters: dict[str, Any], before: dict[str, Any] | None = None) -> str:
-    """Return the spec that draws this market again; what a text cannot say is left out of it."""
+    """Return the spec that draws this market again; what a text cannot say stands as ``…``, which is refused."""
     truth = market.truth
     call = truth.parameters if truth is not None else {}
     values = dict(before or {})
-    values |= {"names": len(call["names"]), "sectors": len(set(call["sectors"])), "days": call["days"]}
+    count, groups = len(call["names"]), len(set(call["sectors"]))
+    usual, labels, codes = resolve_names(count, groups)
+    values["names"] = count if list(usual) == call["names"] else _UNSAID
+    values["sectors"] = groups if [labels[code] for code in codes] == call["sectors"] else _UNSAID
+    values["days"] = call["days"]
     values |= {"bucket_s": f"{call['bucket_s']:g}", "seed": seed, "start": call["start"]}
     if call["tz"] != "America/New_York":
         values["tz"] = call["tz"]
     if "calendar" in call:
         values["calendar"] = call["calendar"]
-    values |= {name: value for name, value in parameters.items() if not hasattr(value, "__dataclass_fields__")}
+    if call["holidays"]:
+        values["holidays"] = _UNSAID
+    said = (str, Real, type(None))
+    values |= {name: value if isinstance(value, said) else _UNSAID for name, value in parameters.items()}
     return "sim:" + ",".join(f"{name}={value}" for name, value in values.items())

@@ -37,7 +37,8 @@ def calendar_hours(
     Raises
     ------
     InvalidInput
-        For a bad start or count, a calendar that is unknown or whose sessions end before these hours begin.
+        For a bad start or count, a calendar that is unknown or whose sessions end before these hours begin, and for
+        ``"24/7"`` with whole days in a zone whose clocks change on one of them.
     DataGap
         Beyond the calendar's reach.
     """
@@ -48,6 +49,7 @@ def calendar_hours(
     if calendar == "24/7":
         every = (first + dt.timedelta(days=k) for k in range(days + len(closed)))
         dates = [day for day in every if day not in closed][:days]
+        _refuse_clock_changes(dates, tz, parameters.session_s)
         return [(day, parameters.open_s, parameters.session_s) for day in dates]
     from crosswind.problems.market.contracts.calendars import sessions
 
@@ -74,6 +76,21 @@ def calendar_hours(
         if len(out) == days:
             return out
     raise InvalidInput("has too few sessions ahead", field="calendar", value=calendar, remedy="ask for fewer days")
+
+
+def _refuse_clock_changes(dates: list[dt.date], tz: str, session_s: float) -> None:
+    """Refuse days of 23 or 25 hours: sessions of 24 would overlap or leave an hour out."""
+    if session_s < 86_400.0:
+        return
+    for day in dates:
+        begin, end = (pd.Timestamp(date).tz_localize(tz) for date in (day, day + dt.timedelta(days=1)))
+        if end - begin != pd.Timedelta(days=1):
+            raise InvalidInput(
+                f"changes its clocks on {day}, which has not 24 hours",
+                field="tz",
+                value=tz,
+                remedy='pass tz="UTC" for a market that never closes',
+            )
 
 
 def _date(field: str, value: Any) -> dt.date:

@@ -35,6 +35,14 @@ CALL: Mapping[str, Any] = MappingProxyType(
 )
 MECHANISMS = ("regimes", "jumps", "basis_jumps", "breaks", "power_law")
 PARTS = ("roll", "perpetual", "desk", "venue")
+# The books of a roll bring their own numbers for what these say of the plain future.
+_BY_ROLL = (
+    "calendar_vol_bps",
+    "future_tick",
+    "future_multiplier",
+    "future_volume_per_day",
+    "future_depth_contracts",
+)
 _VOLATILITIES = ("market_vol_daily", "sector_vol_daily", "idio_vol_daily", "basis_vol_bps", "calendar_vol_bps")
 
 
@@ -206,7 +214,7 @@ class World(Shown):
         Raises
         ------
         InvalidInput
-            For an unknown name or a value out of range.
+            For an unknown name, a value out of range, or one that a power law or a roll leaves without effect.
         """
         own = {name: values.pop(name) for name in (*MECHANISMS, *PARTS) if name in values}
         call = {name: values.pop(name) for name in CALL if name in values}
@@ -217,6 +225,14 @@ class World(Shown):
             if law is not None:
                 raise InvalidInput(
                     "has no effect beside a power law", field=name, value=values[name], remedy="pass power_law=None too"
+                )
+        for name in sorted(set(_BY_ROLL) & set(values)):
+            if own.get("roll", self.roll) is not None:
+                raise InvalidInput(
+                    "has no effect beside a roll, whose books have their own",
+                    field=name,
+                    value=values[name],
+                    remedy="pass roll=RollParameters(…) instead, or roll=None too",
                 )
         market = replace(self.market, **values)
         texts = [

@@ -12,15 +12,15 @@ __all__ = ["DIGESTS"]
 
 DIGESTS: Mapping[str, str] = MappingProxyType(
     {
-        "calm@1": "1156ae40fdfb9fb58153cd73ef24a7c4db2b45a9c4e87cfbc253ffe35e6d090d",
-        "stress@1": "8db60ca2220a8e3ac28ffa83891b33ac89b9a82a7a1154da4a6d6081461ca850",
-        "basis_shock@1": "64b894099b04c66e96ff80521bdbb71f8724e086f5528b26e5843917783d0aff",
-        "correlation_break@1": "ba888bc6563d37cf38991a3b98abee3e9e415160d610f711c02152403bbed5ff",
-        "roll_day@1": "43aae3551a10d89f67272955fb973d423aa6483808f12363b131633086afac4b",
-        "funding@1": "94e7ebb092115bc3b4ddf5b03ede635b14fc0da413638a6c2e18aa23b04fe9d9",
-        "revisions@1": "324ac4e28442eb7e003be8f3020320d402e3035ecdd1a0db45a6211c4829363b",
-        "rate_limited@1": "434fa9a018945d1c989871ba2bb75d6d90f7aba775eb3cc7a7d33e8d7b43bad3",
-        "zero_impact@1": "7c8b0b010ec08094f91235b7d7864b96644efc86088feee57219179fe564df9a",
-        "misspecified@1": "e1207c85498f7ca7ec6dd97f394bfa640bf7a3fa9b39da16cbe2acbaa7ecc1f0",
+        "calm@1": "09508003c9c1c3959235a5953593dffdae57395a6cfc6768128efda4fc482f8a",
+        "stress@1": "5d2d71484a7a0d4ce9f24a71bcfb8b1b04e8088de8bcc2befd1dfff91e87e0a1",
+        "basis_shock@1": "51dd91cc37d504310ccb714f423e7a630ece0ddbe229834f9651b994ba8153d5",
+        "correlation_break@1": "e94f2cda76305beac1777401b164ff46e5593b4b2c0ea477540eb68746e85000",
+        "roll_day@1": "b0a5c92512b69c05a5b52084984eb13239d2911f5b9291439f7dd8544449f795",
+        "funding@1": "56d62b457667189326a64f6965bad9fc098a9263ec11c952fdd149004e8945f5",
+        "revisions@1": "98fec795e54c0e31abeb96c2609ded4b812c5857a32288f2938a67c3d4f194ac",
+        "rate_limited@1": "8e24ab32aa625058fef9624987319771259f040927efb6b3b593137edfabb3f3",
+        "zero_impact@1": "8bb8e27d2c452f3d76fa005fcf1c735f3d480fb16dbc91a8f7564f542dd6b49d",
+        "misspecified@1": "1e6a77f72993c52959bb57e35cd1c91cf72d1ec4743366a3f05c8d258c5284c3",
     }
 )
