@@ -48,7 +48,7 @@ def test_by_hand() -> None:
     assert noise_variance(p) == pytest.approx(15 / 8)
     n, k = 4, 2
     nbar = (n - k + 1) / k
-    assert two_scale_variance(p, 2) == pytest.approx((18 / 2 - nbar / n * 15) / (1 - nbar / n))
+    assert two_scale_variance(p, 2) == pytest.approx((18 / 2 - nbar / n * 15) * n / ((k - 1) * nbar))
     r = np.diff(p)
     lags = [float(r[h:] @ r[: 4 - h]) for h in range(3)]
     weights = [1 - 6 * x**2 + 6 * x**3 if x <= 0.5 else 2 * (1 - x) ** 3 for x in (1 / 3, 2 / 3)]
@@ -63,6 +63,11 @@ def test_all_find_a_diffusion() -> None:
     assert mean(lambda p: subsampled_variance(p, 60), prices) == pytest.approx(1.0, abs=0.05)
     assert mean(two_scale_variance, prices) == pytest.approx(1.0, abs=0.08)
     assert mean(realised_kernel, prices) == pytest.approx(1.0, abs=0.05)
+
+
+def test_two_scales_lose_nothing_at_the_ends_of_a_short_sample() -> None:
+    prices = paths(count=1500, n=390, seed=3)  # K is 53, so that the ends are an eighth
+    assert mean(two_scale_variance, prices) == pytest.approx(1.0, abs=0.035)
 
 
 def test_noise_moves_the_plain_and_not_the_robust() -> None:

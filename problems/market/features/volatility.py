@@ -131,7 +131,8 @@ def noise_variance(log_price: npt.ArrayLike) -> float:
 def two_scale_variance(log_price: npt.ArrayLike, every: int | None = None) -> float:
     """Return the two-scale variance: the mean over K grids less the noise that the dense grid shows.
 
-    TSRV = (1 − n̄/n)⁻¹ (RV_K − (n̄/n) RV), n̄ = (n − K + 1)/K. It may be negative in short or still samples.
+    TSRV = n/((K − 1) n̄) (RV_K − (n̄/n) RV), n̄ = (n − K + 1)/K: unbiased for steady volatility, where the factor
+    (1 − n̄/n)⁻¹ of the first paper loses the share K/n at the two ends. It may be negative in short or still samples.
 
     Parameters
     ----------
@@ -147,7 +148,9 @@ def two_scale_variance(log_price: npt.ArrayLike, every: int | None = None) -> fl
 
     Notes
     -----
-    Zhang, Mykland and Aït-Sahalia, JASA 100 (2005), eq. (55) and the small-sample adjustment (64).
+    Zhang, Mykland and Aït-Sahalia, JASA 100 (2005), eq. (55), with the area adjustment of Aït-Sahalia, Mykland and
+    Zhang, "Ultra high frequency volatility estimation with dependent microstructure noise", Journal of Econometrics 160
+    (2011).
     """
     r = _returns(log_price, 4)
     n = len(r)
@@ -157,7 +160,7 @@ def two_scale_variance(log_price: npt.ArrayLike, every: int | None = None) -> fl
     total = np.append(0.0, np.cumsum(r))
     mean = (n - k + 1) / k
     slow = float(((total[k:] - total[:-k]) ** 2).sum() / k)
-    return (slow - mean / n * float((r**2).sum())) / (1.0 - mean / n)
+    return (slow - mean / n * float((r**2).sum())) * n / ((k - 1.0) * mean)
 
 
 def realised_kernel(log_price: npt.ArrayLike, bandwidth: int | None = None) -> float:
