@@ -21,7 +21,7 @@ from crosswind.solvers.backends.base import (
 from crosswind.solvers.backends.one_sided import ConeOrder, OneSided
 from crosswind.solvers.backends.stacking import Index, Sides
 from crosswind.solvers.matrices import Csc, Vector
-from crosswind.solvers.program import ConeProgram, QuadraticProgram
+from crosswind.solvers.program import QuadraticProgram
 
 __all__ = ["BACKEND", "Moreau"]
 

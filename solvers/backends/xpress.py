@@ -1,0 +1,155 @@
+"""Xpress: its barrier for quadratic programs; the package's community licence takes 5 000 rows plus columns."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program, Raw, WarmStart
+from crosswind.solvers.backends.one_sided import OneSidedPrepared
+from crosswind.solvers.errors import InvalidInput
+from crosswind.solvers.program import QuadraticProgram
+
+__all__ = ["BACKEND", "Xpress"]
+
+_SOLUTIONS = {
+    "OPTIMAL": Claim.SOLVED,
+    "FEASIBLE": Claim.ALMOST,
+    "INFEASIBLE": Claim.INFEASIBLE,
+    "UNBOUNDED": Claim.UNBOUNDED,
+}
+_STOPS = {"TIMELIMIT": Claim.TIME, "ITERLIMIT": Claim.ITERATIONS}
+
+
+class Xpress(Backend):
+    """Xpress (FICO), proprietary; one thread.
+
+    Settings are Xpress's controls by their own names in lower case.
+    """
+
+    name = "xpress"
+    module = "xpress"
+    licence = "proprietary"
+    kinds = frozenset({"qp"})
+    updates = True
+    keeps_time = True
+    commercial = True
+    limits = "5000 rows plus columns without a licence"
+
+    def prepare(self, program: Program, options: Options) -> Prepared:
+        """Set a quadratic program up."""
+        assert isinstance(program, QuadraticProgram)
+        return _XpressPrepared(program, options)
+
+
+class _XpressPrepared(OneSidedPrepared):
+    def __init__(self, program: QuadraticProgram, options: Options) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the community licence is in use
+            import xpress
+
+            self.model = model = xpress.problem()
+        super().__init__(program, boxes=False)
+        self.infinity = float(xpress.infinity)
+        tol = max(1e-9, 1e-3 * options.tol)
+        chosen = {
+            "outputlog": 0,
+            "threads": 1,
+            "barthreads": 1,
+            "crossover": 0,
+            "feastol": tol,
+            "optimalitytol": tol,
+            "bargapstop": max(1e-12, 1e-4 * options.tol),
+            "barprimalstop": tol,
+            "bardualstop": tol,
+        }
+        for key, value in (chosen | options.settings).items():
+            _set(model, xpress, key, value)
+        self.forever = float(model.controls.timelimit)
+        E, G = self.rows.matrices(program.A)
+        A = sparse.vstack((E, G), format="csc")
+        q, e, g = self.vectors(program)
+        low, high = self._boxes(program)
+        upper = sparse.coo_matrix(sparse.triu(program.P) * self.scaling.quadratic)
+        model.loadQP(
+            "",
+            ["E"] * e.size + ["L"] * g.size,
+            np.r_[e, g].tolist(),
+            None,
+            q.tolist(),
+            A.indptr.tolist(),
+            None,
+            A.indices.tolist(),
+            A.data.tolist(),
+            low.tolist(),
+            high.tolist(),
+            upper.row.tolist(),
+            upper.col.tolist(),
+            upper.data.tolist(),
+        )
+
+    def _boxes(self, program: QuadraticProgram) -> tuple[Any, Any]:
+        shrink = 1.0 / self.scaling.length
+        return np.maximum(program.lb * shrink, -self.infinity), np.minimum(program.ub * shrink, self.infinity)
+
+    def update(self, program: Program) -> None:
+        assert isinstance(program, QuadraticProgram)
+        q, e, g = self.vectors(program)
+        low, high = self._boxes(program)
+        every = list(range(program.n))
+        self.model.chgObj(every, q.tolist())
+        self.model.chgBounds(every + every, ["L"] * program.n + ["U"] * program.n, [*low.tolist(), *high.tolist()])
+        if e.size + g.size:
+            self.model.chgRHS(list(range(e.size + g.size)), np.r_[e, g].tolist())
+
+    def solve(self, warm: WarmStart | None, time_limit: float | None) -> Raw:
+        model, rows = self.model, self.rows
+        model.controls.timelimit = self.forever if time_limit is None else min(self.forever, time_limit)
+        model.lpOptimize("b")
+        found, stop = model.attributes.solstatus.name, _name(model.attributes.stopstatus)
+        claim, word = _SOLUTIONS.get(found, Claim.FAILED), found
+        if stop in _STOPS:
+            claim, word = _STOPS[stop], stop
+        x, reduced = self._read(model.getSolution, rows.n), self._read(model.getRedCosts, rows.n)
+        dual = self._read(model.getDuals, rows.equalities + rows.inequalities)
+        y, _ = rows.multipliers(-dual[: rows.equalities], -dual[rows.equalities :])
+        factor = self.scaling.dual
+        return Raw(
+            claim,
+            word,
+            x * self.scaling.length,
+            y * factor,
+            -reduced * factor,
+            iterations=int(model.attributes.bariter),
+        )
+
+    def _read(self, get: Any, size: int) -> Any:
+        import xpress
+
+        if not size:
+            return np.zeros(0)
+        try:
+            return np.asarray(get(), dtype=np.float64)
+        except (xpress.SolverError, xpress.ModelError, xpress.InterfaceError):  # there is no iterate
+            return np.full(size, np.nan)
+
+
+def _name(stop: Any) -> str:
+    import xpress
+
+    return str(xpress.StopType(int(stop)).name)
+
+
+def _set(model: Any, xpress: Any, key: str, value: Any) -> None:
+    try:
+        setattr(model.controls, key, value)
+    except (xpress.InterfaceError, xpress.ModelError, xpress.SolverError, TypeError, ValueError) as err:
+        raise InvalidInput(
+            "xpress refuses this setting", field=key, value=value, remedy=str(err) or "see its manual"
+        ) from err
+
+
+BACKEND = Xpress
