@@ -213,6 +213,16 @@ def test_a_source_that_a_text_cannot_say_is_refused_and_never_another_market() -
             read(source)
 
 
+def test_a_half_day_to_come_does_not_change_the_bars_before_it() -> None:
+    call: dict[str, Any] = {"world": "calm", "calendar": "XNYS", "start": "2024-07-01", "names": 2, "sectors": 1}
+    call |= {"bucket_s": 60.0, "desk": None}
+    short, long = (simulate(days=days, **call).futures["SIM"].bid for days in (2, 4))  # the third is half a day
+    pd.testing.assert_frame_equal(long.iloc[: len(short)], short, check_exact=True)
+    assert len(simulate(days=2, future_bar_s=780.0, **call).futures["SIM"].bid) == 60
+    with pytest.raises(InvalidInput, match="future_bar_s"):
+        simulate(days=4, future_bar_s=780.0, **call)
+
+
 def test_whole_days_need_a_clock_that_does_not_change() -> None:
     call: dict[str, Any] = {"world": "funding", "names": 1, "bucket_s": 3600.0, "days": 3, "tz": "America/New_York"}
     for start in ("2024-03-09", "2024-11-02"):

@@ -27,6 +27,7 @@ from crosswind.problems.market.simulator.spread_book import RollDay, draw_roll
 from crosswind.problems.market.simulator.truth import ShockLog, build_truth
 from crosswind.problems.market.simulator.universe import draw_universe
 from crosswind.problems.market.simulator.worlds import World
+from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["draw_world"]
 
@@ -52,15 +53,30 @@ def draw_world(world: World, days: int, seed: int, *, declared: bool) -> MarketD
     -------
     MarketData
         Without ``source``.
+
+    Raises
+    ------
+    InvalidInput
+        For bars of the future that do not divide a calendar's short session, and as the parts drawn.
     """
     call, settings, on = world.call, world.drawn, world.mechanisms
     bucket_s = call["bucket_s"]
     sessions = trading_sessions(call, days, settings, bucket_s)
     ends = [session_ends(s.day, s.open_s, bucket_s, s.count, call["tz"]) for s in sessions]
     universe = draw_universe(call["names"], call["sectors"], settings, seed)
-    kernel = calibrate(universe, settings, bucket_s, bucket_count(settings.session_s, bucket_s), seed, on)
+    usual = bucket_count(settings.session_s, bucket_s)
+    kernel = calibrate(universe, settings, bucket_s, usual, seed, on)
     shares = universe.weights * settings.index_level / universe.price
-    per_bar = bar_buckets(settings, bucket_s, int(np.gcd.reduce([s.count for s in sessions])))
+    # By the usual session, whichever are drawn: a half day to come must not change the bars of the days before it.
+    per_bar = bar_buckets(settings, bucket_s, usual)
+    for session in sessions:
+        if session.count % per_bar:
+            raise InvalidInput(
+                f"makes bars of {per_bar * bucket_s:g} s that do not divide the session of {session.day}",
+                field="future_bar_s",
+                value=settings.future_bar_s,
+                remedy="pass a divisor of half an hour, e.g. 60",
+            )
 
     blocks: dict[str, list[Array]] = {field: [] for field in _EVENT_FIELDS}
     quotes: list[FutureDay] = []
