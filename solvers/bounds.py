@@ -11,11 +11,11 @@ and each entry of r is dealt with in the way that costs least:
 - a box that is finite on the side that matters absorbs it (z_j is replaced by z_j − r_j), exactly;
 - curvature pays for it: P ⪰ diag(κ) with κ > 0 gives r_j x_j − r_j²/(2κ_j), exactly;
 - where neither is at hand, only points farther out than a thousand times the size of the iterate could gain more than
-  |r_j| times that size. This last step is what separates a bound that holds everywhere from one that holds within reach.
+  |r_j| times that size. This last step separates a bound that holds everywhere from one that holds within reach.
 
-The iterate's own multipliers often leave a residual that is small and yet worth more than the tolerance, along a direction
-in which P hardly curves. :func:`polished` removes it by one Newton step on the active limits, and the bound of the
-step's end is as valid as that of the iterate, since any (w, y, z) gives one.
+The iterate's own multipliers often leave a residual that is small and yet worth more than the tolerance, along a
+direction in which P hardly curves. :func:`polished` removes it by one Newton step on the active limits, and the bound
+of the step's end is as valid as that of the iterate, since any (w, y, z) gives one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
-from crosswind.solvers.matrices import Vector
+from crosswind.solvers.matrices import Csc, Vector
 from crosswind.solvers.program import QuadraticProgram
 
 __all__ = ["REACH", "curvature", "dual_bound", "polished", "support"]
@@ -84,7 +84,7 @@ def _block_curvature(P: Any, diagonal: Vector, members: Any) -> Vector:
     scaled = P[members][:, members].toarray() / np.outer(root, root)
     values = np.linalg.eigvalsh(scaled)
     smallest = float(values[0]) - members.size * ROUNDINGS * float(values[-1])
-    return own * max(smallest, 0.0)
+    return np.asarray(own * max(smallest, 0.0))
 
 
 def dual_bound(
@@ -206,10 +206,10 @@ def _newton(P: Any, B: Any, gradient: Vector, miss: Vector) -> Vector | None:
     weight = top if top > 0.0 else 1.0
     row_size = np.maximum(np.asarray(abs(B).max(axis=1).todense()).ravel(), 1e-300) if k and B.nnz else np.ones(k)
     scaled = sparse.diags(1.0 / row_size) @ B
-    system = sparse.bmat([[P / weight, scaled.T], [scaled, None]], format="csc") if k else sparse.csc_matrix(P / weight)
+    system: Csc = sparse.bmat([[P / weight, scaled.T], [scaled, None]], format="csc") if k else P / weight
     right = np.concatenate((-gradient / weight, miss / row_size))
     if n + k <= _DENSE:
-        found = np.linalg.lstsq(system.toarray(), right, rcond=1e-15)[0]
+        found: Vector = np.asarray(np.linalg.lstsq(system.toarray(), right, rcond=1e-15)[0])
     elif n + k <= _LARGE:
         shift = sparse.diags(np.concatenate((np.full(n, 1e-11), np.full(k, -1e-11))), format="csc")
         try:

@@ -31,9 +31,9 @@ box is a sliver, backends return multipliers of 1e9 times the costs that cancel,
 that is wrong in its first digit would pass.
 
 The lower bounds follow from weak duality (:mod:`crosswind.solvers.bounds`). Small residuals alone do not make a point
-good: along a direction in which P hardly curves, a residual of 1e-9 of the costs can be worth a tenth of the optimum. So
-an iterate whose residuals pass must also be close to a lower bound, its own or that of one Newton step on its active
-limits:
+good: along a direction in which P hardly curves, a residual of 1e-9 of the costs can be worth a tenth of the optimum.
+So an iterate whose residuals pass must also be close to a lower bound, its own or that of one Newton step on its
+active limits:
 
 ==========  =====================================================================================================
 excess_rel  |objective − lower bound within reach| by the gap's scale

@@ -12,6 +12,7 @@ import numpy as np
 
 from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program, Raw, WarmStart, guarded
 from crosswind.solvers.certify import certify
+from crosswind.solvers.cones import project_dual
 from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.matrices import Vector
 from crosswind.solvers.phase_one import find_feasible
@@ -309,8 +310,10 @@ def _constant_program(program: Program, options: Options) -> Solution:
         status = Status.NUMERICAL
         if isinstance(program, QuadraticProgram):
             y = np.where(program.u < 0.0, 1.0, np.where(program.l > 0.0, -1.0, 0.0))
-            proof = prove_infeasible(program, y)
-            status = Status.INFEASIBLE if proof is not None else status
+        else:
+            y = project_dual(program.cones, -program.b)  # what −b has in K* separates b from K (Moreau)
+        proof = prove_infeasible(program, y)
+        status = Status.INFEASIBLE if proof is not None else status
     slack = program.b if isinstance(program, ConeProgram) else np.zeros(0)
     return Solution(
         nothing,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -263,3 +266,144 @@ def test_svec_keeps_inner_products_and_order():
         smat(np.zeros(4))
     with pytest.raises(InvalidInput):
         svec(np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("build", [small, cone_program])
+@pytest.mark.parametrize("suffix", [".npz", ".json"])
+def test_disk_keeps_every_bit(build, suffix, tmp_path):
+    program = build()
+    hard = np.array([1.0 / 3.0, 5e-324])
+    program = program.with_vectors(q=hard, constant=0.1 + 0.2)
+    other = type(program).load(program.save(tmp_path / f"one{suffix}"))
+    assert other.q.tobytes() == program.q.tobytes()
+    assert other.digest == program.digest
+    assert [path.name for path in tmp_path.iterdir()] == [f"one{suffix}"]
+    if suffix == ".json":
+        assert "Infinity" not in (tmp_path / "one.json").read_text()
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json"])
+def test_other_versions_and_changed_numbers_are_refused(suffix, tmp_path):
+    path = small().save(tmp_path / f"one{suffix}")
+
+    def rewrite(change):
+        if suffix == ".json":
+            parts = json.loads(path.read_text())
+            change(parts)
+            path.write_text(json.dumps(parts))
+        else:
+            parts = dict(np.load(path))
+            change(parts)
+            np.savez(path, **parts)
+
+    def bad_entry(parts):
+        parts["q"] = np.array([1.5, -1.0]) if suffix == ".npz" else [1.5, -1.0]
+
+    def bad_index(parts):
+        parts["P_indices"] = np.array([0, 1, 0, 9]) if suffix == ".npz" else [0, 1, 0, 9]
+
+    def version(parts):
+        parts["format"] = 2
+
+    for change, needle in ((bad_entry, "numbers it was saved with"), (bad_index, "damaged"), (version, "format 2")):
+        small().save(path)
+        rewrite(change)
+        with pytest.raises(InvalidInput, match=needle):
+            QuadraticProgram.load(path)
+    small().save(path)
+    rewrite(lambda parts: (bad_entry(parts), parts.pop("digest")))
+    assert QuadraticProgram.load(path).q.tolist() == [1.5, -1.0]  # edited on purpose, and validated like any other
+
+
+def test_json_that_is_no_program_is_refused(tmp_path):
+    path = tmp_path / "one.json"
+    whole = json.loads(small().save(path).read_text())
+    for text in (
+        "[]",
+        "{}",
+        "{",
+        '{"kind": NaN}',
+        json.dumps(whole | {"q": ["a", 1]}),
+        json.dumps(whole | {"q": [True, 1]}),
+    ):
+        path.write_text(text)
+        with pytest.raises(InvalidInput):
+            QuadraticProgram.load(path)
+    for cut in (20, 200, 400):
+        path.write_text(json.dumps(whole)[:cut])
+        with pytest.raises(InvalidInput, match="not a readable"):
+            QuadraticProgram.load(path)
+    large = QuadraticProgram(None, np.zeros(40_000))
+    with pytest.raises(InvalidInput, match="too many for text"):
+        large.save(tmp_path / "large.json")
+    assert not (tmp_path / "large.json").exists()
+
+
+def test_digest_tells_programs_apart_and_knows_equals():
+    program = small()
+    assert program.digest == small().digest == pickle.loads(pickle.dumps(program)).digest
+    assert program.with_vectors(q=[1.0, -1.0]).digest == program.digest
+    assert program.with_vectors(constant=-0.0).digest == program.with_vectors(constant=0.0).digest
+    others = [
+        program.with_vectors(q=[1.0, np.nextafter(-1.0, 0.0)]),
+        program.with_vectors(constant=3.5),
+        program.with_vectors(ub=[5.0, 2.0]),
+        program.with_values(A_data=[1.0, 2.0]),
+        small(row_names=("other",)),
+        small(P=sparse.csc_matrix(np.array([[2.0, 0.0], [0.0, 2.0]]))),
+        cone_program(),
+        ConeProgram(None, [0.0], np.ones((3, 1)), np.ones(3), (Cone("soc", 3),)),
+        ConeProgram(None, [0.0], np.ones((3, 1)), np.ones(3), (Cone("nonneg", 3),)),
+        ConeProgram(None, [0.0], np.ones((3, 1)), np.ones(3), (Cone("psd", 2),)),
+    ]
+    assert len({program.digest, *(other.digest for other in others)}) == len(others) + 1
+
+
+def test_digest_is_the_same_in_another_process():
+    code = (
+        "import numpy as np; from crosswind.solvers import QuadraticProgram; "
+        "print(QuadraticProgram(np.eye(2), [1.0, 2.0], [[1.0, 1.0]], 0.0, 1.0, row_names=('sum',)).digest)"
+    )
+    here = QuadraticProgram(np.eye(2), [1.0, 2.0], [[1.0, 1.0]], 0.0, 1.0, row_names=("sum",)).digest
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == here
+
+
+def test_matrices_are_updated_within_the_pattern_only():
+    pattern = sparse.csc_matrix(([1.0, 0.0, 0.0, 2.0], ([0, 0, 1, 1], [0, 1, 0, 1])), shape=(2, 2))
+    program = QuadraticProgram(pattern, [0.0, 0.0], [[1.0, 0.0]], 0.0, 1.0)
+    assert program.P.nnz == 4
+    new = program.with_values(P_data=np.array([[1.0, 0.5], [0.5, 2.0]]), A_data=sparse.csc_matrix([[3.0, 0.0]]))
+    assert new.P.toarray().tolist() == [[1.0, 0.5], [0.5, 2.0]]
+    assert new.A.toarray().tolist() == [[3.0, 0.0]]
+    assert program.with_values(P_data=np.zeros((2, 2))).P.nnz == 4  # zeros stay stored
+    nearly = program.with_values(P_data=[1.0, 0.5, 0.5 + 1e-13, 2.0])  # averaged, its pattern kept
+    assert nearly.P.nnz == 4
+    with pytest.raises(InvalidInput, match=r"\(0, 1\) lies outside"):
+        program.with_values(A_data=[[1.0, 2.0]])
+    with pytest.raises(InvalidInput, match="shape"):
+        program.with_values(P_data=np.eye(3))
+    with pytest.raises(InvalidInput, match="not finite"):
+        program.with_values(P_data=np.array([[np.nan, 0.0], [0.0, 1.0]]))
+
+
+def test_empty_programs_are_programs():
+    for program in (
+        QuadraticProgram(None, []),
+        QuadraticProgram(None, [], np.zeros((2, 0)), -1.0, 1.0),
+        QuadraticProgram(np.eye(2), [1.0, 0.0]),
+        ConeProgram(None, [], np.zeros((1, 0)), [1.0], (Cone("nonneg", 1),)),
+        ConeProgram(np.eye(2), [1.0, 0.0], None, [], ()),
+    ):
+        assert solve(program).status.ok, program
+        assert type(program)(**{k: v for k, v in program.__dict__.items() if k != "_cache"}).digest == program.digest
+    assert solve(ConeProgram(None, [], np.zeros((1, 0)), [-1.0], (Cone("nonneg", 1),))).status.name == "INFEASIBLE"
+
+
+def test_contradictions_of_one_bound_are_refused_and_of_rows_together_are_a_status():
+    with pytest.raises(InvalidInput, match="leave no value"):
+        QuadraticProgram(None, [0.0], [[1.0]], 2.0, 1.0)
+    with pytest.raises(InvalidInput, match="leave no value"):
+        QuadraticProgram(None, [0.0], lb=1.0, ub=np.nextafter(1.0, 0.0))
+    program = QuadraticProgram(None, [0.0], [[1.0], [1.0]], [2.0, -np.inf], [np.inf, 1.0])
+    assert solve(program).status.name == "INFEASIBLE"
