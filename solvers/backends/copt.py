@@ -1,4 +1,4 @@
-"""COPT: its barrier for quadratic programs; without a licence the package takes small programs only."""
+"""COPT: its barrier for quadratic programs; without a licence the package takes 2 000 variables and rows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program, Raw, WarmStart, quiet_output
-from crosswind.solvers.backends.one_sided import OneSidedPrepared
-from crosswind.solvers.errors import InvalidInput
+from crosswind.solvers.backends.one_sided import OneSidedPrepared, refusal
 from crosswind.solvers.program import QuadraticProgram
 
 __all__ = ["BACKEND", "Copt"]
@@ -19,7 +18,7 @@ _CLAIMS = {
     1: (Claim.SOLVED, "OPTIMAL"),
     2: (Claim.INFEASIBLE, "INFEASIBLE"),
     3: (Claim.UNBOUNDED, "UNBOUNDED"),
-    4: (Claim.INFEASIBLE, "INF_OR_UNB"),
+    4: (Claim.FAILED, "INF_OR_UNB"),
     5: (Claim.FAILED, "NUMERICAL"),
     7: (Claim.ALMOST, "IMPRECISE"),
     8: (Claim.TIME, "TIMEOUT"),
@@ -28,7 +27,7 @@ _CLAIMS = {
 
 
 class Copt(Backend):
-    """COPT (Cardinal Operations), proprietary; one thread.
+    """COPT (Cardinal Operations), proprietary; one thread. When it is stopped it gives no iterate.
 
     Settings are COPT's parameters by their own names.
     """
@@ -40,7 +39,7 @@ class Copt(Backend):
     updates = True
     keeps_time = True
     commercial = True
-    limits = "small programs without a licence"
+    limits = "2000 variables and rows in quadratic programs, 10000 in linear ones without a licence"
 
     def prepare(self, program: Program, options: Options) -> Prepared:
         """Set a quadratic program up."""
@@ -129,9 +128,7 @@ def _set(model: Any, coptpy: Any, key: str, value: Any) -> None:
     try:
         model.setParam(key, value)
     except (AttributeError, TypeError, ValueError, coptpy.CoptError) as err:
-        raise InvalidInput(
-            "copt refuses this setting", field=key, value=value, remedy=str(err) or "see its manual"
-        ) from err
+        raise refusal("copt", key, value, err, isinstance(err, AttributeError)) from err
 
 
 BACKEND = Copt

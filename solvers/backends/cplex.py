@@ -7,27 +7,27 @@ from typing import Any
 import numpy as np
 
 from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program, Raw, WarmStart
-from crosswind.solvers.backends.one_sided import OneSidedPrepared
-from crosswind.solvers.errors import InvalidInput
+from crosswind.solvers.backends.one_sided import OneSidedPrepared, refusal
 from crosswind.solvers.program import QuadraticProgram
 
 __all__ = ["BACKEND", "Cplex"]
 
-# By CPLEX's numbers; those with "infeasible" in their text are optimal in a scaled problem only.
+# By CPLEX's numbers. 4 is "unbounded or infeasible", which says neither; 5 is optimal in the scaled problem only; 21 is
+# a cost beyond its range.
 _CLAIMS = {
     1: Claim.SOLVED,
     2: Claim.UNBOUNDED,
     3: Claim.INFEASIBLE,
-    4: Claim.INFEASIBLE,
     5: Claim.ALMOST,
     6: Claim.ALMOST,
     10: Claim.ITERATIONS,
     11: Claim.TIME,
+    21: Claim.UNBOUNDED,
 }
 
 
 class Cplex(Backend):
-    """CPLEX (IBM), proprietary; one thread and its deterministic mode.
+    """CPLEX (IBM), proprietary; one thread and its deterministic mode. Stopped by the clock it may have no iterate.
 
     Settings are CPLEX's parameters by their dotted names, for example ``**{"barrier.limits.iteration": 5}``.
     """
@@ -141,9 +141,7 @@ def _set(model: Any, cplex: Any, key: str, value: Any) -> None:
             place = getattr(place, part)
         place.set(value)
     except (AttributeError, TypeError, ValueError, cplex.exceptions.CplexError) as err:
-        raise InvalidInput(
-            "cplex refuses this setting", field=key, value=value, remedy=str(err) or "see its manual"
-        ) from err
+        raise refusal("cplex", key, value, err, isinstance(err, AttributeError)) from err
 
 
 BACKEND = Cplex

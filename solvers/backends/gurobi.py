@@ -1,4 +1,4 @@
-"""Gurobi: its barrier for quadratic programs; the package's own licence takes 2 000 variables and 2 000 rows."""
+"""Gurobi: its barrier for quadratic programs; the package's own licence takes 200 variables and 2 000 rows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program, Raw, WarmStart
-from crosswind.solvers.backends.one_sided import OneSidedPrepared
-from crosswind.solvers.errors import InvalidInput
+from crosswind.solvers.backends.one_sided import OneSidedPrepared, refusal
 from crosswind.solvers.program import QuadraticProgram
 
 __all__ = ["BACKEND", "Gurobi"]
@@ -16,7 +15,7 @@ __all__ = ["BACKEND", "Gurobi"]
 _CLAIMS = {
     2: (Claim.SOLVED, "OPTIMAL"),
     3: (Claim.INFEASIBLE, "INFEASIBLE"),
-    4: (Claim.INFEASIBLE, "INF_OR_UNBD"),
+    4: (Claim.FAILED, "INF_OR_UNBD"),
     5: (Claim.UNBOUNDED, "UNBOUNDED"),
     7: (Claim.ITERATIONS, "ITERATION_LIMIT"),
     9: (Claim.TIME, "TIME_LIMIT"),
@@ -38,7 +37,7 @@ class Gurobi(Backend):
     updates = True
     keeps_time = True
     commercial = True
-    limits = "2000 variables, 2000 rows without a licence"
+    limits = "200 variables in quadratic programs, 2000 in linear ones and 2000 rows without a licence"
 
     def prepare(self, program: Program, options: Options) -> Prepared:
         """Set a quadratic program up."""
@@ -74,12 +73,12 @@ class _GurobiPrepared(OneSidedPrepared):
         E, G = self.rows.matrices(program.A)
         q, e, g = self.vectors(program)
         low, high = self._boxes(program)
-        self.x = self.model.addMVar(program.n, lb=low, ub=high)
+        self.x: Any = self.model.addMVar(program.n, lb=low, ub=high)
         self.model.setMObjective(
             program.P * (0.5 * self.scaling.quadratic), q, 0.0, xQ_L=self.x, xQ_R=self.x, xc=self.x
         )
-        self.equal = self.model.addMConstr(E, self.x, "=", e) if E.shape[0] else None
-        self.other = self.model.addMConstr(G, self.x, "<", g) if G.shape[0] else None
+        self.equal: Any = self.model.addMConstr(E, self.x, "=", e) if E.shape[0] else None
+        self.other: Any = self.model.addMConstr(G, self.x, "<", g) if G.shape[0] else None
         self.model.update()
         self.forever = float(self.model.Params.TimeLimit)
 
@@ -131,9 +130,8 @@ def _set(env: Any, gurobipy: Any, key: str, value: Any) -> None:
     try:
         env.setParam(key, value)
     except (gurobipy.GurobiError, TypeError, ValueError) as err:
-        raise InvalidInput(
-            "gurobi refuses this setting", field=key, value=value, remedy=str(err) or "see its manual"
-        ) from err
+        unknown = isinstance(err, gurobipy.GurobiError) and err.errno == gurobipy.GRB.Error.UNKNOWN_PARAMETER
+        raise refusal("gurobi", key, value, err, unknown) from err
 
 
 BACKEND = Gurobi

@@ -1,4 +1,4 @@
-"""MOSEK: its interior point for quadratic programs; there is no size-limited licence, so it needs one to solve at all."""
+"""MOSEK: its interior point for quadratic programs; there is no size-limited licence, so no solve without one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 from scipy import sparse
 
 from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program, Raw, Scaling, WarmStart
+from crosswind.solvers.backends.one_sided import refusal
 from crosswind.solvers.backends.stacking import Sides
-from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.matrices import Vector
 from crosswind.solvers.program import QuadraticProgram
 
@@ -67,9 +67,8 @@ class _MosekPrepared(Prepared):
             try:
                 task.putparam(key, str(value))
             except (mosek.Error, TypeError, ValueError) as err:
-                raise InvalidInput(
-                    "mosek refuses this setting", field=key, value=value, remedy=str(err) or "see its manual"
-                ) from err
+                unknown = isinstance(err, mosek.Error) and err.errno == mosek.rescode.err_param_name
+                raise refusal("mosek", key, value, err, unknown) from err
         n, m = program.n, program.m
         task.appendvars(n)
         task.appendcons(m)

@@ -9,10 +9,11 @@ import numpy as np
 from crosswind.solvers.backends.base import Prepared, Program, Scaling
 from crosswind.solvers.backends.stacking import Index, Sides, stack
 from crosswind.solvers.cones import blocks
+from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.matrices import Csc, Vector
 from crosswind.solvers.program import Cone, QuadraticProgram
 
-__all__ = ["ConeOrder", "OneSided", "OneSidedPrepared"]
+__all__ = ["ConeOrder", "OneSided", "OneSidedPrepared", "refusal"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +91,7 @@ class OneSidedPrepared(Prepared):
         self.rows = OneSided.of(program, boxes)
 
     def fits(self, program: Program) -> bool:
+        """Tell whether only vectors differ, with the same sides finite."""
         return (
             isinstance(program, QuadraticProgram)
             and program.P is self.P
@@ -103,6 +105,12 @@ class OneSidedPrepared(Prepared):
         equal, other = self.rows.vectors(program)
         shrink = 1.0 / self.scaling.length
         return program.q * self.scaling.linear, equal * shrink, other * shrink
+
+
+def refusal(solver: str, key: str, value: object, err: Exception, unknown: bool) -> InvalidInput:
+    """Return our error for a setting that a commercial solver refuses with ``err``, for its name or for its value."""
+    what = "has no setting of this name" if unknown else "does not take this value"
+    return InvalidInput(f"{solver} {what}", field=key, value=value, remedy=str(err).strip() or "see its manual")
 
 
 @dataclass(frozen=True, eq=False)

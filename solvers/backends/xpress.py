@@ -1,4 +1,4 @@
-"""Xpress: its barrier for quadratic programs; the package's community licence takes 5 000 rows plus columns."""
+"""Xpress: its barrier for quadratic programs; the package's community licence takes 200 rows plus columns."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program, Raw, WarmStart
-from crosswind.solvers.backends.one_sided import OneSidedPrepared
-from crosswind.solvers.errors import InvalidInput
+from crosswind.solvers.backends.one_sided import OneSidedPrepared, refusal
 from crosswind.solvers.program import QuadraticProgram
 
 __all__ = ["BACKEND", "Xpress"]
@@ -37,7 +36,7 @@ class Xpress(Backend):
     updates = True
     keeps_time = True
     commercial = True
-    limits = "5000 rows plus columns without a licence"
+    limits = "200 rows plus columns in quadratic programs, 5000 in linear ones without a licence"
 
     def prepare(self, program: Program, options: Options) -> Prepared:
         """Set a quadratic program up."""
@@ -51,9 +50,11 @@ class _XpressPrepared(OneSidedPrepared):
             warnings.simplefilter("ignore")  # that the community licence is in use
             import xpress
 
-            self.model = model = xpress.problem()
+            self.xpress: Any = xpress
+            self.model: Any = xpress.problem()
+        model = self.model
         super().__init__(program, boxes=False)
-        self.infinity = float(xpress.infinity)
+        self.infinity = float(self.xpress.infinity)
         tol = max(1e-9, 1e-3 * options.tol)
         chosen = {
             "outputlog": 0,
@@ -67,7 +68,7 @@ class _XpressPrepared(OneSidedPrepared):
             "bardualstop": tol,
         }
         for key, value in (chosen | options.settings).items():
-            _set(model, xpress, key, value)
+            _set(model, self.xpress, key, value)
         self.forever = float(model.controls.timelimit)
         E, G = self.rows.matrices(program.A)
         A = sparse.vstack((E, G), format="csc")
@@ -78,10 +79,10 @@ class _XpressPrepared(OneSidedPrepared):
             "",
             ["E"] * e.size + ["L"] * g.size,
             np.r_[e, g].tolist(),
-            None,
+            [],
             q.tolist(),
             A.indptr.tolist(),
-            None,
+            np.diff(A.indptr).tolist(),
             A.indices.tolist(),
             A.data.tolist(),
             low.tolist(),
@@ -109,7 +110,8 @@ class _XpressPrepared(OneSidedPrepared):
         model, rows = self.model, self.rows
         model.controls.timelimit = self.forever if time_limit is None else min(self.forever, time_limit)
         model.lpOptimize("b")
-        found, stop = model.attributes.solstatus.name, _name(model.attributes.stopstatus)
+        found = model.attributes.solstatus.name
+        stop = self.xpress.StopType(int(model.attributes.stopstatus)).name
         claim, word = _SOLUTIONS.get(found, Claim.FAILED), found
         if stop in _STOPS:
             claim, word = _STOPS[stop], stop
@@ -127,29 +129,20 @@ class _XpressPrepared(OneSidedPrepared):
         )
 
     def _read(self, get: Any, size: int) -> Any:
-        import xpress
-
+        xp = self.xpress
         if not size:
             return np.zeros(0)
         try:
             return np.asarray(get(), dtype=np.float64)
-        except (xpress.SolverError, xpress.ModelError, xpress.InterfaceError):  # there is no iterate
+        except (xp.SolverError, xp.ModelError, xp.InterfaceError):  # there is no iterate
             return np.full(size, np.nan)
-
-
-def _name(stop: Any) -> str:
-    import xpress
-
-    return str(xpress.StopType(int(stop)).name)
 
 
 def _set(model: Any, xpress: Any, key: str, value: Any) -> None:
     try:
         setattr(model.controls, key, value)
     except (xpress.InterfaceError, xpress.ModelError, xpress.SolverError, TypeError, ValueError) as err:
-        raise InvalidInput(
-            "xpress refuses this setting", field=key, value=value, remedy=str(err) or "see its manual"
-        ) from err
+        raise refusal("xpress", key, value, err, not hasattr(model.controls, key)) from err
 
 
 BACKEND = Xpress
