@@ -36,7 +36,7 @@ So an iterate whose residuals pass must also be close to a lower bound, its own 
 active limits:
 
 ==========  =====================================================================================================
-excess_rel  |objective − lower bound within reach| by the gap's scale
+excess_rel  |objective − lower bound| by the gap's scale; the bound within reach where none holds everywhere
 ==========  =====================================================================================================
 
 The reach is a thousand times the size of x, for cone programs ten times.
@@ -202,8 +202,8 @@ def _excess(
     """Return both lower bounds and the distance of the objective from the better one, polished where it decides."""
     value = found["objective"] - program.constant
     everywhere, within = bounds
-    close = abs(value - within) <= tol * scale
-    if not close and max(found["primal_rel"], found["dual_rel"], found["gap_rel"]) <= tol:
+    nearest = everywhere if np.isfinite(everywhere) else within
+    if abs(value - nearest) > tol * scale and max(found["primal_rel"], found["dual_rel"], found["gap_rel"]) <= tol:
         step = polished(program, *iterate[:3])
         if step is not None:
             w, y, z = step
@@ -213,7 +213,7 @@ def _excess(
     return {
         "lower_bound": everywhere + program.constant,
         "lower_bound_within": within + program.constant,
-        "excess_rel": _ratio(abs(value - within), scale),
+        "excess_rel": _ratio(abs(value - (everywhere if np.isfinite(everywhere) else within)), scale),
     }
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.matrices import Vector
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Certificate:
     lower_bound_within
         A number that no feasible point within a thousand times the size of x can undercut; at least ``lower_bound``.
     excess_rel
-        |objective − lower_bound_within| relative to the gap's scale: by how much the point may fall short.
+        :attr:`excess` relative to the gap's scale: by how much the point may fall short.
     """
 
     primal: float
@@ -96,14 +97,18 @@ class Certificate:
     excess_rel: float = 0.0
 
     @property
+    def excess(self) -> float:
+        """|objective − lower bound|, by ``lower_bound`` or, where that is −inf, by ``lower_bound_within``."""
+        return abs(self.objective - (self.lower_bound if np.isfinite(self.lower_bound) else self.lower_bound_within))
+
+    @property
     def worst(self) -> float:
         """The largest of the four relative measures, with those below their absolute floor counted as zero."""
-        excess = abs(self.objective - self.lower_bound_within)
         pairs = (
             (self.primal, self.primal_rel, self.floors[0]),
             (self.dual, self.dual_rel, self.floors[1]),
             (self.gap, self.gap_rel, self.floors[2]),
-            (excess, self.excess_rel, self.floors[2]),
+            (self.excess, self.excess_rel, self.floors[2]),
         )
         return max(0.0 if value <= floor else relative for value, relative, floor in pairs)
 
@@ -116,11 +121,45 @@ class Certificate:
         return self.primal <= self.floors[0] or self.primal_rel <= (self.tolerance if tol is None else tol)
 
     def summary(self) -> str:
-        """Return one line of text."""
+        """Return one line of text; the excess is named where it, and not a residual, decides."""
+        short = f", excess {self.excess:.2e} ({self.excess_rel:.1e} rel)" if self.excess_rel > self.tolerance else ""
         return (
             f"primal {self.primal:.2e} ({self.primal_rel:.1e} rel), dual {self.dual:.2e} ({self.dual_rel:.1e} rel), "
-            f"gap {self.gap:.2e} ({self.gap_rel:.1e} rel), asked {self.tolerance:.0e}"
+            f"gap {self.gap:.2e} ({self.gap_rel:.1e} rel){short}, asked {self.tolerance:.0e}"
         )
+
+    def in_units(self, cost: float = 1.0, limit: float = 1.0, notional: float | None = None) -> dict[str, float]:
+        """Return the absolute measures in the units of a desk.
+
+        Parameters
+        ----------
+        cost
+            Currency per unit of the objective.
+        limit
+            Currency (or shares) per unit of the rows and boxes.
+        notional
+            Currency traded; where given, basis points of it are added.
+
+        Returns
+        -------
+        dict
+            ``violation`` (in units of ``limit``), ``gap``, ``excess`` and ``objective`` (currency), and the last three
+            as ``*_bps``, 1e4 × currency / notional.
+
+        Raises
+        ------
+        InvalidInput
+            On scales that are not positive and finite.
+        """
+        given = {"cost": cost, "limit": limit} | ({} if notional is None else {"notional": notional})
+        for name, value in given.items():
+            if not (np.isfinite(value) and value > 0.0):
+                raise InvalidInput("must be positive", field=name, value=value, remedy="give a finite scale")
+        money = {"gap": self.gap * cost, "excess": self.excess * cost, "objective": self.objective * cost}
+        out = {"violation": self.primal * limit} | money
+        if notional is not None:
+            out |= {f"{name}_bps": 1e4 * value / notional for name, value in money.items()}
+        return out
 
 
 @dataclass(frozen=True, eq=False)

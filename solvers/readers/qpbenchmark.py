@@ -80,7 +80,9 @@ def one_sided(parts: dict[str, Any], source: Path) -> QuadraticProgram:
             continue
         block: Csc = parts[matrix]
         value = np.asarray(parts[side], dtype=np.float64).ravel()
-        block = sparse.csc_matrix(block if sparse.issparse(block) else np.atleast_2d(block))
+        if not sparse.issparse(block):
+            block = np.atleast_2d(block)
+        block = sparse.csc_matrix(block)
         if block.shape != (value.size, q.size):
             raise InvalidInput(
                 f"{matrix}, {side} and q do not fit together",
