@@ -12,7 +12,17 @@ import numpy.typing as npt
 from crosswind.problems.market.report import ReadReport
 from crosswind.solvers.errors import InvalidInput
 
-__all__ = ["DepthTape", "Progress", "QuoteTape", "Settler", "TickChunk", "TickSource", "TradeTape", "pair_tapes"]
+__all__ = [
+    "DepthTape",
+    "Progress",
+    "QuoteTape",
+    "Settler",
+    "TickChunk",
+    "TickSource",
+    "TradeTape",
+    "pair_tapes",
+    "ran_ahead",
+]
 
 _Float = npt.NDArray[np.float64]
 _Int = npt.NDArray[np.int64]
@@ -207,6 +217,26 @@ class TickSource(Protocol):
     def chunks(self, report: ReadReport, progress: Progress | None = None) -> Iterator[TickChunk]:
         """Yield its ticks in bounded memory; note files, rows, facts and bad rows in ``report``."""
         ...
+
+
+def ran_ahead(time: _Int, last_ns: int) -> npt.NDArray[np.bool_]:
+    """Return the rows whose clock alone ran ahead: the two rows after them are earlier, but not than the one before.
+
+    Without this one wrong stamp would make all that follows look late.
+
+    Parameters
+    ----------
+    time
+        (L,) stamps in the order of the file [ns].
+    last_ns
+        The latest stamp before them [ns].
+    """
+    out = np.zeros(len(time), dtype=bool)
+    if len(time) > 2:
+        before = np.concatenate([[last_ns], time[:-3]])
+        here, after, later = time[:-2], time[1:-1], time[2:]
+        out[:-2] = (here > after) & (here > later) & (after >= before)
+    return out
 
 
 class Settler:

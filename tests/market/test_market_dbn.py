@@ -311,3 +311,12 @@ def test_without_the_package_the_remedy_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingDependency, match="databento-dbn"):
         dbn_sources(path)
+
+
+def test_one_clock_that_runs_ahead_costs_one_record(tmp_path):
+    records, _ = tape(3, count=300)
+    whole = read(f"dbn:{save(tmp_path / 'a.dbn', records)}", bucket_s=1800.0, stale_limit_s=20_000.0)
+    ahead = [*records[:50], event(OPEN_NS + 20_000 * SECOND), *records[50:]]
+    data = read(f"dbn:{save(tmp_path / 'b.dbn', ahead)}", bucket_s=1800.0, stale_limit_s=20_000.0)
+    assert data.report.by_reason() == {"clock jump": 1}
+    pd.testing.assert_frame_equal(data.events.to_frame(), whole.events.to_frame())

@@ -267,6 +267,15 @@ def test_flipped_bytes_in_parquet_are_gaps(tmp_path):
     assert refused > 100
 
 
+def test_a_copy_under_another_coins_name_is_refused(tmp_path):
+    index = pd.date_range("2024-01-01", periods=40, freq="8h", name="timestamp", tz="UTC")
+    for coin in ("ABC", "XYZ"):
+        table = pd.DataFrame({"funding_rate": np.linspace(1e-5, 1e-4, 40)}, index=index)
+        table.to_parquet(tmp_path / f"{coin}USDT.parquet")
+    with pytest.raises(InvalidInput, match="the same bytes"):
+        read_perp_carry(tmp_path)
+
+
 def test_a_damaged_truth_is_a_gap(tmp_path):
     market = cw.simulate(names=3, sectors=1, days=1, seed=1)
     market.to_parquet(tmp_path / "own")

@@ -242,13 +242,32 @@ def test_a_repeated_row_is_a_duplicate_but_equal_executions_are_not(tmp_path):
     book.rows.append(book.rows[-1])
     book.market(OPEN_S + 2.0, 1, 5)
     book.messages.append(book.messages[-1])
-    book.rows.append(book.rows[-1])
+    book.rows.append([*book.rows[-1][:1], book.rows[-1][1] - 5, *book.rows[-1][2:]])  # it took five more
+    book.messages.append(book.messages[-1])
+    book.rows.append(book.rows[-1])  # it took nothing: the row before, once more
     book.save(tmp_path)
     (source,) = lobster_sources(tmp_path)
     report = ReadReport()
     (chunk,) = source.chunks(report)
-    assert report.by_reason() == {"duplicate": 1}
+    assert report.by_reason() == {"duplicate": 2}
     assert len(chunk.trades) == 2
+
+
+def test_prices_in_dollars_are_refused(tmp_path):
+    book = Book(1, seed=8).run(80)
+    book.messages = [(*row[:4], row[4] / 1e4, row[5]) for row in book.messages]
+    book.rows = [[v / 1e4 if k % 2 == 0 else v for k, v in enumerate(row)] for row in book.rows]
+    book.save(tmp_path)
+    with pytest.raises(InvalidInput, match="price unit"):
+        list(lobster_sources(tmp_path)[0].chunks(ReadReport()))
+
+
+def test_a_book_that_is_shifted_against_its_messages_is_refused(tmp_path):
+    book = Book(2, seed=1).run(600)
+    book.rows = book.rows[40:] + book.rows[:40]
+    book.save(tmp_path)
+    with pytest.raises(InvalidInput, match="executions happened at a price"):
+        list(lobster_sources(tmp_path)[0].chunks(ReadReport()))
 
 
 def test_a_crossed_or_one_sided_book_gives_no_quote(tmp_path):

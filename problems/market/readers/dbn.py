@@ -17,7 +17,7 @@ from crosswind.problems.market.model import MarketData
 from crosswind.problems.market.readers import dbn_files as files
 from crosswind.problems.market.readers.formats import Format
 from crosswind.problems.market.report import ReadReport
-from crosswind.problems.market.ticks import DepthTape, Progress, QuoteTape, TickChunk, TradeTape
+from crosswind.problems.market.ticks import DepthTape, Progress, QuoteTape, TickChunk, TradeTape, ran_ahead
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 __all__ = ["FORMAT", "DbnSource", "dbn_sources", "read_dbn"]
@@ -129,6 +129,9 @@ class DbnSource:
             bad = bad | ((rows["flags"] & _BAD_RECEIVE_TIME) != 0)
         report.bad(file.path, "no trustworthy time", int(bad.sum()))
         rows, time = rows[~bad], raw[~bad].astype(np.int64)
+        jump = ran_ahead(time, last)
+        report.bad(file.path, "clock jump", int(jump.sum()), time[jump][:1].tolist())
+        rows, time = rows[~jump], time[~jump]
         late = time < np.maximum.accumulate(np.concatenate([[last], time]))[:-1]
         report.bad(file.path, "out of order", int(late.sum()), time[late][:1].tolist())
         same = np.zeros(len(rows), dtype=bool)

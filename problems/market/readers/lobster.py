@@ -17,7 +17,7 @@ from crosswind.problems.market.model import MarketData
 from crosswind.problems.market.readers import lobster_files as files
 from crosswind.problems.market.readers.formats import Format
 from crosswind.problems.market.report import ReadReport
-from crosswind.problems.market.ticks import DepthTape, Progress, QuoteTape, TickChunk, TradeTape
+from crosswind.problems.market.ticks import DepthTape, Progress, QuoteTape, TickChunk, TradeTape, ran_ahead
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 __all__ = ["FORMAT", "LobsterSource", "lobster_sources", "read_lobster"]
@@ -35,6 +35,7 @@ _SIDE_MASKED = dt.date(2014, 7, 14)
 _VISIBLE, _HIDDEN, _CROSS, _HALT = 4, 5, 6, 7
 _BLOCK = 200_000  # rows of both files in memory at a time
 _FEWEST_CHECKED = 20  # executions before the two files are held against each other
+_SHARE_DISPLAYED = 0.9  # of them at a price that the book showed; rows that are shifted still meet it by chance
 
 _Float = npt.NDArray[np.float64]
 _Bool = npt.NDArray[np.bool_]
@@ -144,7 +145,7 @@ class _Day:
             | (message["seconds"].to_numpy() * 1e3 > self.pair.end_ms),
             "outside the hours in the file's name",
         )
-        drop(_ahead(time, self.last_ns), "clock jump")
+        drop(ran_ahead(time, self.last_ns), "clock jump")
         # A row that goes back behind the latest time before it: its place in the book's history is not known.
         latest = np.maximum.accumulate(np.concatenate([[self.last_ns], np.where(good, time, self.last_ns)]))[:-1]
         drop(time < latest, "out of order")
@@ -153,10 +154,12 @@ class _Day:
         drop((kind <= _HIDDEN) & ~np.isin(message["direction"].to_numpy(), (-1, 1)), "unknown direction")
         same = np.zeros(len(time), dtype=bool)
         if len(time) > 1:
-            # A new or deleted order has an identifier of its own: a second equal row repeats the first. Executions may
+            # A new or deleted order has an identifier of its own: a second equal row repeats the first. A visible
+            # execution takes size out of the book: one that leaves it as it was repeats the one before. Hidden ones may
             # repeat honestly.
             equal = (message.to_numpy()[1:] == message.to_numpy()[:-1]).all(axis=1)
-            same[1:] = equal & np.isin(kind[1:], (1, 3))
+            still = ((book[1:] == book[:-1]) | np.isnan(book[1:]) & np.isnan(book[:-1])).all(axis=1)
+            same[1:] = equal & (np.isin(kind[1:], (1, 3)) | (kind[1:] == _VISIBLE) & still)
         drop(same, "duplicate")
         return good
 
@@ -211,26 +214,13 @@ class _Day:
 
     def close(self) -> None:
         """Refuse the day if its executions do not stand in its book."""
-        if self.checked >= _FEWEST_CHECKED and self.matched < 0.5 * self.checked:
+        if self.checked >= _FEWEST_CHECKED and self.matched < _SHARE_DISPLAYED * self.checked:
             raise InvalidInput(
                 f"only {self.matched} of {self.checked} executions happened at a price that the order book showed",
                 field="file",
                 value=f"{self.pair.message_name} and {self.pair.book_name}",
                 remedy="give the message and order-book file of one stock and day, in their original order",
             )
-
-
-def _ahead(time: npt.NDArray[np.int64], last_ns: int) -> _Bool:
-    """Return the rows whose clock alone ran ahead: the two rows after them are earlier, but not than the one before.
-
-    Without this one wrong stamp would make all that follows look late.
-    """
-    out = np.zeros(len(time), dtype=bool)
-    if len(time) > 2:
-        before = np.concatenate([[last_ns], time[:-3]])
-        here, after, later = time[:-2], time[1:-1], time[2:]
-        out[:-2] = (here > after) & (here > later) & (after >= before)
-    return out
 
 
 def lobster_sources(

@@ -215,10 +215,22 @@ def blocks(pair: Pair, report: ReadReport, rows: int) -> Iterator[tuple[pd.DataF
             total += left
             # Newer files name the market maker in a seventh column.
             table = message.iloc[:, : len(_MESSAGE)].set_axis(list(_MESSAGE), axis=1)
+            _check_unit(table["price"].to_numpy(dtype=np.float64), pair.message_name)
             table["price"] = table["price"] * PRICE_SCALE
             yield table, _levels(book.to_numpy(dtype=np.float64))
     if not total:
         raise DataGap("it is empty", field="file", value=pair.message_name, remedy="leave the day out")
+
+
+def _check_unit(price: npt.NDArray[np.float64], where: str) -> None:
+    """Refuse prices in dollars: those of the files are whole numbers."""
+    if np.mean(price != np.round(price)) > 0.5:
+        raise InvalidInput(
+            "most prices have decimals, but LOBSTER's are whole numbers of 1/10 000 dollar",
+            field="price unit",
+            value=where,
+            remedy="multiply the prices by 10000",
+        )
 
 
 def _levels(book: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -44,6 +44,7 @@ from crosswind.problems.market.readers.perp_funding import (
     hourly_settlements,
     listed_settlements,
 )
+from crosswind.problems.market.readers.table_ticks import refuse_copies
 from crosswind.problems.market.report import ReadReport
 from crosswind.solvers.errors import DataGap, InvalidInput
 
@@ -204,6 +205,7 @@ def _files(path: Path) -> dict[str, Path]:
                 "two files hold the same name", field="path", value=(str(out[name]), str(file)), remedy="give one file"
             )
         out[name] = file
+    refuse_copies(found)
     return out
 
 

@@ -242,7 +242,9 @@ def listed_settlements(
         bad = keep & ~good
         tolerated = reason.startswith("outlier") and not rules.drop
         if bad.any():
-            report.bad(file, f"{reason} (kept)" if tolerated else reason, int(bad.sum()), clock[int(np.argmax(bad))])
+            report.bad(
+                file, f"{reason} (kept)" if tolerated else reason, int(bad.sum()), series.index[int(np.argmax(bad))]
+            )
         keep &= good | tolerated
     index = pd.DatetimeIndex(hour[keep], tz="UTC").as_unit("ns")
     steps = pd.Series(np.diff(index.asi8) // _HOUR_NS).value_counts()
