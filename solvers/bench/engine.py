@@ -227,8 +227,7 @@ def _tasks(run: _Run, suites: Sequence[Suite], versions: dict[str, str]) -> Iter
             if not modes:
                 continue
             try:
-                made = item.make()
-                programs = tuple(made) if isinstance(item, Stream) else (made,)
+                programs = item.make() if isinstance(item, Stream) else (item.make(),)
                 for program in programs:
                     program.require_convex()
                 digest = _digest(programs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from crosswind.solvers.backends.base import Program
@@ -16,6 +16,7 @@ from crosswind.solvers.errors import InvalidInput, MissingDependency
 
 __all__ = ["Task", "measure", "on_dask", "on_threads"]
 
+CONNECT_LIMIT_S = 10.0
 Row = dict[str, Any]
 Task = tuple[Cell, tuple[Program, ...]]
 _here = threading.local()
@@ -33,7 +34,7 @@ def on_threads(
     jobs: int,
     plugins: tuple[tuple[str, str], ...],
     started: Callable[[Cell], None],
-) -> Iterator[Row]:
+) -> Generator[Row]:
     """Yield rows as they come from ``jobs`` lanes that share the tasks; leaving the iterator kills the workers."""
     done: queue.Queue[Row | BaseException | None] = queue.Queue()
     stop = threading.Event()
@@ -79,7 +80,7 @@ def on_dask(
     address: str,
     plugins: tuple[tuple[str, str], ...],
     started: Callable[[Cell], None],
-) -> Iterator[Row]:
+) -> Generator[Row]:
     """Yield rows as they come from the workers of the dask scheduler at ``address``.
 
     Each dask worker starts worker processes of its own for the solvers, so limits and kills are the same as here. Give
@@ -102,14 +103,14 @@ def on_dask(
             remedy="pip install 'crosswind[scale]'",
         ) from err
     try:
-        client = Client(address, timeout=10, set_as_default=False)
+        client = Client(address, timeout=CONNECT_LIMIT_S, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as err:
         raise InvalidInput("cannot be reached", field="scheduler", value=address, remedy=str(err)[:200]) from err
     with client:
         workers = len(client.scheduler_info()["workers"])
         if not workers:
             raise InvalidInput("has no worker", field="scheduler", value=address, remedy="start dask workers")
-        running: Any = as_completed()
+        running: Any = as_completed(loop=client.loop)
 
         def feed(count: int) -> None:
             for _ in range(count):

@@ -118,7 +118,7 @@ def _times(calls: tuple[Call, ...]) -> dict[str, Any]:
 
 def _verdict(cell: Cell, program: Program, calls: tuple[Call, ...]) -> dict[str, Any]:
     """Grade every repeat and keep the worst: a backend that is right now and then is not right."""
-    graded = []
+    graded: list[tuple[bool, Call, Status, Certificate, str]] = []
     for call in calls if cell.mode == "cold" else calls[-1:]:
         if graded and _same(call.raw, graded[0][1].raw):
             continue
@@ -180,7 +180,7 @@ def _sequence(cell: Cell, programs: tuple[Program, ...], calls: tuple[Call, ...]
     action = np.array(cell.action, dtype=np.intp)
     references = [_reference(program) for program in programs]
     scale = max((float(np.max(np.abs(x[action]), initial=0.0)) for x, _ in references), default=0.0) or 1.0
-    steps = []
+    steps: list[dict[str, Any]] = []
     for call, program, (best, value) in zip(calls, programs, references, strict=True):
         status, certificate, note = _graded(program, call.raw, cell.accuracy)
         x = call.raw.x
@@ -199,7 +199,7 @@ def _sequence(cell: Cell, programs: tuple[Program, ...], calls: tuple[Call, ...]
                 "worst": certificate.worst,
                 "iterations": call.raw.iterations,
                 "action_error": error,
-                "regret": _regret(program, x, action, value) if usable else np.inf,
+                "regret": _regret(program, x, action, value, scale) if usable else np.inf,
                 "note": note,
             }
         )
@@ -239,20 +239,20 @@ def _reference(program: Program) -> tuple[Vector, float]:
     return found.x, found.objective
 
 
-def _regret(program: Program, x: Vector, action: Any, best: float) -> float:
+def _regret(program: Program, x: Vector, action: Any, best: float, scale: float) -> float:
     r"""Return what it costs to carry the action out and to be optimal afterwards, over the reference's cost.
 
     .. math:: \big(\min\{f(v): v_a = x_a\} - f^*\big) \,/\, |f^*|
 
-    The action is clipped to its box first, as any controller does. An action after which no feasible plan is left
-    costs ∞.
+    The action is clipped to its box first, as any controller does, and one below a billionth of ``scale``, the
+    stream's largest, is none. An action after which no feasible plan is left costs ∞.
     """
     if not isinstance(program, QuadraticProgram) or best != best:
         return float("nan")
     lb, ub = program.lb.copy(), program.ub.copy()
     carried = np.clip(x[action], lb[action], ub[action])
-    lb[action] = ub[action] = carried
-    found = solve(program.with_vectors(lb=lb, ub=ub), ("piqp", "clarabel"), tol=1e-9, verify=False)
+    lb[action] = ub[action] = np.where(np.abs(carried) < 1e-9 * scale, 0.0, carried)
+    found = solve(program.with_vectors(lb=lb, ub=ub), ("piqp", "clarabel"), tol=1e-8, verify=False)
     if not found.status.usable:
         return float("inf")
     return max(found.objective - best, 0.0) / (abs(best) or 1.0)

@@ -152,7 +152,7 @@ class Lane:
                 assert isinstance(trouble, (Failed, Lost))
                 return None, trouble
             self._workers[solver] = worker
-        loaded: Loaded = worker.loaded  # type: ignore[assignment]
+        loaded: Loaded = worker.loaded
         answer = worker.ask(request, memory_limit_mb)
         if isinstance(answer, Lost):
             del self._workers[solver]

@@ -138,7 +138,11 @@ def time_steps(result: BenchResult, suite: str, accuracy: float) -> Any:
             colour = styles[str(solver)]["color"]
             fig.add_box(y=times, name=str(solver), marker={"color": colour, "size": 3}, showlegend=False)
     for deadline in sorted({float(d) for d in frame["deadline_s"].dropna()}):
-        fig.add_hline(y=1e3 * deadline, line={"dash": "dot", "color": "#5b6b7b"}, annotation_text="deadline")
+        fig.add_hline(
+            y=1e3 * deadline,
+            line={"dash": "dot", "color": "#5b6b7b"},
+            annotation_text=f"deadline {1e3 * deadline:.3g} ms",
+        )
     fig.update_yaxes(type="log")
     return _styled(fig, f"{suite}: time of a step at {accuracy:.0e}", "", "ms")
 
@@ -158,7 +162,9 @@ def anytime_figure(result: BenchResult, suite: str, accuracy: float) -> Any:
         shown = np.where(np.isfinite(middle), np.clip(middle, 1e-16, 1e6), np.nan)
         line = {**styles[str(solver)], "width": 2, "shape": "hv"}
         fig.add_scatter(x=1e3 * times, y=shown, name=str(solver), mode="lines", line=line)
-    fig.add_hline(y=accuracy, line={"dash": "dot", "color": "#5b6b7b"}, annotation_text="asked")
+    fig.add_hline(
+        y=accuracy, line={"dash": "dot", "color": "#5b6b7b"}, annotation_text="asked", annotation_position="top left"
+    )
     fig.update_xaxes(type="log", dtick=1)
     fig.update_yaxes(type="log", exponentformat="power")
     return _styled(fig, f"{suite}: what the iterate is worth after a given time", "ms", "worst relative measure")

@@ -41,7 +41,7 @@ def parts(result: BenchResult) -> list[Part]:
             Part(
                 "Success",
                 "Each cell is the share of programs whose answer passed our own certificate at the asked accuracy. "
-                "What a backend says of itself counts nowhere; where it claimed success and was wrong, that is counted.",
+                "What a backend says of itself counts nowhere; where it claimed success and was wrong, it is told.",
                 figures=[plots.success_heatmap(result)],
             )
         )
@@ -83,7 +83,7 @@ def _cold(result: BenchResult, suite: str, accuracies: list[float]) -> Part:
     return Part(
         f"{suite}: cold",
         f"{text[:1].upper()}{text[1:]}. Every call sets up and solves from nothing. sgm: shifted geometric mean of the "
-        "median times over the programs that the solver solved; sgm_all: the same with every failure at the time limit; "
+        "median times over the programs that the solver solved; sgm_all: the same with failures at the time limit; "
         "the shift is a tenth of the median of all successes. first: a call before the timed ones, compilation "
         "included. p99 and p99.9 stand only where 100 and 1000 calls were timed. peak: of the worker during a cell.",
         figures=figures,

@@ -60,8 +60,8 @@ class RowStore:
             self._stream.close()
             self._stream = path.open("ab")
             self._lock()
-        self.rows = {row["key"]: row for row in _lines(path)}
         self._mend(path)
+        self.rows = {row["key"]: row for row in _lines(path)}
 
     def _lock(self) -> None:
         try:
@@ -89,7 +89,7 @@ class RowStore:
         self._stream.write(text.encode("utf-8") + b"\n")
         self._stream.flush()
         os.fsync(self._stream.fileno())
-        self.rows[str(row["key"])] = dict(row)
+        self.rows[str(row["key"])] = _back(json.loads(text))  # as a later run will read it
 
     def close(self) -> None:
         """Release the folder."""

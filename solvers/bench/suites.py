@@ -78,14 +78,17 @@ class Suite:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        names = [item.name for item in (*self.cases, *self.streams)]
+        names = [item.name for item in self._all()]
         if len(set(names)) < len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
             raise InvalidInput("names one item twice", field=self.name, value=twice, remedy="give distinct names")
 
     def items(self, *, quick: bool) -> Iterator[Case | Stream]:
         """Yield the cases, then the streams, or only those of the quick subset."""
-        yield from (item for item in (*self.cases, *self.streams) if item.quick or not quick)
+        yield from (item for item in self._all() if item.quick or not quick)
+
+    def _all(self) -> tuple[Case | Stream, ...]:
+        return (*self.cases, *self.streams)
 
 
 _SUITES: dict[str, Callable[[], Suite]] = {}
@@ -126,7 +129,7 @@ def find_suite(word: str) -> Suite:
         "is neither a suite nor a folder of programs",
         field="suite",
         value=word,
-        remedy=f"one of {', '.join(suite_names()) or 'none registered'}, or a folder of .qps, .mat, .npz or .json files",
+        remedy=f"one of {', '.join(suite_names()) or 'none registered'}, or a folder of .qps, .mat, .npz, .json files",
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from crosswind.solvers.bench.statistics import performance_profile, quantile, shift_of, shifted_geometric_mean
+from crosswind.solvers.bench.statistics import quantile, shift_of, shifted_geometric_mean
 from crosswind.solvers.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def sequence_table(result: BenchResult, suite: str, accuracy: float) -> pd.DataF
     frame = select(result, "sequence", suite, accuracy)
     if frame.empty:
         raise InvalidInput("has no rows", field="suite", value=(suite, accuracy), remedy="one of the run's groups")
-    rows = {}
+    rows: dict[Any, dict[str, Any]] = {}
     for solver, part in frame.groupby("solver"):
         ran = part[part["outcome"] == "ran"]
         steps = pd.DataFrame([step for item in ran.get("steps", []) for step in item])

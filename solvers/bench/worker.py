@@ -179,7 +179,9 @@ def _owned(raw: Raw) -> Raw:
         key: None if getattr(raw, key) is None else np.array(getattr(raw, key), dtype=np.float64)
         for key in ("x", "y", "z", "s", "ray")
     }
-    farkas = None if raw.farkas is None else tuple(np.array(part, dtype=np.float64) for part in raw.farkas)
+    farkas = None
+    if raw.farkas is not None:
+        farkas = (np.array(raw.farkas[0], dtype=np.float64), np.array(raw.farkas[1], dtype=np.float64))
     return Raw(
         claim=raw.claim,
         word=str(raw.word),

@@ -60,7 +60,7 @@ def _hedge_program(instruments: int, horizon: int, seed: int, hostile: bool) -> 
     return lower(hedge_program(instruments, horizon, seed, hostile), keep_absolute=True, names=False).qp
 
 
-def _hedge_stream(instruments: int, horizon: int, seed: int, steps: int = 60) -> tuple[QuadraticProgram, ...]:
+def _hedge_stream(instruments: int, horizon: int, seed: int, steps: int = 40) -> tuple[QuadraticProgram, ...]:
     """Return the programs of ``steps`` decisions, the reference's trades carried out between them.
 
     Every solver gets the same programs, so that its own errors do not lead it to others. After each step the horizon
@@ -77,6 +77,7 @@ def _hedge_stream(instruments: int, horizon: int, seed: int, steps: int = 60) ->
     from crosswind.solvers.errors import SolverFailure
 
     program = hedge_program(instruments, horizon, seed)
+    weight = np.inf if program.terminal is None else program.terminal.weight
     rng = np.random.default_rng([seed, 7])
     lowered = lower(program, keep_absolute=True, names=False)
     programs = []
@@ -94,7 +95,8 @@ def _hedge_stream(instruments: int, horizon: int, seed: int, steps: int = 60) ->
         level = np.vstack([program.exposure_level[1:], program.exposure_level[-1:]])
         # The cash plan runs out within the horizon: its end is renewed, or nothing would be left to hedge.
         level[-1] += rng.normal(0.0, 0.05, instruments)
-        level[1:] += rng.normal(0.0, 0.01, instruments)
+        # Fills differ from the plan; without that the gap would be zero up to the solver's last digits.
+        level += rng.normal(0.0, 0.01, level.shape)
         modes = tuple(
             replace(mode, state=np.exp(-mode.rate_per_s * program.dt_s[0]) * mode.state + trade)
             for mode in program.impact
@@ -105,7 +107,7 @@ def _hedge_stream(instruments: int, horizon: int, seed: int, steps: int = 60) ->
             exposure_level=level,
             drift=rng.normal(0.0, 2e-6, (horizon, instruments)),
             impact=modes,
-            terminal=Terminal(level[-1], program.terminal.weight),
+            terminal=Terminal(level[-1], weight),
         )
         lowered = relower(program, lowered)
     return tuple(programs)

@@ -15,8 +15,9 @@ NAME = "bench"
 HELP = "measure solvers on suites of programs, judged by our certificate; or compare two runs"
 DESCRIPTION = (
     "Run every solver on every program of the suites, each in a process that is killed at the time limit, judge the\n"
-    "answers by our own certificate, and write rows (parquet), report.html and summary.md. A run that was killed goes\n"
-    "on where it was when started again. SUITE is hedge, basket, impact, or a folder of .qps, .mat, .npz, .json files.\n"
+    "answers by our own certificate, and write rows (parquet), report.html and summary.md. A run that was killed\n"
+    "goes on where it was when started again. SUITE is hedge, basket, impact, or a folder of .qps, .mat, .npz or\n"
+    ".json files. "
     "crosswind bench compare A B puts two runs' folders against each other."
 )
 EXAMPLE = "crosswind bench hedge basket impact --quick"
