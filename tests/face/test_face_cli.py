@@ -111,13 +111,13 @@ def test_solvers_lists_what_works(capsys: pytest.CaptureFixture[str]):
 
 @pytest.mark.parametrize("failure", [PermissionError(13, "Permission denied", "a.csv"), OSError(28, "No space left")])
 def test_a_refusal_of_the_system_is_told_like_bad_input(
-    failure: OSError, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    failure: OSError, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     def refuse(*args: object, **kwargs: object) -> None:
         raise failure
 
     monkeypatch.setattr("crosswind.problems.market.simulate", refuse)
-    code, out, err = call(capsys, "simulate", "--out", "somewhere", "--json")
+    code, out, err = call(capsys, "simulate", "--out", str(tmp_path / "somewhere"), "--json")
     assert code == 2
     assert failure.strerror in err
     assert json.loads(out)["error"]["remedy"]
