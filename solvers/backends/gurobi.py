@@ -130,8 +130,7 @@ def _set(env: Any, gurobipy: Any, key: str, value: Any) -> None:
     try:
         env.setParam(key, value)
     except (gurobipy.GurobiError, TypeError, ValueError) as err:
-        unknown = isinstance(err, gurobipy.GurobiError) and err.errno == gurobipy.GRB.Error.UNKNOWN_PARAMETER
-        raise refusal("gurobi", key, value, err, unknown) from err
+        raise refusal("gurobi", key, value, err, "Unknown parameter" in str(err)) from err
 
 
 BACKEND = Gurobi

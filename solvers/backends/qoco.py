@@ -36,7 +36,8 @@ class Qoco(Backend):
 
     New vectors mean a new set-up. Its own update is not used: in 0.3.2 a run after it that ends short of its tolerance
     falls back on the best iterate kept from the program before (a linear program with 21 variables came back with a
-    primal residual of 0.76). It looks for no infeasibility, and an unbounded program is "solved" far out.
+    primal residual of 0.76). It looks for no infeasibility, so that we look at the multipliers of a run that breaks
+    off: where they point to it, the claim is ours. An unbounded program is "solved" far out.
     """
 
     name = "qoco"
@@ -82,6 +83,7 @@ class _QocoPrepared(Prepared):
         self.solver.ext.set_default_settings(probe)
         apply_settings(probe, options.settings, "qoco")
         self.equalities, self.others = E.shape[0], G.shape[0]
+        self.stacked, self.sides = sparse.vstack((E, G), format="csr"), np.concatenate((e, g)) * shrink
         self.solver.setup(
             program.n,
             self.others,
@@ -122,7 +124,17 @@ class _QocoPrepared(Prepared):
             assert isinstance(self.program, ConeProgram)
             raw.y = self._placed(equal, other) * factor
             raw.s = self._placed(np.zeros(self.equalities), np.array(found.s, dtype=np.float64)[: self.others]) * length
+        if raw.claim in (Claim.FAILED, Claim.ITERATIONS) and self._contradict(np.concatenate((equal, other))):
+            raw.claim, raw.farkas = Claim.INFEASIBLE, (raw.y, raw.z)
         return raw
+
+    def _contradict(self, dual: Vector) -> bool:
+        """Tell whether multipliers that grew without bound combine the rows to 0 ≤ something negative."""
+        size = float(np.max(np.abs(dual), initial=0.0))
+        if not 1e3 < size < np.inf:
+            return False
+        unit = dual / size
+        return bool(np.max(np.abs(self.stacked.T @ unit), initial=0.0) <= 1e-4 and self.sides @ unit < -1e-3)
 
     def _placed(self, equal: Vector, other: Vector) -> Vector:
         out = np.zeros(self.program.m)

@@ -79,7 +79,7 @@ class _XpressPrepared(OneSidedPrepared):
             "",
             ["E"] * e.size + ["L"] * g.size,
             np.r_[e, g].tolist(),
-            [],
+            [0.0] * (e.size + g.size),
             q.tolist(),
             A.indptr.tolist(),
             np.diff(A.indptr).tolist(),
@@ -142,7 +142,7 @@ def _set(model: Any, xpress: Any, key: str, value: Any) -> None:
     try:
         setattr(model.controls, key, value)
     except (xpress.InterfaceError, xpress.ModelError, xpress.SolverError, TypeError, ValueError) as err:
-        raise refusal("xpress", key, value, err, not hasattr(model.controls, key)) from err
+        raise refusal("xpress", key, value, err, key not in dir(model.controls)) from err
 
 
 BACKEND = Xpress
