@@ -36,7 +36,8 @@ So an iterate whose residuals pass must also be close to a lower bound, its own 
 active limits:
 
 ==========  =====================================================================================================
-excess_rel  |objective − lower bound| by the gap's scale; the bound within reach where none holds everywhere
+excess_rel  max(|objective − lower bound|, Σ|y_i| miss_i + Σ|z_j| miss_j) by the gap's scale; the bound within reach
+            where none holds everywhere
 ==========  =====================================================================================================
 
 The reach is a thousand times the size of x, for cone programs ten times.
@@ -72,6 +73,7 @@ _WORTHLESS: dict[str, Any] = {
     "objective": np.inf,
     "lower_bound": -np.inf,
     "lower_bound_within": -np.inf,
+    "excess": np.inf,
     "excess_rel": np.inf,
 }
 
@@ -199,22 +201,38 @@ def _excess(
     iterate: tuple[Vector, Vector, Vector, Vector],
     tol: float,
 ) -> dict[str, float]:
-    """Return both lower bounds and the distance of the objective from the better one, polished where it decides."""
+    """Return both lower bounds and how far the objective may be from the optimum, polished where that decides.
+
+    From above by the bounds; from below by what the multipliers say that the missed limits are worth, since a point
+    outside the limits may be too good.
+    """
+    x, y, z, reach = iterate
     value = found["objective"] - program.constant
     everywhere, within = bounds
+    worth = _worth_of_misses(program, x, y, z)
     nearest = everywhere if np.isfinite(everywhere) else within
-    if abs(value - nearest) > tol * scale and max(found["primal_rel"], found["dual_rel"], found["gap_rel"]) <= tol:
-        step = polished(program, *iterate[:3])
+    passing = max(found["primal_rel"], found["dual_rel"], found["gap_rel"]) <= tol
+    if passing and max(abs(value - nearest), worth) > tol * scale:
+        step = polished(program, x, y, z)
         if step is not None:
             w, y, z = step
-            r = program.P @ w + program.q + program.A.T @ y + z
-            better = dual_bound(program, w, y, z, r, iterate[3])
+            better = dual_bound(program, w, y, z, program.P @ w + program.q + program.A.T @ y + z, reach)
             everywhere, within = max(everywhere, better[0]), max(within, better[1])
+            nearest = everywhere if np.isfinite(everywhere) else within
+            worth = min(worth, _worth_of_misses(program, x, y, z))
+    excess = max(abs(value - nearest), worth)
     return {
         "lower_bound": everywhere + program.constant,
         "lower_bound_within": within + program.constant,
-        "excess_rel": _ratio(abs(value - (everywhere if np.isfinite(everywhere) else within)), scale),
+        "excess": excess,
+        "excess_rel": _ratio(excess, scale),
     }
+
+
+def _worth_of_misses(program: QuadraticProgram, x: Vector, y: Vector, z: Vector) -> float:
+    rows, _ = _missed(program.A @ x, program.l, program.u)
+    boxes, _ = _missed(x, program.lb, program.ub)
+    return float(np.abs(y) @ rows + np.abs(z) @ boxes)
 
 
 def _conic(program: ConeProgram, x: Vector, y: Vector, s: Vector | None) -> dict[str, float]:
@@ -253,6 +271,7 @@ def _conic(program: ConeProgram, x: Vector, y: Vector, s: Vector | None) -> dict
         "objective": value + program.constant,
         "lower_bound": everywhere + program.constant,
         "lower_bound_within": within + program.constant,
+        "excess": abs(value - within),
         "excess_rel": _ratio(abs(value - within), scale),
     }
 

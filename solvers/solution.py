@@ -79,8 +79,11 @@ class Certificate:
         Absolute (primal, dual, gap) that pass whatever their relative size.
     lower_bound_within
         A number that no feasible point within a thousand times the size of x can undercut; at least ``lower_bound``.
+    excess
+        By how much the objective may be off: |objective − lower bound| (``lower_bound_within`` where ``lower_bound`` is
+        −inf), or, where larger, what the multipliers say that the missed limits are worth.
     excess_rel
-        :attr:`excess` relative to the gap's scale: by how much the point may fall short.
+        The same relative to the gap's scale.
     """
 
     primal: float
@@ -94,12 +97,8 @@ class Certificate:
     lower_bound: float
     floors: tuple[float, float, float] = (ABSOLUTE_FLOOR, ABSOLUTE_FLOOR, ABSOLUTE_FLOOR)
     lower_bound_within: float = -np.inf
+    excess: float = 0.0
     excess_rel: float = 0.0
-
-    @property
-    def excess(self) -> float:
-        """|objective − lower bound|, by ``lower_bound`` or, where that is −inf, by ``lower_bound_within``."""
-        return abs(self.objective - (self.lower_bound if np.isfinite(self.lower_bound) else self.lower_bound_within))
 
     @property
     def worst(self) -> float:

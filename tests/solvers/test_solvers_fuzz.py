@@ -61,7 +61,8 @@ def size_of(program: QuadraticProgram, found: Solution, terms: float) -> float:
     every = np.concatenate(lengths)
     every = every[(every > 0.0) & np.isfinite(every)]
     shortest = float(np.min(every)) if every.size else 0.0
-    own = max(0.5 * found.x @ (program.P @ found.x), np.max(np.abs(program.q * found.x)))
+    x = found.x
+    own = max(0.5 * x @ (program.P @ x), abs(program.q @ x), np.max(np.abs(program.q * x)))
     return max(terms, float(own), float(np.max(np.abs(program.q))) * shortest)
 
 
