@@ -74,7 +74,10 @@ class _QuadprogPrepared(OneSidedPrepared):
         self.out = np.setdiff1d(np.arange(equal.shape[0]), self.kept)
         # How each equality that is left out follows from those that are kept.
         self.follows = np.linalg.lstsq(equal[self.kept].T, equal[self.out].T, rcond=None)[0].T
-        self.columns = np.asfortranarray(np.vstack((equal[self.kept], -other)).T)
+        # The package reads past the end where there is no limit at all; 0'x ≥ −1 says nothing.
+        self.padded = self.kept.size + other.shape[0] == 0
+        rows = np.zeros((1, program.n)) if self.padded else np.vstack((equal[self.kept], -other))
+        self.columns = np.asfortranarray(rows.T)
         self.inverse = _inverse_factor(self.dense)
         self.definite = self.inverse is not None
         if not self.definite and self.steps:
@@ -110,7 +113,7 @@ class _QuadprogPrepared(OneSidedPrepared):
     def _stepped(self, x: Vector, weight: float, limit: int) -> Raw:
         import quadprog
 
-        right = np.concatenate((self.e[self.kept], -self.g))
+        right = -np.ones(1) if self.padded else np.concatenate((self.e[self.kept], -self.g))
         inner, dual, word, claim = 0, np.zeros(right.size), "solved", Claim.SOLVED
         ray: Vector | None = None
         for step in range(1, limit + 1):
@@ -134,7 +137,7 @@ class _QuadprogPrepared(OneSidedPrepared):
             word, claim = f"stopped after {limit} proximal steps", Claim.ITERATIONS
         multipliers = np.zeros(self.e.size)
         multipliers[self.kept] = -dual[: self.kept.size]
-        y, z = self.rows.multipliers(multipliers, dual[self.kept.size :])
+        y, z = self.rows.multipliers(multipliers, dual[self.kept.size : self.kept.size + self.g.size])
         scale = self.scaling
         return Raw(claim, word, x * scale.length, y * scale.dual, z * scale.dual, iterations=inner, ray=ray)
 

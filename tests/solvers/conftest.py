@@ -69,3 +69,11 @@ def load_sibling(name: str) -> ModuleType:
         sys.modules[name] = module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     return sys.modules[name]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that takes ``protocol_check`` once for each of the checks in ``backend_checks.py``."""
+    if "protocol_check" in metafunc.fixturenames:
+        load_sibling("backend_suite")
+        checks = load_sibling("backend_checks").PROTOCOL
+        metafunc.parametrize("protocol_check", checks, ids=[check.__name__ for check in checks])
