@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -21,6 +22,7 @@ __all__ = [
     "check_positive",
     "check_same_axes",
     "check_zone",
+    "nearest",
     "utc_index",
 ]
 
@@ -293,3 +295,9 @@ def as_dates(days: Any, field: str = "days") -> tuple[dt.date, ...] | None:
     if not out:
         raise InvalidInput("there are no days", field=field, value=[], remedy="leave it out to read all")
     return tuple(out)
+
+
+def nearest(word: Any, known: Iterable[str]) -> str:
+    """Return "did you mean 'x'? " for the known word that looks most like ``word``, or an empty text."""
+    found = get_close_matches(str(word), list(known), n=1)
+    return f"did you mean {found[0]!r}? " if found else ""

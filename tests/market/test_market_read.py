@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 
@@ -99,3 +100,18 @@ def test_same_spec_same_bytes():
     a, b = (read("sim:names=2,days=1,bucket_s=600").events for _ in range(2))
     for field in ("flow", "mid", "spread", "volume", "depth"):
         assert np.array_equal(getattr(a, field).to_numpy(), getattr(b, field).to_numpy())
+
+
+@pytest.mark.parametrize(
+    ("call", "hint"),
+    [
+        (lambda: read("lena:somewhere"), "did you mean 'lean'"),
+        (lambda: read("/data/of/mine"), "'csv:/data/of/mine'"),
+        (lambda: read("sim:spreadbps=3"), "did you mean 'spread_bps'"),
+        (lambda: market.simulate(world="calm", volum_noise_sd=1.0), "did you mean 'volume_noise_sd'"),
+        (lambda: read("csv:x.csv", colums={}), "did you mean 'columns'"),
+    ],
+)
+def test_misspelt_words_are_answered_by_the_nearest(call, hint):
+    with pytest.raises(InvalidInput, match=re.escape(hint)):
+        call()

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+from crosswind.problems.market.checks import nearest
 from crosswind.solvers.errors import InvalidInput, MissingDependency
 
 __all__ = ["Format", "call_options", "find_format", "formats", "register_format"]
@@ -164,10 +166,13 @@ def find_format(spec: Any) -> tuple[Format, str]:
     known = formats()
     remedy = "one of " + ", ".join(f"'{f.example}'" for f in known.values())
     if not isinstance(spec, str) or not spec:
-        raise InvalidInput("not a source", field="spec", value=spec, remedy=remedy)
-    scheme, _, rest = spec.partition(":")
+        raise InvalidInput("not a source: a spec is a text", field="spec", value=spec, remedy=remedy)
+    scheme, colon, rest = spec.partition(":")
     if scheme not in known:
-        raise InvalidInput(f"unknown scheme {scheme!r}", field="spec", value=spec, remedy=remedy)
+        hint = nearest(scheme, known)
+        if not hint and (not colon or Path(spec).exists()):
+            hint = f"say what lies there, e.g. 'csv:{spec}': "
+        raise InvalidInput(f"unknown scheme {scheme!r}", field="spec", value=spec, remedy=hint + remedy)
     if not rest and not known[scheme].bare:
         raise InvalidInput("the path is missing", field="spec", value=spec, remedy=f"e.g. {known[scheme].example}")
     return known[scheme], rest
@@ -209,7 +214,7 @@ def call_options(
             f"unknown options for {spec}",
             field="options",
             value=unknown,
-            remedy=f"choose among {', '.join(known)}" if known else "leave them out",
+            remedy=f"{nearest(unknown[0], known)}choose among {', '.join(known)}" if known else "leave them out",
         )
     for name, value in given.items():
         if name not in parameters:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from numbers import Real
 from typing import Any
 
+from crosswind.problems.market.checks import nearest
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["SimulatorParameters"]
@@ -305,7 +306,7 @@ class SimulatorParameters:
                 raise InvalidInput(
                     "is not an argument of the simulator",
                     field=name,
-                    remedy=f"use one of {', '.join((*_CALL, *known))}",
+                    remedy=f"{nearest(name, (*_CALL, *known))}use one of {', '.join((*_CALL, *known))}",
                 )
         return cls(**values)
 
