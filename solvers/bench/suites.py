@@ -12,7 +12,8 @@ from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["Case", "Stream", "Suite", "find_suite", "folder_suite", "register_suite", "suite_names"]
 
-_SUFFIXES = (".npz", ".mat", ".qps", ".json")
+_TEXT = (".qps", ".mps", ".sif")
+_SUFFIXES = (".npz", ".mat", ".json", *_TEXT, *(f"{suffix}.gz" for suffix in _TEXT))
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def find_suite(word: str) -> Suite:
 def folder_suite(folder: str | Path, name: str | None = None) -> Suite:
     """Return the programs in ``folder`` as a suite, each read when its turn comes.
 
-    QPS files, the ``.mat`` files of the Maros–Mészáros collection, qpbenchmark's ``.npz`` and our own files are read.
+    QPS, MPS and SIF files (also with .gz), the ``.mat`` files of the Maros–Mészáros collection, qpbenchmark's ``.npz`` and our own files are read.
     The quick subset is the ten smallest files.
 
     Raises
@@ -145,7 +146,7 @@ def folder_suite(folder: str | Path, name: str | None = None) -> Suite:
         When the folder has no such file.
     """
     where = Path(folder)
-    files = sorted(path for path in where.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file())
+    files = sorted(path for path in where.iterdir() if path.name.lower().endswith(_SUFFIXES) and path.is_file())
     if not files:
         raise InvalidInput(
             "holds no program", field="suite", value=where, remedy=f"put files of {', '.join(_SUFFIXES)} there"
