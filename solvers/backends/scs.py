@@ -43,9 +43,9 @@ _KNOWN: dict[str, Any] = {
 class Scs(Backend):
     """SCS (O'Donoghue, Operator splitting for a homogeneous embedding of the LCP, SIAM J. Optim. 2021), MIT.
 
-    Memory is what ends it: the factor of the KKT matrix is kept whole. Where P or A couples all entries of a semidefinite
-    block of order k it has about k⁴/8 numbers, 0.2 GB at k = 100 and 16 GB at k = 300, and each iteration takes an
-    eigendecomposition of k³.
+    Memory is what ends it: the factor of the KKT matrix is kept whole. Where P or A couples all entries of a
+    semidefinite block of order k it has about k⁴/8 numbers, 0.2 GB at k = 100 and 16 GB at k = 300, and each iteration
+    takes an eigendecomposition of k³.
 
     Notes
     -----
@@ -99,8 +99,8 @@ class _ScsPrepared(Prepared):
                 "q": [rows.size for rows in order.soc],
                 "s": list(order.orders),
             }
-        # SCS refuses a program without rows; 0'x ≤ 1 says nothing.
         self.pins_threads = any(size > 16 for size in self.cone.get("s", ()))
+        # SCS refuses a program without rows; 0'x ≤ 1 says nothing.
         self.padded = matrix.shape[0] == 0
         if self.padded:
             matrix = sparse.csc_matrix((1, program.n), dtype=np.float64)
