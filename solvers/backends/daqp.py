@@ -49,6 +49,7 @@ class Daqp(Backend):
     warm_starts = True
     updates = True
     keeps_time = True
+    releases_gil = True
 
     def prepare(self, program: Program, options: Options) -> Prepared:
         """Set a quadratic program up; the matrices become dense."""
