@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
-from crosswind.solvers.backends.base import Backend, Options, Prepared, Program, WarmStart
+from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program, WarmStart, guarded
 from crosswind.solvers.errors import InvalidInput
-from crosswind.solvers.program import ConeProgram
+from crosswind.solvers.lane import Answered, Lane
+from crosswind.solvers.program import ConeProgram, QuadraticProgram
 from crosswind.solvers.registry import chain_of
 from crosswind.solvers.solution import Solution
 from crosswind.solvers.solve import check_request, run_chain, warm_point
@@ -35,7 +37,11 @@ class Session:
     A set-up is renewed without being asked when new vectors change which bounds are finite or equal, or the size of the
     data by more than a thousand, and after any answer without a usable iterate, so that one failure never spoils the
     next solve. A lock makes a session safe to share between threads (calls run one after the other); it pickles without
-    the backend's state and sets up again where it is restored.
+    the backend's state and sets up again where it is restored, and so it does in a fork.
+
+    While vectors keep the pattern and size of their data, calls take a short way (:mod:`crosswind.solvers.lane`) that
+    adds some microseconds to the backend's own time. The certificate that decides is the same; a Solution's own is
+    computed when it is looked at.
 
     Examples
     --------
@@ -58,14 +64,37 @@ class Session:
         check_request(program, tol, time_limit)
         if verify:
             program.require_convex()
-        self.program = program
         self.chain = chain_of(solver, program, time_limit)
         self.options = Options(tol, time_limit, settings)
         self.last: Solution | None = None
         self.setups = 0
-        self._start: WarmStart | None = None
+        self._program: Program = program
+        self._given: WarmStart | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        """Forget every set-up: it belongs to no process, or to another one."""
         self._ready: dict[str, Prepared] = {}
+        self._lane: Lane | None = None
+        self._stale = False  # the program is behind the lane's vectors
+        self._held: Answered | None = None
         self._lock = threading.RLock()
+        self._pid = os.getpid()
+
+    def _alone(self) -> None:
+        """Set up again in a fork: the solver's memory may have been copied in the middle of a solve, its lock held."""
+        if self._pid != os.getpid():
+            lane, stale = self._lane, self._stale
+            if lane is not None and stale:
+                self._program = lane.check.current()
+            self._reset()
+
+    @property
+    def program(self) -> Program:
+        """The program with its present vectors."""
+        if self._stale and self._lane is not None:
+            self._program, self._stale = self._lane.check.current(), False
+        return self._program
 
     def update(
         self,
@@ -84,21 +113,30 @@ class Session:
         InvalidInput
             On NaN, wrong shapes or crossing bounds; the session then keeps its former vectors.
         """
+        if self._pid != os.getpid():
+            self._alone()
         with self._lock:
-            if isinstance(self.program, ConeProgram):
+            lane = self._lane
+            if lane is not None and b is None and constant is None and lane.take(q, (l, u), (lb, ub)):
+                self._stale = True
+                return self
+            program = self.program
+            if isinstance(program, ConeProgram):
                 if any(part is not None for part in (l, u, lb, ub)):
                     raise _misfit("l, u, lb, ub", "a cone program has b instead")
-                self.program = self.program.with_vectors(q=q, b=b, constant=constant)
+                self._program = program.with_vectors(q=q, b=b, constant=constant)
             else:
                 if b is not None:
                     raise _misfit("b", "a quadratic program has l, u, lb and ub instead")
-                self.program = self.program.with_vectors(q=q, l=l, u=u, lb=lb, ub=ub, constant=constant)
+                self._program = program.with_vectors(q=q, l=l, u=u, lb=lb, ub=ub, constant=constant)
+            self._lane, self._stale = None, False
         return self
 
     def warm(self, x: Any, y: Any, z: Any) -> Session:
         """Set the point (n,), (m,), (n,) the next warm solve starts from, such as the last shifted by a stage."""
+        self._alone()
         with self._lock:
-            self._start = warm_point(self.program, (x, y, z))
+            self._given = warm_point(self.program, (x, y, z))
         return self
 
     def solve(self, warm: bool = True, time_limit: float | None = None) -> Solution:
@@ -116,46 +154,100 @@ class Session:
         Solution
             Graded as :func:`crosswind.solvers.solve.solve` grades it; ``setup_s`` is the time of the update.
         """
-        check_request(self.program, self.options.tol, time_limit)
+        if self._pid != os.getpid():
+            self._alone()
         with self._lock:
-            options = self.options
-            if time_limit is not None:
-                options = Options(options.tol, time_limit, options.settings)
-            if not warm:
-                # Operator splitting carries its iterate and step sizes over; cold means a fresh set-up.
-                self._ready.clear()
-            found = run_chain(self.program, self.chain, options, self._start if warm else None, self._prepared)
-            if found.status.usable:
-                self._start = WarmStart(found.x, found.y, found.z)
-            else:
-                self._ready.clear()
-                self._start = None
-            self.last = found
-            return found
+            if self._lane is not None and warm and time_limit is None and self._given is None:
+                found = self._short()
+                if found is not None:
+                    self.last = found
+                    return found
+            return self._long(warm, time_limit)
+
+    def _short(self) -> Solution | None:
+        lane = self._lane
+        assert lane is not None
+        answer = guarded(lane.solve)
+        if isinstance(answer, Exception):
+            self._leave_lane()
+            self._ready.clear()  # what raised in the middle is not used again
+            return None
+        found, raw = answer
+        if found is None:
+            self._leave_lane()
+            self._held = Answered(raw) if raw.claim is Claim.SOLVED else None
+        return found
+
+    def _leave_lane(self) -> None:
+        self._program = self.program
+        self._lane = None
+
+    def _long(self, warm: bool, time_limit: float | None) -> Solution:
+        program = self.program
+        check_request(program, self.options.tol, time_limit)
+        options = self.options
+        if time_limit is not None:
+            options = Options(options.tol, time_limit, options.settings)
+        start = None
+        if not warm:
+            # Operator splitting carries its iterate and step sizes over; cold means a fresh set-up.
+            self._ready.clear()
+            self._lane = None
+        elif self._given is not None:
+            start = self._given
+        elif self.last is not None and self.last.status.usable:
+            start = WarmStart(self.last.x, self.last.y, self.last.z)
+        self._given = None
+        try:
+            found = run_chain(program, self.chain, options, start, self._prepared)
+        finally:
+            self._held = None
+        if not found.status.usable:
+            self._ready.clear()
+            self._lane = None
+        elif self._lane is None and found.status.ok and len(found.attempts) == 1:
+            self._lane = self._new_lane(program)
+        self.last = found
+        return found
+
+    def _new_lane(self, program: Program) -> Lane | None:
+        prepared = self._ready.get(self.chain[0])
+        if prepared is None or not isinstance(program, QuadraticProgram) or self.options.time_limit is not None:
+            return None
+        stream = guarded(prepared.stream)
+        if stream is None or isinstance(stream, Exception):
+            return None
+        return Lane(self.chain[0], program, self.options, prepared, stream)
 
     def _prepared(self, found: Backend, options: Options) -> Prepared:
+        program = self.program
         if options.tol != self.options.tol:
-            return found.prepare(self.program, options)  # a second, tighter attempt: not the one to keep
+            return found.prepare(program, options)  # a second, tighter attempt: not the one to keep
+        if self._held is not None and found.name == self.chain[0]:
+            held, self._held = self._held, None
+            return held
         ready = self._ready.pop(found.name, None)
-        if ready is not None and ready.fits(self.program):
-            ready.update(self.program)
+        if ready is not None and ready.fits(program):
+            ready.update(program)
         else:
-            ready = found.prepare(self.program, self.options)
+            ready = found.prepare(program, self.options)
             self.setups += 1
         self._ready[found.name] = ready
         return ready
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_ready")}
+        with self._lock:
+            kept = {"_program": self.program, "_given": self._given, "last": self.last, "setups": self.setups}
+            return kept | {"chain": self.chain, "options": self.options}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._ready = {}
-        self._lock = threading.RLock()
+        self._reset()
 
     def __repr__(self) -> str:
-        kind = "cone" if isinstance(self.program, ConeProgram) else "quadratic"
-        return f"Session({kind} n={self.program.n} m={self.program.m}, chain={self.chain}, tol={self.options.tol:g})"
+        program = self._program
+        kind = "cone" if isinstance(program, ConeProgram) else "quadratic"
+        return f"Session({kind} n={program.n} m={program.m}, chain={self.chain}, tol={self.options.tol:g})"
 
 
 def _misfit(field: str, remedy: str) -> InvalidInput:

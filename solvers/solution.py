@@ -255,11 +255,25 @@ class Solution:
     setup_s: float = 0.0
     solve_s: float = 0.0
     iterations: int = 0
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[Attempt, ...] = field(default_factory=tuple)
     settings: dict[str, Any] = field(default_factory=dict)
     s: Vector = field(default_factory=lambda: np.zeros(0))
     proof: Proof | None = None
     var_names: tuple[str, ...] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        # A session's fast lane leaves out what few callers look at; it is computed when it is asked for.
+        late = self.__dict__.get("_late")
+        if late is None or name.startswith("__"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        del self.__dict__["_late"]
+        self.__dict__.update(late.fields(self.__dict__))
+        return getattr(self, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if "_late" in self.__dict__:
+            _ = self.certificate
+        return self.__dict__
 
     @property
     def disagrees(self) -> bool:

@@ -27,6 +27,7 @@ __all__ = [
     "Program",
     "Raw",
     "Scaling",
+    "Stream",
     "WarmStart",
     "apply_settings",
     "guarded",
@@ -96,6 +97,22 @@ class Prepared(ABC):
     @abstractmethod
     def solve(self, warm: WarmStart | None, time_limit: float | None) -> Raw:
         """Run the backend; ``warm`` is used where the backend can."""
+
+    def stream(self) -> Stream | None:
+        """Return a shorter way to update and solve quadratic programs of this set-up, where the backend has one."""
+        return None
+
+
+class Stream(ABC):
+    """Vectors in and an iterate out, for sessions that count microseconds; the bounds keep their pattern."""
+
+    @abstractmethod
+    def push(self, q: Vector | None, rows: tuple[Vector, Vector] | None, boxes: tuple[Vector, Vector] | None) -> None:
+        """Take over new q (n,), (l, u) of rows (m,) and (lb, ub) of boxes (n,), each ``None`` where it stays."""
+
+    @abstractmethod
+    def run(self) -> tuple[bool, str, Vector, Vector, int]:
+        """Solve; return whether it claims success, its word, x (n,), the multipliers (m + n,), its iterations."""
 
 
 class Backend(ABC):

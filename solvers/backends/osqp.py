@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy import sparse
 
@@ -13,6 +15,7 @@ from crosswind.solvers.backends.base import (
     Program,
     Raw,
     Scaling,
+    Stream,
     WarmStart,
     apply_settings,
 )
@@ -133,8 +136,55 @@ class _OsqpPrepared(Prepared):
             raw.ray = np.asarray(found.dual_inf_cert)
         return raw
 
+    def stream(self) -> Stream | None:
+        core = getattr(self.solver, "_solver", None)
+        if not all(hasattr(core, name) for name in ("update_data_vec", "solve", "solution", "info")):
+            return None
+        return _OsqpStream(self, core)
+
     def _split(self, dual: Vector) -> tuple[Vector, Vector]:
         m, n = self.A.shape
         z = np.zeros(n)
         z[self.boxes] = dual[m:]
         return dual[:m].copy(), z
+
+
+class _OsqpStream(Stream):
+    """OSQP's own bindings without their Python wrapper, which takes longer to update than the solver does."""
+
+    def __init__(self, owner: _OsqpPrepared, core: Any) -> None:
+        self.owner, self.core = owner, core
+        self.m, self.n = owner.A.shape
+        self.at = self.m + owner.boxes
+        self.low, self.high = np.empty((2, self.m + owner.boxes.size))
+        self.scaling, self.filled = owner.scaling, False
+
+    def push(self, q: Vector | None, rows: tuple[Vector, Vector] | None, boxes: tuple[Vector, Vector] | None) -> None:
+        m, low, high, shrink = self.m, self.low, self.high, 1.0 / self.scaling.length
+        linear = None if q is None else q * self.scaling.linear
+        if rows is None and boxes is None:
+            self.core.update_data_vec(q=linear, l=None, u=None)
+            return
+        if rows is not None:
+            np.multiply(rows[0], shrink, low[:m])
+            np.multiply(rows[1], shrink, high[:m])
+        if boxes is not None:
+            low[m:] = boxes[0][self.owner.boxes] * shrink
+            high[m:] = boxes[1][self.owner.boxes] * shrink
+        np.maximum(low, -_INFINITY, out=low)
+        np.minimum(high, _INFINITY, out=high)
+        self.core.update_data_vec(q=linear, l=low, u=high)
+
+    def run(self) -> tuple[bool, str, Vector, Vector, int]:
+        if self.owner.limited:
+            self.owner.solver.update_settings(time_limit=_FOREVER)
+            self.owner.limited = False
+        core, scaling = self.core, self.scaling
+        core.solve()
+        info, found = core.info, core.solution
+        w = np.zeros(self.m + self.n)
+        y = found.y * scaling.dual
+        w[: self.m] = y[: self.m]
+        w[self.at] = y[self.m :]
+        word = info.status
+        return word == "solved", word, found.x * scaling.length, w, info.iter

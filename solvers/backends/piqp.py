@@ -14,6 +14,7 @@ from crosswind.solvers.backends.base import (
     Program,
     Raw,
     Scaling,
+    Stream,
     WarmStart,
     apply_settings,
 )
@@ -168,3 +169,56 @@ class _PiqpPrepared(Prepared):
             z=z * dual,
             iterations=int(result.info.iter),
         )
+
+    def stream(self) -> Stream | None:
+        return _PiqpStream(self)
+
+
+class _PiqpStream(Stream):
+    """Only what changed is sent, and only what is used is fetched."""
+
+    def __init__(self, owner: _PiqpPrepared) -> None:
+        import piqp
+
+        self.solver, self.scaling, self.sides, self.ranged = owner.solver, owner.scaling, owner.sides, owner.ranged
+        self.m, self.n = owner.A.shape
+        self.rows_equal = self.sides.equal.size
+        self.fixed = self.sides.fixed + self.m
+        self.equal_side = np.empty(self.rows_equal + self.fixed.size)
+        self.done = piqp.PIQP_SOLVED
+
+    def push(self, q: Vector | None, rows: tuple[Vector, Vector] | None, boxes: tuple[Vector, Vector] | None) -> None:
+        sides, shrink, new = self.sides, 1.0 / self.scaling.length, {}
+        if q is not None:
+            new["c"] = q * self.scaling.linear
+        if rows is not None:
+            low, high = rows
+            if self.rows_equal:
+                self.equal_side[: self.rows_equal] = low[sides.equal] * shrink
+            if self.ranged.size:
+                new["h_l"], new["h_u"] = low[self.ranged] * shrink, high[self.ranged] * shrink
+        if boxes is not None:
+            low, high = boxes[0] * shrink, boxes[1] * shrink
+            if self.fixed.size:
+                self.equal_side[self.rows_equal :] = low[sides.fixed]
+                low[sides.fixed], high[sides.fixed] = -np.inf, np.inf
+            new["x_l"], new["x_u"] = low, high
+        if self.equal_side.size and (rows is not None or boxes is not None):
+            new["b"] = self.equal_side
+        self.solver.update(**new)
+
+    def run(self) -> tuple[bool, str, Vector, Vector, int]:
+        status = self.solver.solve()
+        found: Any = self.solver.result
+        m, dual = self.m, self.scaling.dual
+        w = np.zeros(m + self.n)
+        if self.ranged.size:
+            w[self.ranged] = found.z_u - found.z_l
+        np.subtract(found.z_bu, found.z_bl, w[m:])
+        if self.equal_side.size:
+            equal = found.y
+            w[self.sides.equal] = equal[: self.rows_equal]
+            if self.fixed.size:
+                w[self.fixed] = equal[self.rows_equal :]
+        w *= dual
+        return status == self.done, status.name, found.x * self.scaling.length, w, found.info.iter
