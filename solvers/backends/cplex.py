@@ -36,6 +36,7 @@ class Cplex(Backend):
     module = "cplex"
     licence = "proprietary"
     kinds = frozenset({"qp"})
+    releases_gil = True
     updates = True
     keeps_time = True
     commercial = True

@@ -34,6 +34,7 @@ class Gurobi(Backend):
     module = "gurobipy"
     licence = "proprietary"
     kinds = frozenset({"qp"})
+    releases_gil = True
     updates = True
     keeps_time = True
     commercial = True

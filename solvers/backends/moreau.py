@@ -49,6 +49,7 @@ class Moreau(Backend):
     module = "moreau"
     licence = "Apache-2.0"
     kinds = frozenset({"qp", "soc", "psd"})
+    releases_gil = True
     warm_starts = True
     updates = True
     keeps_time = True

@@ -44,6 +44,7 @@ class Qoco(Backend):
     module = "qoco"
     licence = "BSD-3-Clause"
     kinds = frozenset({"qp", "soc"})
+    releases_gil = True
 
     def prepare(self, program: Program, options: Options) -> Prepared:
         """Set a quadratic or second-order cone program up."""

@@ -16,6 +16,8 @@ __all__ = ["BACKEND", "Qpax"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {"backend": ("e", "i"), "linear_solver": ("cholesky", "qr")}
 _MAX_ITER = 100
+# The explicit method keeps slacks and multipliers above 1.5e-8, so that it never meets a residual much below 1e-7.
+_EXPLICIT = 1e-6
 
 
 class Qpax(Backend):
@@ -32,6 +34,7 @@ class Qpax(Backend):
     licence = "Apache-2.0"
     kinds = frozenset({"qp"})
     updates = True
+    releases_gil = True
 
     def prepare(self, program: Program, options: Options) -> Prepared:
         """Set a quadratic program up and compile for its shape, so that no solve pays for it."""
@@ -39,10 +42,17 @@ class Qpax(Backend):
         return _QpaxPrepared(program, options)
 
 
-def _settings(settings: dict[str, Any]) -> dict[str, Any]:
-    chosen: dict[str, Any] = {"backend": "e", "linear_solver": "cholesky", "max_iter": _MAX_ITER}
-    for key, value in settings.items():
-        if key not in (*chosen, "solver_tol"):
+def _settings(options: Options) -> dict[str, Any]:
+    """Return qpax's settings: the explicit method where its floor under the slacks lets it converge, else the other."""
+    explicit = options.settings.get("backend", "e" if options.tol >= _EXPLICIT else "i") == "e"
+    chosen: dict[str, Any] = {
+        "backend": "e" if explicit else "i",
+        "linear_solver": "cholesky",
+        "max_iter": _MAX_ITER,
+        "solver_tol": max(0.1 * _EXPLICIT, 0.1 * options.tol) if explicit else max(1e-12, 0.01 * options.tol),
+    }
+    for key, value in options.settings.items():
+        if key not in chosen:
             raise InvalidInput(
                 "qpax has no setting of this name", field=key, value=value, remedy=f"one of {', '.join(chosen)}"
             )
@@ -77,10 +87,10 @@ def _compiled(n: int, equal: int, other: int, backend: str, linear_solver: str) 
 class _QpaxPrepared(OneSidedPrepared):
     def __init__(self, program: QuadraticProgram, options: Options) -> None:
         super().__init__(program, boxes=True)
-        chosen = _settings(options.settings)
+        chosen = _settings(options)
         E, G = self.rows.matrices(program.A)
         self.limit = np.int64(chosen["max_iter"])
-        self.tol = np.float64(chosen.get("solver_tol", max(1e-12, 1e-2 * options.tol)))
+        self.tol = np.float64(chosen["solver_tol"])
         self.matrices = ((program.P * self.scaling.quadratic).toarray(), E.toarray(), G.toarray())
         self.values = self.vectors(program)
         self.run = _compiled(program.n, E.shape[0], G.shape[0], chosen["backend"], chosen["linear_solver"])

@@ -33,6 +33,7 @@ class Xpress(Backend):
     module = "xpress"
     licence = "proprietary"
     kinds = frozenset({"qp"})
+    releases_gil = True
     updates = True
     keeps_time = True
     commercial = True
