@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program, Raw, Scaling, WarmStart
+from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program, Raw, Scaling, Stream, WarmStart
 from crosswind.solvers.backends.keywords import merged
 from crosswind.solvers.backends.stacking import Sides
 from crosswind.solvers.errors import InvalidInput
@@ -78,13 +78,14 @@ class _DaqpPrepared(Prepared):
         self.settings = merged(daqp.Model().settings, ours, options.settings, "daqp")
         self.limit = float(self.settings.get("time_limit", 0.0))
         self.vectors = self._vectors(program)
-        self._set_up()
+        self.restart()
         kept = self.model.settings
         for key, value in options.settings.items():
             if kept[key] != value:
                 raise InvalidInput("daqp does not take this value", field=key, value=value, remedy="see its manual")
 
-    def _set_up(self) -> None:
+    def restart(self) -> None:
+        """Set the model up anew with the vectors at hand."""
         f, upper, lower = self.vectors
         self.model = self.new_model()
         self.model.settings = self.settings
@@ -115,7 +116,7 @@ class _DaqpPrepared(Prepared):
         if self.flag >= 0:
             self.flag = int(self.model.update(f=f, bupper=upper, blower=lower))
         if self.flag < 0:  # a failed solve or update leaves the working set in no state to go on from
-            self._set_up()
+            self.restart()
 
     def solve(self, warm: WarmStart | None, time_limit: float | None) -> Raw:
         n, m = self.A.shape[1], self.A.shape[0]
@@ -150,7 +151,52 @@ class _DaqpPrepared(Prepared):
             sense = np.where(self.sense == _EQUALITY, _EQUALITY, sense).astype(np.int32)
             self.flag = int(self.model.update(sense=sense))
         if self.flag < 0:
-            self._set_up()
+            self.restart()
+
+    def stream(self) -> Stream | None:
+        return _DaqpStream(self)
+
+
+class _DaqpStream(Stream):
+    """The working set goes on from solve to solve; only the vectors that changed are sent."""
+
+    def __init__(self, owner: _DaqpPrepared) -> None:
+        self.owner, self.scaling = owner, owner.scaling
+        self.m, self.n = owner.A.shape
+        self.linear, self.upper, self.lower = (part.copy() for part in owner.vectors)
+
+    def push(self, q: Vector | None, rows: tuple[Vector, Vector] | None, boxes: tuple[Vector, Vector] | None) -> None:
+        n, owner, shrink = self.n, self.owner, 1.0 / self.scaling.length
+        new = {}
+        if q is not None:
+            new["f"] = self.linear = q * self.scaling.linear
+        if boxes is not None:
+            np.maximum(boxes[0] * shrink, -_INFINITY, out=self.lower[:n])
+            np.minimum(boxes[1] * shrink, _INFINITY, out=self.upper[:n])
+        if rows is not None:
+            np.maximum(rows[0] * shrink, -_INFINITY, out=self.lower[n:])
+            np.minimum(rows[1] * shrink, _INFINITY, out=self.upper[n:])
+        if rows is not None or boxes is not None:
+            new["bupper"], new["blower"] = self.upper, self.lower
+        owner.vectors = (self.linear, self.upper, self.lower)
+        if owner.flag >= 0:
+            owner.flag = int(owner.model.update(**new))
+        if owner.flag < 0:
+            owner.restart()
+
+    def run(self) -> tuple[bool, str, Vector, Vector, int]:
+        owner = self.owner
+        if owner.flag < 0 or owner.set_limit != owner.limit:
+            raw = owner.solve(None, None)
+            return raw.claim is Claim.SOLVED, raw.word, raw.x, np.concatenate((raw.y, raw.z)), raw.iterations
+        x, _, flag, info = owner.model.solve()
+        owner.flag, owner.cold, owner.last = int(flag), False, None
+        word, claim = _FLAGS.get(owner.flag, (f"exit flag {flag}", Claim.FAILED))
+        w = np.empty(self.m + self.n)
+        dual = info["lam"]
+        np.multiply(dual[self.n :], self.scaling.dual, w[: self.m])
+        np.multiply(dual[: self.n], self.scaling.dual, w[self.m :])
+        return claim is Claim.SOLVED, word, x * self.scaling.length, w, int(info["iterations"])
 
 
 BACKEND = Daqp

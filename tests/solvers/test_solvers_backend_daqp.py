@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crosswind.solvers import QuadraticProgram, Status, certify, solve
+from crosswind.solvers import QuadraticProgram, Session, Status, certify, solve
 from crosswind.solvers.backends.base import Claim, Options, WarmStart
 from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.registry import backend
@@ -90,3 +90,31 @@ def test_proximal_steps_end_at_the_program_itself():
 def test_values_that_are_refused(settings):
     with pytest.raises(InvalidInput):
         solve(shifting(1)[0], NAME, **settings)
+
+
+def test_the_short_way_gives_what_the_long_way_gives():
+    programs = shifting(30)
+    session = Session(programs[0], NAME)
+    rng = np.random.default_rng(8)
+    for k, program in enumerate(programs):
+        reach = 1.0 + 0.2 * rng.random()
+        session.update(q=program.q, lb=-reach, ub=reach)
+        if k % 3 == 0:
+            session.update(l=-reach, u=reach)
+        found, current = session.solve(), session.program
+        assert found.status is Status.OPTIMAL
+        fresh = solve(current, NAME)
+        assert np.max(np.abs(found.x - fresh.x)) < 1e-9
+        assert np.max(np.abs(found.y - fresh.y)) < 1e-7
+        assert np.max(np.abs(found.z - fresh.z)) < 1e-7
+    assert session.setups == 1
+
+
+def test_the_short_way_after_a_program_without_a_point():
+    base = shifting(1)[0]
+    session = Session(base, NAME)
+    for _ in range(3):
+        assert session.solve().status is Status.OPTIMAL
+        impossible = np.full(10, 1e3)
+        assert session.update(l=impossible, u=impossible + 1.0).solve().status is Status.INFEASIBLE
+        session.update(l=base.l, u=base.u)
