@@ -358,7 +358,7 @@ def sensitivities(
             value=found.summary(),
             remedy="give the program that was solved",
         )
-    return sensitivities_at(program, solution.x, solution.y, solution.z, asked, tol, weak)
+    return _prepared(program, solution.x, solution.y, solution.z, found.worst, tol, weak)
 
 
 def sensitivities_at(
@@ -366,24 +366,32 @@ def sensitivities_at(
     x: Vector,
     y: Vector,
     z: Vector,
-    certified: float,
     tol: float | None = None,
     weak: str = "free",
 ) -> Sensitivities:
-    """Prepare the derivatives at a point (x, y, z) that is known to pass at the tolerance ``certified``.
+    """Prepare the derivatives at a point (x, y, z) that was certified before.
 
     For callers that hold the numbers of a solution and not its :class:`Solution`; otherwise as :func:`sensitivities`.
 
     Raises
     ------
     InvalidInput
-        On a tolerance outside (0, 1) or an unknown choice for ``weak``.
+        On a tolerance outside (0, 1), an unknown choice for ``weak``, or numbers that are no solution to 1e-2.
     """
+    found = certify(program, x, y, z, tol=1e-2)
+    if not found.passes():
+        raise InvalidInput("is no solution", field="x, y, z", value=found.summary(), remedy="give a certified point")
+    return _prepared(program, x, y, z, found.worst, tol, weak)
+
+
+def _prepared(
+    program: QuadraticProgram, x: Vector, y: Vector, z: Vector, given: float, tol: float | None, weak: str
+) -> Sensitivities:
     if tol is not None and not 0.0 < tol < 1.0:
         raise InvalidInput("must lie between 0 and 1", field="tol", value=tol, remedy="for example 1e-6, or None")
     if weak not in ("free", "held"):
         raise InvalidInput("unknown choice", field="weak", value=weak, remedy="free or held")
-    x, y, z, error, kkt = refine(program, x, y, z, certified)
+    x, y, z, error, kkt = refine(program, x, y, z, given)
     limit = max(float(np.sqrt(error)), 1e-8) if tol is None else tol
     cut = max(_CUT, error)
     at = measure(program, x, y, z)

@@ -5,10 +5,13 @@ Room and multiplier are compared without units:
 
 .. math::
 
-    \rho_i = \frac{\text{room}_i}{\text{length}_i}, \qquad \omega_i = \frac{|\lambda_i|\,\text{length}_i}{C},
+    \rho_i = \frac{\text{room}_i}{\text{length}_i}, \qquad
+    \omega_i = |\lambda_i| \max\left(\frac{\text{length}_i}{C},\ \frac{\max_j |A_{ij}|}{G}\right),
 
 where the length of box j is X_j, the larger of |x_j| and its smallest non-zero bound (or the largest |x| where it has
-none), that of row i is max_j |A_ij| X_j, and C = max_j max(|q_j|, |Px|_j) X_j is the size of the cost.
+none), that of row i is max_j |A_ij| X_j, G = max_j g_j with g = max(|q|, |Px|) is the size of the gradient, and
+C = max_j g_j X_j that of the cost. The second measure of a multiplier is the certificate's own; the first does not
+depend on the units of the variables, but would pass over a box so thin that leaning on it costs nothing.
 
 An interior point stops with room × multiplier ≈ μ for every limit: a limit that binds has ω ≫ ρ, one that does not has
 ρ ≫ ω, and where both are about √μ nobody can tell. Hence the tolerance: √ε, with ε the worst relative measure of the
@@ -68,6 +71,9 @@ def measure(program: QuadraticProgram, x: Vector, y: Vector, z: Vector) -> Measu
     length = np.concatenate((_row_lengths(program, reach), reach))
     gradient = np.maximum(np.abs(program.q), np.abs(program.P @ x))
     cost = float(np.max(gradient * reach, initial=0.0)) or 1.0
+    steep = float(np.max(gradient, initial=0.0)) or 1.0
+    entry = np.concatenate((_row_lengths(program, np.ones(program.n)), np.ones(program.n)))
+    weight = np.abs(multiplier) * np.maximum(length / cost, entry / steep)
     nearer = high - value <= value - low
     upper = np.where(multiplier == 0.0, nearer, multiplier > 0.0)
     equal = low == high
@@ -78,11 +84,11 @@ def measure(program: QuadraticProgram, x: Vector, y: Vector, z: Vector) -> Measu
     with np.errstate(divide="ignore", invalid="ignore"):
         room = np.where(finite, np.where(length > 0.0, room / length, np.sign(room) * np.inf), np.inf)
     room[np.isnan(room)] = 0.0
-    return Measures(side, upper, equal, room, np.abs(multiplier) * length / cost)
+    return Measures(side, upper, equal, room, weight)
 
 
 def refine(
-    program: QuadraticProgram, x: Vector, y: Vector, z: Vector, tol: float
+    program: QuadraticProgram, x: Vector, y: Vector, z: Vector, given: float
 ) -> tuple[Vector, Vector, Vector, float, ActiveKkt | None]:
     """Return the solution on its active limits to rounding, its error, and the factors where the set has settled.
 
@@ -93,15 +99,14 @@ def refine(
     ----------
     x, y, z
         A certified point (n,), (m,), (n,).
-    tol
-        The tolerance that it was certified at.
+    given
+        The worst relative measure of its certificate.
 
     Returns
     -------
     tuple
         x, y, z, the worst relative measure of their certificate, and the factors (``None``: the point as given).
     """
-    given = certify(program, x, y, z, tol=tol).worst
     start = measure(program, x, y, z)
     held, upper = start.equal | (start.weight > start.room), start.upper
     gradient = program.P @ x + program.q
@@ -128,7 +133,7 @@ def refine(
         if not (leaving.any() or joining.any()):
             multiplier[wrong] = 0.0
             found = point, multiplier[: program.m], multiplier[program.m :]
-            worst = certify(program, *found, tol=tol).worst
+            worst = certify(program, *found).worst
             return (*found, worst, kkt) if worst <= max(given, _ROUNDING) else (x, y, z, given, None)
         held = (held & ~leaving) | joining
         upper = np.where(joining, above, upper)
@@ -156,6 +161,5 @@ def _reach(program: QuadraticProgram, x: Vector) -> Vector:
 def _row_lengths(program: QuadraticProgram, reach: Vector) -> Vector:
     out = np.zeros(program.m)
     A: Any = program.A
-    columns = np.repeat(np.arange(program.n), np.diff(A.indptr))
-    np.maximum.at(out, A.indices, np.abs(A.data) * reach[columns])
+    np.maximum.at(out, A.indices, np.abs(A.data) * np.repeat(reach, np.diff(A.indptr)))
     return out

@@ -155,10 +155,10 @@ class _Host:
         self.sizes = (p.n, p.m, p.n)
 
     def forward(self, *words: Any) -> tuple[Any, ...]:
-        data, batch = _unpacked(words, 7)
+        data, batch = _unpacked(words)
         outs = [np.full((*batch, k), np.nan) for k in (*self.sizes, 1)]
         bits = np.full(batch, int(Degeneracy.NOT_OPTIMAL), dtype=np.int32)
-        for at in np.ndindex(batch):
+        for at in np.ndindex(*batch):
             try:
                 program = self._program([part[at] for part in data])
                 found = solve(program, self.solver, self.options.tol, **self.options.settings)
@@ -173,14 +173,14 @@ class _Host:
         return (*(_packed(out) for out in outs), bits)
 
     def backward(self, *words: Any) -> tuple[Any, ...]:
-        parts, batch = _unpacked(words, 14)
+        parts, batch = _unpacked(words)
         outs = [np.full((*batch, own.size), np.nan) for own in self.own]
-        for at in np.ndindex(batch):
+        for at in np.ndindex(*batch):
             *data, x, y, z, gx, gy, gz, gv = (part[at] for part in parts)
             if not np.isfinite(x).all():
                 continue
             try:
-                made = sensitivities_at(self._program(data), x, y, z, self.options.tol, self.weak_tol, self.weak)
+                made = sensitivities_at(self._program(data), x, y, z, self.weak_tol, self.weak)
                 slope = made.vjp(gx, gy, gz, float(gv[0]))
             except CrosswindError:  # the loss's own derivative is not finite
                 if not self.lenient:
@@ -204,11 +204,10 @@ def _packed(values: Any) -> Any:
     return np.ascontiguousarray(values).view(np.uint32).reshape(*values.shape, 2)
 
 
-def _unpacked(words: tuple[Any, ...], count: int) -> tuple[list[Any], tuple[int, ...]]:
+def _unpacked(words: tuple[Any, ...]) -> tuple[list[Any], tuple[int, ...]]:
     """Return float64 arrays spread over their common batch axes, and those axes."""
     arrays = [np.ascontiguousarray(np.asarray(word)) for word in words]
-    assert len(arrays) == count
-    values = [array.view(np.float64).reshape(array.shape[:-1]) for array in arrays]
+    values: list[Any] = [array.view(np.float64).reshape(array.shape[:-1]) for array in arrays]
     batch = np.broadcast_shapes(*(value.shape[:-1] for value in values))
     return [np.broadcast_to(value, (*batch, value.shape[-1])) for value in values], batch
 
@@ -218,18 +217,21 @@ def _layer(host: _Host) -> Any:
     import jax.numpy as jnp
     from jax import lax
 
+    struct: Any = jax.ShapeDtypeStruct  # untyped in some releases
+
     def call(function: Any, sizes: tuple[int, ...], arrays: tuple[Any, ...], extra: tuple[Any, ...]) -> list[Any]:
         words = [lax.bitcast_convert_type(array, jnp.uint32) for array in arrays]
-        shapes = [jax.ShapeDtypeStruct((k, 2), jnp.uint32) for k in sizes]
+        shapes = [struct((k, 2), jnp.uint32) for k in sizes]
         outs = jax.pure_callback(function, (*shapes, *extra), *words, vmap_method="expand_dims")
         doubles = [lax.bitcast_convert_type(out, jnp.float64) for out in outs[: len(sizes)]]
         return [*doubles, *outs[len(sizes) :]]
 
-    @jax.custom_vjp
-    def layer(*data: Any) -> tuple[Any, ...]:
+    def forward(*data: Any) -> tuple[Any, ...]:
         sizes = (*host.sizes, 1)
-        x, y, z, value, bits = call(host.forward, sizes, data, (jax.ShapeDtypeStruct((), jnp.int32),))
+        x, y, z, value, bits = call(host.forward, sizes, data, (struct((), jnp.int32),))
         return x, y, z, value[0], bits
+
+    layer: Any = jax.custom_vjp(forward)
 
     def ahead(*data: Any) -> tuple[Any, Any]:
         out = layer(*data)
