@@ -123,6 +123,9 @@ def certify(
     extra = [_shaped(v, k, f) for v, k, f in ((z, program.n, "z"), (s, program.m, "s")) if v is not None]
     if not all(np.isfinite(part).all() for part in (x, y, *extra)):
         return Certificate(tolerance=tol, **_WORTHLESS)
+    if not (program.q.any() or program.P.data.any()):
+        # Nothing to minimise: whatever keeps the limits is optimal, with multipliers of zero whatever came along.
+        y, z = np.zeros(program.m), np.zeros(program.n)
     found: dict[str, Any]
     with np.errstate(over="ignore", invalid="ignore"):
         if isinstance(program, QuadraticProgram):

@@ -11,15 +11,16 @@ import numpy.typing as npt
 from scipy import sparse
 
 from crosswind.solvers.certify import certify
+from crosswind.solvers.conflict import Conflict, find_conflict
 from crosswind.solvers.errors import InfeasibleProblem, InvalidInput, SolverFailure
 from crosswind.solvers.matrices import Vector
-from crosswind.solvers.program import QuadraticProgram
+from crosswind.solvers.program import ConeProgram, QuadraticProgram
 from crosswind.solvers.solution import Certificate
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ElasticReport", "elastic"]
+__all__ = ["ElasticReport", "elastic", "relaxation_duals"]
 
 _TOL = 1e-6
 Index = npt.NDArray[np.intp]
@@ -40,12 +41,15 @@ class ElasticReport:
         (n,) a point that keeps all relaxed limits.
     certificate
         Of the relaxation's own linear program: the total is smallest within it.
+    conflict
+        The limits that cannot hold together, verified; ``None`` when nothing needs to move or no proof was found.
     """
 
     amounts: dict[str, float]
     total: float
     x: Vector
     certificate: Certificate
+    conflict: Conflict | None = None
 
     @property
     def feasible(self) -> bool:
@@ -53,7 +57,7 @@ class ElasticReport:
         return not self.amounts
 
     def summary(self, most: int = 8) -> str:
-        """Return one line that names the limits to move, the largest ``most`` of them."""
+        """Return one line: who conflicts with whom, the smallest relaxation, the ``most`` largest limits to move."""
         if not self.amounts:
             return "nothing needs to be relaxed"
         named = [
@@ -61,7 +65,10 @@ class ElasticReport:
             for name, amount in list(self.amounts.items())[:most]
         ]
         more = len(self.amounts) - len(named)
-        return "; ".join(named) + (f"; and {more} more" if more > 0 else "")
+        moves = "; ".join(named) + (f"; and {more} more" if more > 0 else "")
+        if self.conflict is None:
+            return moves
+        return f"{self.conflict.text}, smallest relaxation {self.total:.6g}: {moves}"
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per limit to move, with column ``amount``."""
@@ -71,7 +78,7 @@ class ElasticReport:
 
 
 def elastic(
-    program: QuadraticProgram,
+    program: QuadraticProgram | ConeProgram,
     rows: Iterable[str | int] | None = None,
     variables: Iterable[str | int] = (),
     weights: Mapping[str, float] | None = None,
@@ -87,7 +94,8 @@ def elastic(
     Parameters
     ----------
     program
-        A quadratic program; its cost plays no part.
+        A quadratic program; its cost plays no part. Of a cone program everything may move, see
+        :func:`crosswind.solvers.elastic_cones.elastic_cone`.
     rows
         Names or numbers of the rows that may move; ``None`` for all.
     variables
@@ -98,17 +106,23 @@ def elastic(
     Returns
     -------
     ElasticReport
-        With the limits that move and by how much.
+        With the limits that move and by how much, and those that conflict.
 
     Raises
     ------
     InvalidInput
-        On unknown names or weights that are not positive.
+        On unknown names or weights that are not positive, and on a choice of rows of a cone program.
     InfeasibleProblem
         When the limits that may not move contradict each other already.
     SolverFailure
         When the linear program's answer does not pass our certificate.
     """
+    if isinstance(program, ConeProgram):
+        from crosswind.solvers.elastic_cones import elastic_cone
+
+        if rows is not None or tuple(variables) or weights:
+            raise InvalidInput("a cone program moves as a whole", field="rows", remedy="leave rows and weights out")
+        return elastic_cone(program)
     row_names = program.row_names or tuple(f"row {i}" for i in range(program.m))
     var_names = program.var_names or tuple(f"variable {j}" for j in range(program.n))
     chosen = np.arange(program.m) if rows is None else _places(rows, row_names, "rows")
@@ -116,13 +130,26 @@ def elastic(
     names = [row_names[i] for i in chosen] + [var_names[j] for j in boxed]
     weight = _weights(weights, names)
     linear = _relaxation(program, chosen, boxed, weight)
-    x, certificate = _vertex(linear)
+    x, y, certificate = _vertex(linear)
     moved = x[program.n : program.n + len(names)] - x[program.n + len(names) :]
     size = max(1.0, float(np.max(np.abs(moved), initial=0.0)))
     order = np.argsort(-np.abs(moved), kind="stable")
     amounts = {names[i]: float(moved[i]) for i in order if abs(moved[i]) > 1e-9 * size}
     total = float(sum(weight[names.index(name)] * abs(amount) for name, amount in amounts.items()))
-    return ElasticReport(amounts, total, x[: program.n], certificate)
+    conflict = find_conflict(program, y[: program.m]) if amounts else None
+    return ElasticReport(amounts, total, x[: program.n], certificate, conflict)
+
+
+def relaxation_duals(program: QuadraticProgram) -> Vector | None:
+    """Return the row multipliers (m,) of the smallest relaxation of all rows; ``None`` when it is zero or not found."""
+    every = np.arange(program.m)
+    size = np.asarray(abs(program.A).max(axis=1).todense()).ravel() if program.A.nnz else np.ones(program.m)
+    try:
+        # Rows of the same size, so that multipliers of small rows are no noise.
+        _, y, _ = _vertex(_relaxation(program, every, every[:0], 1.0 / np.where(size > 0.0, size, 1.0)))
+    except (InfeasibleProblem, SolverFailure):
+        return None
+    return y if np.any(y) else None
 
 
 def _relaxation(program: QuadraticProgram, chosen: Index, boxed: Index, weight: Vector) -> QuadraticProgram:
@@ -145,7 +172,7 @@ def _relaxation(program: QuadraticProgram, chosen: Index, boxed: Index, weight: 
     )
 
 
-def _vertex(linear: QuadraticProgram) -> tuple[Vector, Certificate]:
+def _vertex(linear: QuadraticProgram) -> tuple[Vector, Vector, Certificate]:
     """Solve a linear program by the dual simplex (HiGHS, as scipy ships it) and certify the vertex."""
     from scipy import optimize
 
@@ -189,7 +216,7 @@ def _vertex(linear: QuadraticProgram) -> tuple[Vector, Certificate]:
             value=certificate.summary(),
             remedy="rescale the rows to comparable size",
         )
-    return x, certificate
+    return x, y, certificate
 
 
 def _places(wanted: Iterable[str | int], names: tuple[str, ...], field: str) -> Index:
