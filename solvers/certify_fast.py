@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.sparse import _sparsetools
+from scipy.sparse._sparsetools import csc_matvec, csr_matvec
 
 from crosswind.solvers.bounds import REACH, curvature
 from crosswind.solvers.matrices import Vector
@@ -20,7 +20,7 @@ from crosswind.solvers.program import QuadraticProgram
 
 __all__ = ["FastCheck"]
 
-_BIG = 1e300  # in place of ∞: its product with a multiplier of zero is zero, with any other one it fails the gap
+_BIG = 1e150  # in place of ∞: multipliers that lean on it are dropped first, and residuals cannot be paid by it
 _AT_REST = 1e-4
 _ROUNDING = 1e-13
 _DRIFT = 64.0  # squared norms of the data may change by this much before the scaling is looked at again
@@ -42,7 +42,7 @@ class FastCheck:
         self.program, self.tol, self.n, self.m = program, tol, n, m
         self.P = (program.P.indptr, program.P.indices, program.P.data)
         self.A = (program.A.indptr, program.A.indices, program.A.data)
-        self.zeros = np.zeros(n)
+        self.unity = np.ones(n)
         bend = curvature(program)
         with np.errstate(divide="ignore", over="ignore"):
             self.half_bend = np.minimum(0.5 / bend, _BIG)
@@ -54,17 +54,18 @@ class FastCheck:
         self.row_value, self.kept = self.value[:m], np.empty(m + n)
         self.kept_y, self.kept_z = self.kept[:m], self.kept[m:]
         self.Px, self.r, self.g, self.h, self.k = (np.empty(n) for _ in range(5))
+        self.ones = np.ones(m + n)
         self.q = program.q
-        self.lo = np.concatenate((program.l, program.lb))
-        self.hi = np.concatenate((program.u, program.ub))
-        self.most = np.where(np.isfinite(self.hi), np.inf, 0.0)
-        self.least = np.where(np.isfinite(self.lo), -np.inf, 0.0)
-        self._keys = self._pattern(self.lo, self.hi)
+        self.l, self.u, self.lb, self.ub = program.l, program.u, program.lb, program.ub
         self.linear = float(program.q @ program.q)
-        self._mask = np.concatenate((np.isfinite(self.lo), np.isfinite(self.hi))).astype(np.float64)
-        self._both = np.empty(2 * (m + n))
-        self._sizes()
-        self.bound_size = self._bound_size()
+        self.big_lo, self.big_hi, self.allowed = np.empty(m + n), np.empty(m + n), np.empty(m + n)
+        self.most = np.where(np.isfinite(np.concatenate((self.u, self.ub))), np.inf, 0.0)
+        self.least = np.where(np.isfinite(np.concatenate((self.l, self.lb))), -np.inf, 0.0)
+        self._rows = _Part(self, 0, m, (self.l, self.u))
+        self._boxes = _Part(self, m, m + n, (self.lb, self.ub))
+        self._units()
+        self._rows.put(self.l, self.u)
+        self._boxes.put(self.lb, self.ub)
 
     def take(self, q: object, rows: tuple[object, object], boxes: tuple[object, object]) -> bool:
         """Take over new vectors, ``None`` where one stays; False, and nothing changed, when they need the long way."""
@@ -74,31 +75,30 @@ class FastCheck:
             if type(q) is not np.ndarray or q.shape != (n,):
                 return False
             new_q = np.array(q, dtype=np.float64)
-            # NaN and ∞ survive a product with zero.
-            if new_q.dot(self.zeros) != 0.0 or not _near(float(new_q.dot(new_q)), self.linear):
+            # NaN and ∞ survive in the square, and are near to nothing.
+            if not _near(float(new_q.dot(new_q)), self.linear):
                 return False
         l, u = rows  # noqa: E741
         lb, ub = boxes
-        if l is None and u is None and lb is None and ub is None:
-            self.q = new_q
-            return True
-        lo, hi = self.lo.copy(), self.hi.copy()
-        for out, part, value, size in ((lo, 0, l, m), (hi, 0, u, m), (lo, m, lb, n), (hi, m, ub, n)):
-            if value is None:
-                continue
-            if type(value) is not np.ndarray or value.shape != (size,):
+        new_l, new_u, new_lb, new_ub = self.l, self.u, self.lb, self.ub
+        if l is not None or u is not None:
+            pair = _pair(l, u, new_l, new_u, m)
+            if pair is None or not self._rows.suits(*pair):
                 return False
-            out[part : part + size] = value
-        if self._pattern(lo, hi) != self._keys:
-            return False
-        kept = self.lo, self.hi
-        self.lo, self.hi = lo, hi
-        self._sizes(boxes=lb is not None or ub is not None)
-        if not _near(self._bound_size(), self.bound_size):
-            self.lo, self.hi = kept
-            self._sizes()
-            return False
-        self.q = new_q
+            new_l, new_u = pair
+        if lb is not None or ub is not None:
+            pair = _pair(lb, ub, new_lb, new_ub, n)
+            if pair is None or not self._boxes.suits(*pair):
+                return False
+            new_lb, new_ub = pair
+        if new_lb is not self.lb or new_ub is not self.ub:
+            self.lb, self.ub = new_lb, new_ub
+            self._units()
+            self._boxes.put(new_lb, new_ub)
+            self._rows.put(new_l, new_u)
+        elif new_l is not self.l or new_u is not self.u:
+            self._rows.put(new_l, new_u)
+        self.q, self.l, self.u = new_q, new_l, new_u
         return True
 
     def passes(self, x: Vector, w: Vector) -> bool:
@@ -107,7 +107,7 @@ class FastCheck:
         value, t1, t2, big_lo, big_hi = self.value, self.t1, self.t2, self.big_lo, self.big_hi
         # Primal: every miss against the smallest scale its bounds allow.
         self.row_value.fill(0.0)
-        _sparsetools.csc_matvec(m, n, *self.A, x, self.row_value)
+        csc_matvec(m, n, *self.A, x, self.row_value)
         value[m:] = x
         np.subtract(big_lo, value, t1)
         np.subtract(value, big_hi, t2)
@@ -134,9 +134,9 @@ class FastCheck:
         y, z = self.kept_y, self.kept_z
         Px = self.Px
         Px.fill(0.0)
-        _sparsetools.csc_matvec(n, n, *self.P, x, Px)
+        csc_matvec(n, n, *self.P, x, Px)
         np.add(Px, q, r)
-        _sparsetools.csr_matvec(n, m, *self.A, y, r)  # the columns of A are the rows of A'
+        csr_matvec(n, m, *self.A, y, r)  # the columns of A are the rows of A'
         np.add(r, z, r)
         np.abs(r, g)
         dual = max(float(g[g.argmax()]), refused)
@@ -148,7 +148,7 @@ class FastCheck:
         np.multiply(big_hi, kept, t1)
         np.multiply(big_lo, kept, t2)
         np.maximum(t1, t2, out=t1)
-        xPx, qx, support = float(x.dot(Px)), float(q.dot(x)), float(np.add.reduce(t1))
+        xPx, qx, support = float(x.dot(Px)), float(q.dot(x)), float(t1.dot(self.ones))
         gap = xPx + qx + support
         scale = max(0.5 * abs(xPx), abs(qx), abs(support))
         limit = (tol - _ROUNDING) * scale
@@ -165,12 +165,12 @@ class FastCheck:
         np.subtract(h, k, h)
         np.minimum(g, h, out=g)
         np.subtract(z, r, r)
-        np.multiply(self.box_hi, r, h)
-        np.multiply(self.box_lo, r, k)
+        np.multiply(self._boxes.big_hi, r, h)
+        np.multiply(self._boxes.big_lo, r, k)
         np.maximum(h, k, out=h)
         np.subtract(h, t1[m:], h)
         np.minimum(g, h, out=g)
-        return abs(gap + float(np.add.reduce(g))) <= limit
+        return abs(gap + float(g.dot(self.unity))) <= limit
 
     def linear_now(self) -> float:
         """Return q'q."""
@@ -178,58 +178,24 @@ class FastCheck:
 
     def current(self) -> QuadraticProgram:
         """Return the program with the present vectors, validated."""
-        m = self.m
-        return self.program.with_vectors(q=self.q, l=self.lo[:m], u=self.hi[:m], lb=self.lo[m:], ub=self.hi[m:])
-
-    def _pattern(self, lo: Vector, hi: Vector) -> tuple[bytes, ...]:
-        return (
-            np.less(lo, hi).tobytes(),
-            np.equal(lo, hi).tobytes(),
-            np.isfinite(lo).tobytes(),
-            np.isfinite(hi).tobytes(),
-            np.equal(lo, 0.0).tobytes(),
-            np.equal(hi, 0.0).tobytes(),
-        )
-
-    def _bound_size(self) -> float:
-        both, size = self._both, self.m + self.n
-        both[:size], both[size:] = self.big_lo, self.big_hi
-        np.multiply(both, self._mask, both)
-        return float(both.dot(both))
-
-    def _sizes(self, boxes: bool = True) -> None:
-        """Compute what depends on the bounds: with ∞ replaced, and the miss of each that passes for certain."""
-        self.big_lo = np.maximum(self.lo, -_BIG)
-        self.big_hi = np.minimum(self.hi, _BIG)
-        self.box_lo, self.box_hi = self.big_lo[self.m :], self.big_hi[self.m :]
-        if boxes:
-            self._units()
-        low, high = np.abs(self.big_lo), np.abs(self.big_hi)
-        allowed = np.minimum(low, high)
-        if self._zero.any():
-            # Beside a bound of zero, which leaves the scale to the reach, the other one may be smaller still.
-            other = np.maximum(low, high)
-            other[other == 0.0] = _BIG
-            np.copyto(allowed, np.minimum(other, self.rest), where=self._zero)
-        self.allowed = np.multiply(allowed, self.tol, allowed)
+        return self.program.with_vectors(q=self.q, l=self.l, u=self.u, lb=self.lb, ub=self.ub)
 
     def _units(self) -> None:
-        """Compute the smallest non-zero bound of each variable, and what it makes of rows with a bound of zero."""
-        low, high = np.abs(self.box_lo), np.abs(self.box_hi)
-        low[low == 0.0] = _BIG
-        high[high == 0.0] = _BIG
+        """Compute the smallest non-zero bound of each variable, and what it makes of limits with a bound of zero."""
+        low, high = np.abs(self.lb), np.abs(self.ub)
+        low[low == 0.0] = np.inf
+        high[high == 0.0] = np.inf
         unit = np.minimum(low, high)
-        self.has_unit = unit < _BIG
+        self.has_unit = np.isfinite(unit)
         self.all_units = bool(self.has_unit.all())
         self.unit = unit
         known = np.where(self.has_unit, unit, 0.0)
-        self._zero = (self.lo == 0.0) | (self.hi == 0.0)
         self.rest = _AT_REST * np.concatenate((self._row_top(known), known))
         free = (~self.has_unit).astype(np.float64)
-        self.at_rest = np.concatenate((self._row_top(free), free))
-        # A row with one bound of zero and a smaller other one keeps to the latter.
-        self.at_rest *= _AT_REST * (self._zero & ((self.lo == 0.0) | np.isinf(self.lo)))
-        self.at_rest *= (self.hi == 0.0) | np.isinf(self.hi)
+        # Where every finite bound is zero, the largest |x| makes the reach of variables without a unit.
+        lo, hi = np.concatenate((self.l, self.lb)), np.concatenate((self.u, self.ub))
+        at_rest = ((lo == 0.0) | np.isinf(lo)) & ((hi == 0.0) | np.isinf(hi)) & ((lo == 0.0) | (hi == 0.0))
+        self.at_rest = _AT_REST * np.concatenate((self._row_top(free), free)) * at_rest
 
     def _row_top(self, size: Vector) -> Any:
         out = np.zeros(self.m)
@@ -237,6 +203,79 @@ class FastCheck:
             rows = self.abs_rows
             out[self.filled] = np.maximum.reduceat(rows.data * size[rows.indices], self.starts)
         return out
+
+
+class _Part:
+    """The rows or the boxes: whether new bounds keep the pattern, and the miss of each that passes for certain."""
+
+    def __init__(self, check: FastCheck, start: int, stop: int, bounds: tuple[Vector, Vector]) -> None:
+        self.check, self.where = check, slice(start, stop)
+        self.big_lo, self.big_hi = check.big_lo[start:stop], check.big_hi[start:stop]
+        self.allowed = check.allowed[start:stop]
+        self.low, self.high = np.empty(stop - start), np.empty(stop - start)
+        lo, hi = bounds
+        self.key = self._pattern(lo, hi)
+        self.zero = (lo == 0.0) | (hi == 0.0)
+        self.any_zero = bool(self.zero.any())
+        # Beside a bound of zero, which leaves the scale to the reach, the other one may be smaller still.
+        self.mixed = bool((self.zero & ~(((lo == 0.0) | np.isinf(lo)) & ((hi == 0.0) | np.isinf(hi)))).any())
+        self.finite = (np.isfinite(lo) | np.isfinite(hi)).astype(np.float64)
+        self.size = self._size(lo, hi)
+
+    def _pattern(self, lo: Vector, hi: Vector) -> bytes:
+        return (
+            np.less(lo, hi).tobytes()
+            + np.greater(lo, hi).tobytes()
+            + np.isfinite(lo).tobytes()
+            + np.isfinite(hi).tobytes()
+            + np.equal(lo, 0.0).tobytes()
+            + np.equal(hi, 0.0).tobytes()
+        )
+
+    def suits(self, lo: Vector, hi: Vector) -> bool:
+        """Tell whether the pattern stays, and the size about."""
+        if self._pattern(lo, hi) != self.key:
+            return False
+        return _near(self._size(lo, hi), self.size)
+
+    def _size(self, lo: Vector, hi: Vector) -> float:
+        low, high = self.low, self.high
+        np.abs(lo, low)
+        np.abs(hi, high)
+        np.minimum(low, high, out=low)
+        np.minimum(low, _BIG, out=low)
+        np.multiply(low, self.finite, low)
+        return float(low.dot(low))
+
+    def put(self, lo: Vector, hi: Vector) -> None:
+        """Compute what depends on the bounds."""
+        np.maximum(lo, -_BIG, out=self.big_lo)
+        np.minimum(hi, _BIG, out=self.big_hi)
+        low, high, allowed = self.low, self.high, self.allowed
+        np.abs(self.big_lo, low)
+        np.abs(self.big_hi, high)
+        np.minimum(low, high, out=allowed)
+        if self.any_zero:
+            rest = self.check.rest[self.where]
+            if self.mixed:
+                other = np.maximum(low, high)
+                other[other == 0.0] = _BIG
+                rest = np.minimum(other, rest)
+            np.copyto(allowed, rest, where=self.zero)
+        np.multiply(allowed, self.check.tol, allowed)
+
+
+def _pair(lower: object, upper: object, lo: Vector, hi: Vector, size: int) -> tuple[Vector, Vector] | None:
+    """Return copies of new bounds beside kept old ones; ``None`` for anything but arrays of the right shape."""
+    if lower is not None:
+        if type(lower) is not np.ndarray or lower.shape != (size,):
+            return None
+        lo = np.array(lower, dtype=np.float64)
+    if upper is not None:
+        if type(upper) is not np.ndarray or upper.shape != (size,):
+            return None
+        hi = np.array(upper, dtype=np.float64)
+    return lo, hi
 
 
 def _near(new: float, reference: float) -> bool:

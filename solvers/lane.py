@@ -7,7 +7,6 @@ keep their size; everything else, and every iterate that does not pass at once, 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,21 +40,20 @@ class Answered(Prepared):
         return self.raw
 
 
-@dataclass(frozen=True, eq=False)
 class _Late:
     """What a light Solution still owes, and the data to compute it from; the vectors are never written to again."""
 
-    program: QuadraticProgram
-    q: Vector
-    lo: Vector
-    hi: Vector
-    w: Vector
-    options: Options
+    __slots__ = ("options", "program", "vectors", "w")
+
+    def __init__(self, check: FastCheck, w: Vector, options: Options) -> None:
+        self.program, self.w, self.options = check.program, w, options
+        self.vectors = (check.q, check.l, check.u, check.lb, check.ub)
 
     def fields(self, known: dict[str, Any]) -> dict[str, Any]:
         m, tol = self.program.m, self.options.tol
         y, z = self.w[:m], self.w[m:]
-        program = self.program.with_vectors(q=self.q, l=self.lo[:m], u=self.hi[:m], lb=self.lo[m:], ub=self.hi[m:])
+        q, l, u, lb, ub = self.vectors  # noqa: E741
+        program = self.program.with_vectors(q=q, l=l, u=u, lb=lb, ub=ub)
         certificate = certify(program, known["x"], y, z, tol=tol)
         seconds = known["setup_s"] + known["solve_s"]
         attempt = Attempt(known["backend"], known["backend_status"], known["status"], seconds, claim=Claim.SOLVED.value)
@@ -92,29 +90,33 @@ class Lane:
         self.check = check = FastCheck(program, options.tol)
         m = program.m
         self.m = m
-        stream.push(check.q, (check.lo[:m], check.hi[:m]), (check.lo[m:], check.hi[m:]))
-        self.pushed = (check.q, check.lo, check.hi)
+        stream.push(check.q, (check.l, check.u), (check.lb, check.ub))
+        self._remember()
         self.names = program.var_names
+
+    def _remember(self) -> None:
+        check = self.check
+        self.q, self.l, self.u, self.lb, self.ub = check.q, check.l, check.u, check.lb, check.ub
 
     def take(self, q: object, rows: tuple[object, object], boxes: tuple[object, object]) -> bool:
         """Take over new vectors; False, and nothing changed, when they need the long way."""
-        self.boxes_moved = boxes[0] is not None or boxes[1] is not None or self.boxes_moved
         return self.check.take(q, rows, boxes)
 
-    boxes_moved = False
+    def push(self) -> None:
+        """Send what changed since the last time."""
+        c = self.check
+        q = c.q if c.q is not self.q else None
+        rows = (c.l, c.u) if c.l is not self.l or c.u is not self.u else None
+        boxes = (c.lb, c.ub) if c.lb is not self.lb or c.ub is not self.ub else None
+        if q is not None or rows is not None or boxes is not None:
+            self.stream.push(q, rows, boxes)
+            self._remember()
 
     def solve(self) -> tuple[Solution | None, Raw]:
         """Return a light OPTIMAL solution or ``None``, and what the backend found."""
         begin = time.perf_counter()
-        check, m, (q, lo, _) = self.check, self.m, self.pushed
-        new = check.q if check.q is not q else None
-        if check.lo is not lo:
-            boxes = (check.lo[m:], check.hi[m:]) if self.boxes_moved else None
-            self.stream.push(new, (check.lo[:m], check.hi[:m]), boxes)
-        elif new is not None:
-            self.stream.push(new, None, None)
-        self.boxes_moved = False
-        self.pushed = (check.q, check.lo, check.hi)
+        check, m = self.check, self.m
+        self.push()
         between = time.perf_counter()
         solved, word, x, w, iterations = self.stream.run()
         end = time.perf_counter()
@@ -131,7 +133,7 @@ class Lane:
             solve_s=end - between,
             iterations=iterations,
             var_names=self.names,
-            _late=_Late(check.program, check.q, check.lo, check.hi, w, self.options),
+            _late=_Late(check, w, self.options),
         )
         return out, _NOTHING
 

@@ -110,7 +110,10 @@ class _PiqpPrepared(Prepared):
         self.solver = piqp.DenseSolver() if self.dense else piqp.SparseSolver()
         settings = self.solver.settings
         settings.eps_abs = settings.eps_duality_gap_abs = max(1e-12, 1e-3 * options.tol)
-        settings.eps_rel = settings.eps_duality_gap_rel = max(1e-12, 0.02 * options.tol)
+        settings.eps_rel = max(1e-12, 0.02 * options.tol)
+        # Its gap is relative to terms with loose bounds in them, ours is not: without the factor one program in fourteen
+        # is solved twice; with it all run 8 % more iterations.
+        settings.eps_duality_gap_rel = max(1e-12, 1e-3 * options.tol)
         chosen = ({"kkt_solver": kkt_solver} if kkt_solver else {}) | options.settings
         if isinstance(chosen.get("kkt_solver"), str):
             chosen["kkt_solver"] = _kkt_solver(piqp, chosen["kkt_solver"])
@@ -174,6 +177,12 @@ class _PiqpPrepared(Prepared):
         return _PiqpStream(self)
 
 
+def _span(index: Any) -> Any:
+    """Return the slice that an index of neighbours is, which reads five times faster."""
+    together = index.size and index[-1] - index[0] + 1 == index.size
+    return slice(int(index[0]), int(index[-1]) + 1) if together else index
+
+
 class _PiqpStream(Stream):
     """Only what changed is sent, and only what is used is fetched."""
 
@@ -183,6 +192,7 @@ class _PiqpStream(Stream):
         self.solver, self.scaling, self.sides, self.ranged = owner.solver, owner.scaling, owner.sides, owner.ranged
         self.m, self.n = owner.A.shape
         self.rows_equal = self.sides.equal.size
+        self.equal, self.span = _span(self.sides.equal), _span(owner.ranged)
         self.fixed = self.sides.fixed + self.m
         self.equal_side = np.empty(self.rows_equal + self.fixed.size)
         self.done = piqp.PIQP_SOLVED
@@ -194,9 +204,9 @@ class _PiqpStream(Stream):
         if rows is not None:
             low, high = rows
             if self.rows_equal:
-                self.equal_side[: self.rows_equal] = low[sides.equal] * shrink
+                self.equal_side[: self.rows_equal] = low[self.equal] * shrink
             if self.ranged.size:
-                new["h_l"], new["h_u"] = low[self.ranged] * shrink, high[self.ranged] * shrink
+                new["h_l"], new["h_u"] = low[self.span] * shrink, high[self.span] * shrink
         if boxes is not None:
             low, high = boxes[0] * shrink, boxes[1] * shrink
             if self.fixed.size:
@@ -213,12 +223,13 @@ class _PiqpStream(Stream):
         m, dual = self.m, self.scaling.dual
         w = np.zeros(m + self.n)
         if self.ranged.size:
-            w[self.ranged] = found.z_u - found.z_l
+            w[self.span] = found.z_u - found.z_l
         np.subtract(found.z_bu, found.z_bl, w[m:])
         if self.equal_side.size:
             equal = found.y
-            w[self.sides.equal] = equal[: self.rows_equal]
+            w[self.equal] = equal[: self.rows_equal]
             if self.fixed.size:
                 w[self.fixed] = equal[self.rows_equal :]
         w *= dual
-        return status == self.done, status.name, found.x * self.scaling.length, w, found.info.iter
+        solved = status == self.done
+        return solved, "PIQP_SOLVED" if solved else status.name, found.x * self.scaling.length, w, found.info.iter
