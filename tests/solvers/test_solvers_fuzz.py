@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from crosswind.solvers import QuadraticProgram, Solution, Status, certify, solve
+from crosswind.solvers.errors import InvalidInput
 
 COUNT = int(os.environ.get("CROSSWIND_FUZZ", "500"))
 SHARDS = 10
@@ -53,8 +54,12 @@ def planted(seed: int) -> tuple[QuadraticProgram, np.ndarray, float]:
     return program, x * length, cost * max(terms)
 
 
-def size_of(program: QuadraticProgram, found: Solution, terms: float) -> float:
-    """Return the largest of the cost terms at optimum and answer, and max |q| × the smallest length a bound gives."""
+def allowed(program: QuadraticProgram, found: Solution, terms: float) -> float:
+    """Return 1e-6 of the largest of the cost terms at optimum and answer and max |q| × the smallest length of a bound.
+
+    A program all of whose finite bounds are zero has no length, and its optimum of zero no size: there the absolute
+    floor of the certificate, at most 1e-11, is what can be asked.
+    """
     lengths = [np.abs(program.lb), np.abs(program.ub)]
     top = np.max(np.abs(program.A.toarray()), axis=1)
     lengths += [np.abs(side)[top > 0.0] / top[top > 0.0] for side in (program.l, program.u)]
@@ -63,7 +68,8 @@ def size_of(program: QuadraticProgram, found: Solution, terms: float) -> float:
     shortest = float(np.min(every)) if every.size else 0.0
     x = found.x
     own = max(0.5 * x @ (program.P @ x), abs(program.q @ x), np.max(np.abs(program.q * x)))
-    return max(terms, float(own), float(np.max(np.abs(program.q))) * shortest)
+    floor = min(found.certificate.floors[2], 1e-11) if every.size == 0 else 0.0
+    return max(1e-6 * max(terms, float(own), float(np.max(np.abs(program.q))) * shortest), floor)
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
@@ -81,12 +87,12 @@ def test_planted_optima_are_found_or_refused(shard):
             assert certificate.lower_bound <= best + 1e-9 * max(terms, abs(certificate.lower_bound)), seed
             if found.status.ok:
                 optimal += 1
-                assert abs(found.objective - best) <= 1e-6 * size_of(program, found, terms), f"{seed} {found.summary()}"
+                assert abs(found.objective - best) <= allowed(program, found, terms), f"{seed} {found.summary()}"
         if all(found.status.ok for found in answers):
             both += 1
             one, two = answers
-            size = max(size_of(program, found, terms) for found in answers)
-            assert abs(one.objective - two.objective) <= 1e-6 * size, seed
+            size = sum(allowed(program, found, terms) for found in answers)
+            assert abs(one.objective - two.objective) <= size, seed
     # Refusals are honest; a certificate that refuses everything would be of no use all the same.
     assert optimal >= 0.6 * len(seeds)
     assert both >= 0.2 * len(seeds)
@@ -146,3 +152,34 @@ def test_a_loose_cap_does_not_lift_the_floor():
     program = QuadraticProgram(np.eye(2) * 1e-14, [0.0, 0.0], [[1.0, 1.0]], 1.0, 1.0, lb=-1e12, ub=1e12)
     assert certify(program, np.array([0.5, 0.5]), np.array([-0.5e-14])).passes(1e-9)
     assert not certify(program, np.array([1.0, 0.0]), np.array([-0.5e-14])).passes(1e-2)
+
+
+@pytest.mark.parametrize("solver", ["auto", "piqp", "clarabel", "osqp"])
+@pytest.mark.parametrize("length", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("cost", [1e-12, 1.0, 1e12])
+def test_scales_of_1e12_both_ways_change_nothing(solver, length, cost):
+    """A completion row over boxes with its known answer, in any units."""
+    v = np.array([0.9, 0.4, 0.1, -0.5])
+    program = QuadraticProgram(
+        np.eye(4) * cost / length**2, -v * cost / length, np.ones((1, 4)), length, length, lb=0.0, ub=10.0 * length
+    )
+    found = solve(program, solver)
+    assert found.status.ok, found.summary()
+    assert found.x / length == pytest.approx([0.75, 0.25, 0.0, 0.0], abs=1e-4)
+    best = program.objective(length * np.array([0.75, 0.25, 0.0, 0.0]))
+    assert found.objective == pytest.approx(best, rel=1e-5)
+    assert found.certificate.lower_bound <= best + 1e-9 * cost
+
+
+def test_units_of_a_desk():
+    program = QuadraticProgram(np.eye(1), [0.0], [[1.0]], 1.0, 1.0)
+    found = certify(program, np.array([0.9]), np.array([-0.9]))
+    units = found.in_units(cost=1e6, limit=100.0, notional=5e7)
+    assert units["violation"] == pytest.approx(10.0)
+    assert units["gap"] == pytest.approx(1e6 * found.gap)
+    assert units["objective_bps"] == pytest.approx(1e4 * 1e6 * found.objective / 5e7)
+    assert units["excess_bps"] == pytest.approx(1e4 * 1e6 * found.excess / 5e7)
+    assert "gap_bps" not in found.in_units()
+    for bad in ({"cost": 0.0}, {"limit": -1.0}, {"notional": np.nan}):
+        with pytest.raises(InvalidInput, match="positive"):
+            found.in_units(**bad)
