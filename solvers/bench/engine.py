@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crosswind.solvers.backends.base import Program
-from crosswind.solvers.bench.execute import Row, Task, on_dask, on_threads
+from crosswind.solvers.bench.execute import Row, Task, on_dask, on_threads, one_thread
 from crosswind.solvers.bench.finish import finish
 from crosswind.solvers.bench.machine import machine_facts
 from crosswind.solvers.bench.plan import Cell, Plan
@@ -140,7 +140,8 @@ def run_bench(
         if not run.total:
             raise InvalidInput("has no cells", field="plan", value=plan.suites, remedy="other suites or modes")
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        _measure_all(run, chosen, versions, jobs, scheduler, progress)
+        with one_thread():
+            _measure_all(run, chosen, versions, jobs, scheduler, progress)
         rows = finish([store.rows[key] for key in store.rows if key in run.keys])
         facts = {
             "plan": plan.to_dict(),

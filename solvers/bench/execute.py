@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from crosswind.solvers.backends.base import Program
@@ -14,12 +15,21 @@ from crosswind.solvers.bench.messages import Request
 from crosswind.solvers.bench.plan import Cell, run_plugins
 from crosswind.solvers.errors import InvalidInput, MissingDependency
 
-__all__ = ["Task", "measure", "on_dask", "on_threads"]
+__all__ = ["Task", "measure", "on_dask", "on_threads", "one_thread"]
 
 CONNECT_LIMIT_S = 10.0
 Row = dict[str, Any]
 Task = tuple[Cell, tuple[Program, ...]]
 _here = threading.local()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Hold the linear algebra of this process to one thread: the judge must not take cores from what is timed."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1):
+        yield
 
 
 def measure(lane: Lane, cell: Cell, programs: tuple[Program, ...]) -> Row:
@@ -135,4 +145,5 @@ def _on_worker(cell: Cell, programs: tuple[Program, ...], plugins: Sequence[tupl
             lane.close()
         run_plugins(tuple(plugins))
         lane = _here.lane = Lane(tuple(plugins))
-    return measure(lane, cell, programs)
+    with one_thread():
+        return measure(lane, cell, programs)

@@ -137,7 +137,8 @@ def find_suite(word: str) -> Suite:
 def folder_suite(folder: str | Path, name: str | None = None) -> Suite:
     """Return the programs in ``folder`` as a suite, each read when its turn comes.
 
-    QPS, MPS and SIF files (also with .gz), the ``.mat`` files of the Maros–Mészáros collection, qpbenchmark's ``.npz`` and our own files are read.
+    QPS, MPS and SIF files (also with .gz), the ``.mat`` files of the Maros–Mészáros collection, qpbenchmark's ``.npz``
+    and our own files are read.
     The quick subset is the ten smallest files.
 
     Raises
