@@ -111,8 +111,8 @@ class _PiqpPrepared(Prepared):
         settings = self.solver.settings
         settings.eps_abs = settings.eps_duality_gap_abs = max(1e-12, 1e-3 * options.tol)
         settings.eps_rel = max(1e-12, 0.02 * options.tol)
-        # Its gap is relative to terms with loose bounds in them, ours is not: without the factor one program in fourteen
-        # is solved twice; with it all run 8 % more iterations.
+        # Its gap is relative to terms with loose bounds in them, ours is not: without this, one program in fourteen is
+        # solved twice; with it all run 8 % more iterations.
         settings.eps_duality_gap_rel = max(1e-12, 1e-3 * options.tol)
         chosen = ({"kkt_solver": kkt_solver} if kkt_solver else {}) | options.settings
         if isinstance(chosen.get("kkt_solver"), str):

@@ -21,7 +21,7 @@ def test_protocol(protocol_check):
 @pytest.mark.parametrize("half", ["non-degenerate", "degenerate"])
 def test_suite(backend_suite, half):
     report = backend_suite.check_backend(NAME, half)
-    assert report.share >= (0.98 if half == "non-degenerate" else 0.9), report.summary()
+    assert report.share >= 0.98, report.summary()
     assert not report.disagreed, report.summary()
 
 

@@ -301,7 +301,7 @@ def test_no_rows_no_variables_no_cost():
 def test_bad_requests_are_refused():
     program = QuadraticProgram(np.eye(1), [0.0])
     with pytest.raises(InvalidInput, match="piqp"):  # the remedy lists what is there
-        solve(program, "gurobi")
+        solve(program, "no_such_solver")
     with pytest.raises(InvalidInput, match="tuple of names"):
         solve(program, ())
     with pytest.raises(InvalidInput, match="no setting"):
