@@ -93,15 +93,15 @@ def page(frame: pd.DataFrame) -> str:
             "",
             "Printed by `benchmarks/solver_ranking.py --write`. Published: qpbenchmark's MPC set, 64 problems, mid",
             f"accuracy, as quoted. Ours: {frame['digest'].nunique()} programs of the suite `hedge` "
-            f"({small['variables']} variables and {small['rows']} rows for m = 1, H = 20; {large['variables']} and "
-            f"{large['rows']} for m = 3, H = 30),",
+            f"({small['variables']} variables for m = 1, H = 20; {large['variables']} for m = 3, H = 30),",
             f"cold, at {ACCURACY:.0e} by our certificate; set-up and solve through our adapters.",
             "",
             markdown(table),
             "",
             f"Spearman's correlation of the two rankings: {rank_correlation(table):.2f}.",
             "",
-            f"{facts['processor']}, {facts['cores']} cores, one thread a solver; Python {facts['versions']['python']}, "
+            f"{facts['processor']}, {facts['cores']} cores under a load of {facts['load']}, one thread a solver; "
+            f"Python {facts['versions']['python']}, "
             f"numpy {facts['versions']['numpy']}; {versions}.",
             "",
         ]

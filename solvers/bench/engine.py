@@ -136,6 +136,9 @@ def run_bench(
     store = RowStore(out, resume=resume)
     try:
         run = _Run(plan, store)
+        machine = machine_facts()
+        if (machine["load"] or 0.0) > 0.5 * machine["cores"]:
+            run.notes.append(f"the machine had a load of {machine['load']} before the start: times are not its own")
         run.total = sum(_count(item, plan) for suite in chosen for item in suite.items(quick=plan.quick))
         if not run.total:
             raise InvalidInput("has no cells", field="plan", value=plan.suites, remedy="other suites or modes")
@@ -145,7 +148,7 @@ def run_bench(
         rows = finish([store.rows[key] for key in store.rows if key in run.keys])
         facts = {
             "plan": plan.to_dict(),
-            "machine": machine_facts(),
+            "machine": machine,
             "solvers": versions,
             "suites": {suite.name: suite.text for suite in chosen},
             "executor": f"dask {scheduler}" if scheduler else f"{jobs} jobs",

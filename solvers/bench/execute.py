@@ -82,7 +82,9 @@ def on_threads(
     finally:
         stop.set()
         for lane in lanes:
-            lane.close()
+            lane.stop()
+        for thread in threads:
+            thread.join(5.0)
 
 
 def on_dask(

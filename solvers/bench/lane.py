@@ -123,11 +123,16 @@ class Worker:
             return " ".join(lines[-1].split())[:300] if lines else ""
         return ""
 
-    def close(self) -> None:
-        """Kill the process and its children, and let go of the pipe; may be called again."""
+    def kill(self) -> None:
+        """Kill the process and its children; from any thread."""
         if self.process.poll() is None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Kill the process and its children, and let go of the pipe; may be called again."""
+        if self.process.poll() is None:
+            self.kill()
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(10.0)
         self.pipe.close()
@@ -140,10 +145,13 @@ class Lane:
     def __init__(self, plugins: tuple[tuple[str, str], ...] = ()) -> None:
         self.plugins = plugins
         self._workers: dict[str, Worker] = {}
+        self._stopped = False
 
     def ask(self, solver: str, request: Request, memory_limit_mb: float) -> tuple[Loaded | None, Done | Failed | Lost]:
         """Run ``request`` in the worker of ``solver``, started when there is none."""
         worker = self._workers.get(solver)
+        if self._stopped:
+            return None, Lost("crash", "stopped")
         if worker is None:
             worker = Worker(solver, self.plugins)
             if not isinstance(worker.loaded, Loaded):
@@ -161,8 +169,14 @@ class Lane:
             self._workers.pop(solver).close()
         return loaded, answer
 
+    def stop(self) -> None:
+        """Kill all workers from another thread than the lane's own, which comes back with a lost cell at once."""
+        self._stopped = True
+        for worker in tuple(self._workers.values()):
+            worker.kill()
+
     def close(self) -> None:
-        """Kill all workers."""
+        """Kill all workers and let go of them."""
         for worker in self._workers.values():
             worker.close()
         self._workers.clear()

@@ -16,7 +16,7 @@ __all__ = ["machine_facts"]
 
 
 def machine_facts() -> dict[str, Any]:
-    """Return processor, cores, memory, system, versions and the workers' thread settings."""
+    """Return processor, cores, memory, load over the last minute, system, versions and the workers' thread settings."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     versions = {"python": platform.python_version()}
     for name in ("crosswind", "numpy", "scipy"):
@@ -27,6 +27,7 @@ def machine_facts() -> dict[str, Any]:
         "architecture": platform.machine(),
         "cores": usable,
         "memory_mb": round(total_mb()),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.release()}",
         "versions": versions,
         "threads": thread_environment(),

@@ -108,7 +108,7 @@ def _setting(result: BenchResult) -> Part:
 
     machine, plan = result.facts.get("machine", {}), result.facts.get("plan", {})
     facts = {
-        **{key: machine.get(key) for key in ("processor", "architecture", "cores", "memory_mb", "system")},
+        **{key: machine.get(key) for key in ("processor", "architecture", "cores", "memory_mb", "load", "system")},
         "threads of a worker": ", ".join(f"{k}={v}" for k, v in machine.get("threads", {}).items()),
         **{key: plan.get(key) for key in ("suites", "modes", "accuracies", "time_limit_s", "repeats", "quick")},
         "settings": plan.get("settings") or "each backend's own, tolerances by accuracy",

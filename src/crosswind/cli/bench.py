@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,13 +29,13 @@ _DEFAULT_OUT = "crosswind-out/bench"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add suites, what to measure, how, and where to write."""
     parser.add_argument("words", nargs="+", metavar="SUITE", help="suites or folders; or: compare A B")
-    parser.add_argument("--quick", action="store_true", help="the quick subset, 2 s a solve, 10 repeats")
+    parser.add_argument("--quick", action="store_true", help="the quick subset, 2 s a solve, 5 repeats, 2 jobs")
     parser.add_argument("--solvers", metavar="A,B", help="backends (default: all open ones that work; all: every one)")
     parser.add_argument("--modes", metavar="A,B", help="of cold, sequence, anytime (default: all)")
     parser.add_argument("--accuracy", metavar="TOL,…", help="relative tolerances (default: 1e-3,1e-6,1e-9)")
     parser.add_argument("--time-limit", type=float, metavar="S", help="seconds for a solve (default: 10, quick: 2)")
-    parser.add_argument("--repeats", type=int, metavar="N", help="timed calls a cell at most (default: 20, quick: 10)")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="cells measured at the same time (default: 1)")
+    parser.add_argument("--repeats", type=int, metavar="N", help="timed calls a cell at most (default: 20, quick: 5)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="cells measured at the same time (default: 1, quick: 2)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="measure on the workers of this dask scheduler")
     parser.add_argument(
         "--set",
@@ -64,10 +65,14 @@ def execute(args: argparse.Namespace) -> Outcome:
     from crosswind.solvers.bench import run_bench
 
     plan = _plan(args)
-    with _progress(quiet=args.quiet) as progress:
-        result = run_bench(
-            plan, args.out, jobs=args.jobs, scheduler=args.scheduler, resume=args.resume, progress=progress
-        )
+    try:
+        with _progress(quiet=args.quiet) as progress:
+            result = run_bench(
+                plan, args.out, jobs=_jobs(args), scheduler=args.scheduler, resume=args.resume, progress=progress
+            )
+    except KeyboardInterrupt:
+        print(f"crosswind: interrupted; the rows in {args.out}/ are kept, the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from None
     html = _has_plotly()
     files = write_report(result, html=html)
     facts = result.facts
@@ -78,8 +83,8 @@ def execute(args: argparse.Namespace) -> Outcome:
     ]
     if not html:
         lines.append("no report.html: plotly is not installed (pip install 'crosswind[report]')")
-    payload = {"rows": result.to_frame(), "facts": facts, "files": [str(path) for path in files]}
-    return Outcome(text="\n".join(lines), payload={**payload, "rows": _records(result)})
+    payload = {"rows": _records(result), "facts": facts, "files": [str(path) for path in files]}
+    return Outcome(text="\n".join(lines), payload=payload)
 
 
 def _plan(args: argparse.Namespace) -> Any:
@@ -91,7 +96,7 @@ def _plan(args: argparse.Namespace) -> Any:
     plugins = read_plugins(tuple(args.plugin))
     run_plugins(plugins)
     limit = args.time_limit if args.time_limit is not None else (2.0 if args.quick else 10.0)
-    repeats = args.repeats if args.repeats is not None else (10 if args.quick else 20)
+    repeats = args.repeats if args.repeats is not None else (5 if args.quick else 20)
     return Plan(
         suites=tuple(args.words),
         solvers=_solvers(args.solvers),
@@ -103,6 +108,13 @@ def _plan(args: argparse.Namespace) -> Any:
         settings=_settings(args.set),
         plugins=plugins,
     )
+
+
+def _jobs(args: argparse.Namespace) -> int:
+    """Return the number of lanes: a quick run looks for answers first, so it takes a second core where there is one."""
+    if args.jobs is not None:
+        return int(args.jobs)
+    return min(2, os.cpu_count() or 1) if args.quick else 1
 
 
 def _solvers(text: str | None) -> tuple[str, ...]:
