@@ -80,7 +80,7 @@ class _MoreauPrepared(Prepared):
         self.quadratic = sparse.csr_array(program.P * self.scaling.quadratic)
         self.quadratic.sort_indices()
         self.q, self.b = self._vectors(program)
-        self.limit: float | None = None
+        self.limit = options.time_limit
         self.solver = self._compiled()
 
     def _places(self) -> Index:
@@ -140,8 +140,8 @@ class _MoreauPrepared(Prepared):
         self.q, self.b = self._vectors(program)
 
     def solve(self, warm: WarmStart | None, time_limit: float | None) -> Raw:
-        if time_limit != self.limit:
-            # The limit is compiled in.
+        if not _near(time_limit, self.limit):
+            # The limit is compiled in, and what set-up took off it is not worth a new compilation.
             self.limit = time_limit
             self.solver = self._compiled()
         found, word, iterations = self._run(warm)
@@ -193,6 +193,12 @@ class _MoreauPrepared(Prepared):
             np.maximum(-warm.z[s.box_lower], 0.0),
         )
         return np.concatenate(parts) / self.scaling.dual
+
+
+def _near(asked: float | None, compiled: float | None) -> bool:
+    if asked is None or compiled is None:
+        return asked is compiled
+    return 0.5 * asked <= compiled <= 1.25 * asked
 
 
 BACKEND = Moreau

@@ -54,3 +54,13 @@ def test_a_failed_warm_start_is_repeated_cold_without_a_warning(make_program):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert prepared.solve(wild, None).claim is Claim.SOLVED
+
+
+def test_a_time_limit_that_shrinks_a_little_is_not_compiled_again(make_program):
+    prepared = backend(NAME).prepare(make_program(4, 1.0), Options(1e-6, 10.0))
+    compiled = prepared.solver
+    assert prepared.solve(None, 9.9).claim is Claim.SOLVED
+    assert prepared.solver is compiled
+    assert prepared.solve(None, 1e-9).claim is Claim.TIME
+    assert prepared.solver is not compiled
+    assert prepared.solve(None, None).claim is Claim.SOLVED
