@@ -24,9 +24,9 @@ class Qpax(Backend):
     """qpax (Tracy and Manchester, On the differentiability of the primal-dual interior-point method, 2024), Apache-2.0.
 
     Settings: ``backend`` ("e" explicit, "i" implicit), ``linear_solver`` ("cholesky", "qr"), ``max_iter``,
-    ``solver_tol``. It factorises P + G'DG and E(P + G'DG)⁻¹E', so that dependent equalities end in NaN: of the hundred
-    degenerate programs of the tests it solves 70, of the ordinary ones all, and it says "converged" of none it did not
-    solve. A compilation takes seconds for each new shape.
+    ``solver_tol``. It factorises P + G'DG and E(P + G'DG)⁻¹E', so that dependent equalities end in NaN: with
+    ``solver_tol=1e-8`` the explicit method solves all of the tests' hundred ordinary programs and 70 of the hundred
+    degenerate ones. A compilation takes seconds for each new shape.
     """
 
     name = "qpax"
