@@ -74,9 +74,16 @@ def measure(program: QuadraticProgram, x: Vector, y: Vector, z: Vector) -> Measu
     steep = float(np.max(gradient, initial=0.0)) or 1.0
     entry = np.concatenate((_row_lengths(program, np.ones(program.n)), np.ones(program.n)))
     weight = np.abs(multiplier) * np.maximum(length / cost, entry / steep)
-    nearer = high - value <= value - low
-    upper = np.where(multiplier == 0.0, nearer, multiplier > 0.0)
     equal = low == high
+    by_sign = multiplier >= 0.0
+    _, room = _room(value, low, high, by_sign, length)
+    # A multiplier that is small beside the room it leans on is noise, and so is its sign: the nearer bound counts.
+    upper = np.where(equal | (weight > room), by_sign, high - value <= value - low)
+    side, room = _room(value, low, high, upper, length)
+    return Measures(side, upper, equal, room, weight)
+
+
+def _room(value: Vector, low: Vector, high: Vector, upper: Mask, length: Vector) -> tuple[Vector, Vector]:
     side = np.where(upper, high, low)
     finite = np.isfinite(side)
     side = np.where(finite, side, value)
@@ -84,7 +91,7 @@ def measure(program: QuadraticProgram, x: Vector, y: Vector, z: Vector) -> Measu
     with np.errstate(divide="ignore", invalid="ignore"):
         room = np.where(finite, np.where(length > 0.0, room / length, np.sign(room) * np.inf), np.inf)
     room[np.isnan(room)] = 0.0
-    return Measures(side, upper, equal, room, weight)
+    return side, room
 
 
 def refine(

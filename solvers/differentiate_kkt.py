@@ -7,9 +7,9 @@ r"""The KKT matrix of a fixed set of active limits, factorised once and solved f
 
 The rows of B are the active rows of A and the unit vectors of the active boxes; the latter are eliminated, so that the
 matrix has the order of the free variables plus the active rows. It is scaled to a unit diagonal where P curves and to
-rows of size one elsewhere (after Ruiz, 2001), and its condition is estimated from its factors. Two relatives of it tell why it is singular: with I in place of P it is
-regular exactly when the active rows are independent (LICQ), with −I in place of 0 exactly when P curves in every
-direction that the active limits leave free.
+rows of size one elsewhere (after Ruiz, 2001), and its condition is estimated from its factors. Two relatives of it tell
+why it is singular: with I in place of P it is regular exactly when the active rows are independent (LICQ), with −I in
+place of 0 exactly when P curves in every direction that the active limits leave free.
 """
 
 from __future__ import annotations

@@ -324,9 +324,10 @@ def test_refusals_are_typed():
         made.vjp(x=np.nan)
     with pytest.raises(InvalidInput, match="not finite"):
         made.vjp(value=np.inf)
+    thin = QuadraticProgram(np.eye(2), [1.0, 1.0])
+    diagonal = sensitivities(thin, solve(thin))
     with pytest.raises(InvalidInput, match="pattern"):
-        thin = QuadraticProgram(np.eye(2), [1.0, 1.0])
-        sensitivities(thin, solve(thin)).jvp(P=np.ones((2, 2)))
+        diagonal.jvp(P=np.ones((2, 2)))
 
 
 def test_what_is_not_certified_has_no_derivative():

@@ -156,9 +156,11 @@ def test_one_bad_element_takes_nothing_else_with_it():
 
 
 def test_failures_stop_with_our_text_by_default():
-    with pytest.raises(jax.errors.JaxRuntimeError, match="certified optimum"):
+    # jax gives its own type: ValueError where it runs the callback at once, JaxRuntimeError from compiled code.
+    theirs = (ValueError, jax.errors.JaxRuntimeError)
+    with pytest.raises(theirs, match="certified optimum"):
         jax.block_until_ready(LAYER(u=np.array([1.0, -1e6])).x)
-    with pytest.raises(jax.errors.JaxRuntimeError, match="not finite"):
+    with pytest.raises(theirs, match="not finite"):
         jax.block_until_ready(jax.jit(lambda q: LAYER(q=q).x)(np.full(PROGRAM.n, np.nan)))
     # The next call is a good one.
     assert np.isfinite(np.asarray(LAYER().x)).all()
@@ -195,7 +197,7 @@ def test_refusals_are_typed():
     cone = ConeProgram(np.eye(1), [1.0], [[1.0]], [1.0], (Cone("nonneg", 1),))
     with pytest.raises(InvalidInput, match="quadratic"):
         differentiable_solve(cone)  # type: ignore[arg-type]
-    with pytest.raises(InvalidInput, match="semidefinite|convex"):
+    with pytest.raises(InvalidInput, match="semidefinite"):
         differentiable_solve(QuadraticProgram([[-1.0]], [0.0]))
     with pytest.raises(InvalidInput, match="raise or nan"):
         differentiable_solve(PROGRAM, failure="ignore")
