@@ -100,7 +100,7 @@ def available_solvers(probed: bool = True) -> tuple[str, ...]:
     Parameters
     ----------
     probed
-        False asks only whether the packages can be found, without importing them, in a millisecond. True solves with
+        False asks only whether the packages can be found, without importing them. True solves with
         each of them, which takes some seconds once per process.
     """
     if not probed:
