@@ -99,7 +99,7 @@ def _plan(args: argparse.Namespace) -> Any:
     repeats = args.repeats if args.repeats is not None else (5 if args.quick else 20)
     return Plan(
         suites=tuple(args.words),
-        solvers=_solvers(args.solvers),
+        solvers=_solvers(args.solvers, quick=args.quick),
         modes=split_names(args.modes, "--modes") or MODES,
         accuracies=split_numbers(args.accuracy, "--accuracy") or (1e-3, 1e-6, 1e-9),
         time_limit_s=limit,
@@ -117,10 +117,10 @@ def _jobs(args: argparse.Namespace) -> int:
     return min(2, os.cpu_count() or 1) if args.quick else 1
 
 
-def _solvers(text: str | None) -> tuple[str, ...]:
+def _solvers(text: str | None, *, quick: bool) -> tuple[str, ...]:
     """Return the named solvers, or those that work here: open ones, with ``all`` the commercial ones too.
 
-    cvxpy is a bridge to other solvers and is measured only by name.
+    cvxpy is a bridge to other solvers and is measured only by name; a quick run leaves out variants such as piqp:dense.
     """
     named = split_names(text, "--solvers")
     if named is not None and named != ("all",):
@@ -129,7 +129,11 @@ def _solvers(text: str | None) -> tuple[str, ...]:
     from crosswind.solvers.registry import backend
 
     return tuple(
-        name for name in available_solvers() if name != "cvxpy" and (named is not None or not backend(name).commercial)
+        name
+        for name in available_solvers()
+        if name != "cvxpy"
+        and (named is not None or not backend(name).commercial)
+        and not (quick and named is None and ":" in name)
     )
 
 
