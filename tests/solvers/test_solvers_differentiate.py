@@ -356,3 +356,41 @@ def test_many_random_degenerate_programs_never_give_what_is_not_finite(make_prog
         assert all(np.isfinite(getattr(slope, k)).all() for k in (*VECTORS, "P", "A")), seed
         assert made.error <= 1e-6
     assert flagged >= 10
+
+
+def test_a_hundred_regular_programs_of_the_shared_suite(backend_suite):
+    checked = 0
+    for case in backend_suite.cases("non-degenerate"):
+        program = case.program
+        made = sensitivities(program, solve(program, tol=1e-8))
+        assert not made.degenerate, (case.name, made.summary())
+        along = np.random.default_rng(0).normal(size=program.n) * float(np.max(np.abs(program.q)))
+        h = 1e-6
+        near = [program.with_vectors(q=program.q + t * along) for t in (h, -h)]
+        ends = [sensitivities(end, solve(end, tol=1e-8)) for end in near]
+        if any((end.active != made.active).any() for end in ends):
+            continue  # a kink within the step
+        slope = made.jvp(q=along).x
+        rounding = 1e-9 * float(np.max(np.abs(made.x)))  # of x, divided by the step; a vertex does not move at all
+        error = np.max(np.abs((ends[0].x - ends[1].x) / (2.0 * h) - slope))
+        assert error <= 1e-6 * np.max(np.abs(slope)) + rounding, case.name
+        checked += 1
+    assert checked >= 90
+
+
+@pytest.mark.parametrize(
+    ("kind", "flag"),
+    [
+        ("duplicated rows", Degeneracy.DEPENDENT_LIMITS),
+        ("dependent equalities", Degeneracy.DEPENDENT_LIMITS),
+        ("a point", Degeneracy.DEPENDENT_LIMITS),
+        ("no licq", Degeneracy.DEPENDENT_LIMITS),
+        ("zero objective", Degeneracy.FLAT_OBJECTIVE),
+        ("flat directions", Degeneracy.FLAT_OBJECTIVE),
+    ],
+)
+def test_degenerate_programs_of_the_shared_suite(backend_suite, kind, flag):
+    found = [case.program for case in backend_suite.cases("degenerate") if case.name.startswith(kind)]
+    assert len(found) >= 5
+    for program in found:
+        assert flag in sensitivities(program, solve(program, tol=1e-8)).degeneracy
