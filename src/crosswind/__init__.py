@@ -25,7 +25,11 @@ _EXPORTS = {
     "Solution": "crosswind.solvers",
     "Status": "crosswind.solvers",
     "certify": "crosswind.solvers",
+    "differentiable_solve": "crosswind.solvers.differentiate_jax",
+    "register_backend": "crosswind.solvers",
+    "sensitivities": "crosswind.solvers.differentiate",
     "solve": "crosswind.solvers",
+    "solve_isolated": "crosswind.solvers",
     "solver_table": "crosswind.solvers",
     # mathematics of execution
     "ExponentialKernel": "crosswind.optim",
@@ -138,9 +142,13 @@ if TYPE_CHECKING:
         Solution,
         Status,
         certify,
+        register_backend,
         solve,
+        solve_isolated,
         solver_table,
     )
+    from crosswind.solvers.differentiate import sensitivities
+    from crosswind.solvers.differentiate_jax import differentiable_solve
     from crosswind.solvers.errors import (
         CrosswindError,
         DataGap,
