@@ -26,6 +26,8 @@ _EXPORTS = {
     "Status": "crosswind.solvers",
     "certify": "crosswind.solvers",
     "differentiable_solve": "crosswind.solvers.differentiate_jax",
+    "available_solvers": "crosswind.solvers",
+    "read_program": "crosswind.solvers.readers",
     "register_backend": "crosswind.solvers",
     "sensitivities": "crosswind.solvers.differentiate",
     "solve": "crosswind.solvers",
@@ -141,6 +143,7 @@ if TYPE_CHECKING:
         Session,
         Solution,
         Status,
+        available_solvers,
         certify,
         register_backend,
         solve,
@@ -158,6 +161,7 @@ if TYPE_CHECKING:
         MissingDependency,
         SolverFailure,
     )
+    from crosswind.solvers.readers import read_program
 
 
 def __getattr__(name: str) -> Any:
