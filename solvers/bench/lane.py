@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -61,8 +62,15 @@ class Worker:
             start_new_session=True,  # its children are killed with it, and a Ctrl-C reaches the engine alone
         )
         theirs.close()
-        self.pipe.send(Load(solver, plugins))
+        self.loaded: Any = None
+        with suppress(BrokenPipeError, ConnectionError):
+            self.pipe.send(Load(solver, plugins))
+
+    def load(self) -> Loaded | Failed | Lost:
+        """Wait until the solver is imported."""
         self.loaded = self._wait(LOAD_LIMIT_S, float("inf"))
+        assert isinstance(self.loaded, (Loaded, Failed, Lost))
+        return self.loaded
 
     def ask(self, request: Request, memory_limit_mb: float) -> Done | Failed | Lost:
         """Send a request and wait for its end; every call in it has its own clock."""
@@ -145,21 +153,22 @@ class Lane:
     def __init__(self, plugins: tuple[tuple[str, str], ...] = ()) -> None:
         self.plugins = plugins
         self._workers: dict[str, Worker] = {}
-        self._stopped = False
+        self._stopped = threading.Event()
 
     def ask(self, solver: str, request: Request, memory_limit_mb: float) -> tuple[Loaded | None, Done | Failed | Lost]:
         """Run ``request`` in the worker of ``solver``, started when there is none."""
         worker = self._workers.get(solver)
-        if self._stopped:
+        if self._stopped.is_set():
             return None, Lost("crash", "stopped")
         if worker is None:
-            worker = Worker(solver, self.plugins)
-            if not isinstance(worker.loaded, Loaded):
-                trouble = worker.loaded
-                worker.close()
-                assert isinstance(trouble, (Failed, Lost))
-                return None, trouble
-            self._workers[solver] = worker
+            # Known to the lane before it loads, so that stop() finds it, or it finds that stop() came first.
+            worker = self._workers[solver] = Worker(solver, self.plugins)
+            if self._stopped.is_set():
+                worker.kill()
+            told = worker.load()
+            if not isinstance(told, Loaded):
+                self._workers.pop(solver).close()
+                return None, told
         loaded: Loaded = worker.loaded
         answer = worker.ask(request, memory_limit_mb)
         if isinstance(answer, Lost):
@@ -171,7 +180,7 @@ class Lane:
 
     def stop(self) -> None:
         """Kill all workers from another thread than the lane's own, which comes back with a lost cell at once."""
-        self._stopped = True
+        self._stopped.set()
         for worker in tuple(self._workers.values()):
             worker.kill()
 

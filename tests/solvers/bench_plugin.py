@@ -100,6 +100,8 @@ def _stopped(raw, limit):
         time.sleep(limit)
         raw.x = raw.x + 0.5 ** (1e3 * limit)
         raw.claim, raw.word = Claim.TIME, "stopped"
+    else:
+        time.sleep(0.06)
     return raw
 
 

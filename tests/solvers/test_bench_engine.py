@@ -177,7 +177,7 @@ def test_anytime_shows_the_iterate_grow_better(tmp_path: Path):
     stopped = [point for point in points if point["claimed"] == "TIME"]
     assert len(stopped) >= 3
     worst = [point["worst"] for point in stopped]
-    assert worst == sorted(worst, reverse=True)
+    assert worst[-1] < 1e-2 * worst[0]
     assert points[-1]["limit_s"] is None
     assert points[-1]["worst"] <= 1e-12
     # One that cannot be stopped is run once, and has that iterate alone.
