@@ -80,9 +80,10 @@ def _cold(result: BenchResult, suite: str, accuracies: list[float]) -> Part:
     for accuracy in accuracies:
         figures += [plots.profile_figure(result, suite, accuracy), plots.mean_bars(result, suite, accuracy)]
     text = result.facts.get("suites", {}).get(suite, "")
+    text = f"{text[:1].upper()}{text[1:]}. " if text else ""
     return Part(
         f"{suite}: cold",
-        f"{text[:1].upper()}{text[1:]}. Every call sets up and solves from nothing. sgm: shifted geometric mean of the "
+        f"{text}Every call sets up and solves from nothing. sgm: shifted geometric mean of the "
         "median times over the programs that the solver solved; sgm_all: the same with failures at the time limit; "
         "the shift is a tenth of the median of all successes. first: a call before the timed ones, compilation "
         "included. p99 and p99.9 stand only where 100 and 1000 calls were timed. peak: of the worker during a cell.",
