@@ -197,8 +197,12 @@ def _relax(lowered: Lowered, elastic: _Elastic, giving: set[str]) -> tuple[Float
         lb=np.concatenate([np.where(elastic.free_box, -np.inf, qp.lb), np.zeros(2 * k)]),
         ub=np.concatenate([np.where(elastic.free_box, np.inf, qp.ub), np.full(2 * k, np.inf)]),
     )
-    result = solve(program, tol=1e-7)
-    if not result.status.ok:
+    # Six digits are worth having in a message; where caps of no use span ten decades, fewer must do.
+    for tol in (1e-7, 1e-6, 1e-5):
+        result = solve(program, tol=tol)
+        if result.status.ok:
+            break
+    else:
         return None
     slack = np.maximum(result.x[n : n + k], 0.0) + np.maximum(result.x[n + k :], 0.0)
     amounts = np.zeros(len(elastic.rows))

@@ -155,7 +155,7 @@ def test_nothing_decided_before_the_last_day_looks_at_it(market: cw.MarketData, 
     tripled = {name: getattr(future, name).mul(np.where(late, 3.0, 1.0), axis=0) for name in ("bid", "ask")}
     changed = replace(
         market,
-        events=replace(
+        buckets=replace(
             events,
             flow=poisoned(events.flow, -0.5),
             volume=poisoned(events.volume, 2.0),
@@ -219,7 +219,7 @@ def test_bad_input_is_refused_with_its_field(market: cw.MarketData, change: dict
 
 def test_one_session_is_too_few(market: cw.MarketData):
     with pytest.raises(DataGap, match="two sessions"):
-        cw.run(replace(market, events=market.events.on(market.events.days[:1])))
+        cw.run(replace(market, buckets=market.events.on(market.events.days[:1])))
 
 
 def test_the_hash_depends_on_settings_alone():
