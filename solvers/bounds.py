@@ -21,6 +21,8 @@ of the step's end is as valid as that of the iterate, since any (w, y, z) gives 
 from __future__ import annotations
 
 import warnings
+from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -198,6 +200,19 @@ def _active(value: Vector, lower: Vector, upper: Vector, multiplier: Vector, len
     return np.flatnonzero((lower == upper) | (tight & np.isfinite(side) & (multiplier != 0.0))), side
 
 
+@cache
+def _blas() -> Any:
+    """Return the controller of the BLAS in this process; finding the libraries takes milliseconds, once."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    limit: AbstractContextManager[Any] = _blas().limit(limits=1, user_api="blas")
+    return limit
+
+
 def _newton(P: Any, B: Any, gradient: Vector, miss: Vector) -> Vector | None:
     n, k = P.shape[0], B.shape[0]
     right = np.concatenate((-gradient, miss))
@@ -209,7 +224,9 @@ def _newton(P: Any, B: Any, gradient: Vector, miss: Vector) -> Vector | None:
     system: Csc = sparse.bmat([[P / weight, scaled.T], [scaled, None]], format="csc") if k else P / weight
     right = np.concatenate((-gradient / weight, miss / row_size))
     if n + k <= _DENSE:
-        found: Vector = np.asarray(np.linalg.lstsq(system.toarray(), right, rcond=1e-15)[0])
+        # At a few hundred rows a second BLAS thread costs more than it brings, and its spinning starves the caller.
+        with _one_thread():
+            found: Vector = np.asarray(np.linalg.lstsq(system.toarray(), right, rcond=1e-15)[0])
     elif n + k <= _LARGE:
         shift = sparse.diags(np.concatenate((np.full(n, 1e-11), np.full(k, -1e-11))), format="csc")
         try:
