@@ -26,7 +26,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
+from scipy.linalg import lstsq
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
@@ -213,6 +215,22 @@ def _one_thread() -> AbstractContextManager[Any]:
     return limit
 
 
+def _dense_solve(matrix: npt.NDArray[np.float64], right: Vector) -> Vector:
+    """Return a solution by LU, or the shortest one by a pivoted QR, slower, where the matrix is singular."""
+    try:
+        found: Vector = np.asarray(np.linalg.solve(matrix, right))
+    except np.linalg.LinAlgError:
+        found = np.full_like(right, np.nan)
+    size = float(np.max(np.abs(right), initial=0.0))
+    # Active limits that depend on each other leave a residual, or multipliers far beyond any size of the data.
+    if np.isfinite(found).all() and np.max(np.abs(found), initial=0.0) <= 1e6 * size:
+        miss = float(np.max(np.abs(matrix @ found - right), initial=0.0))
+        if miss <= 1e-12 * size:
+            return found
+    shortest = lstsq(matrix, right, cond=1e-15, lapack_driver="gelsy", check_finite=False)[0]
+    return np.asarray(shortest, dtype=np.float64)
+
+
 def _newton(P: Any, B: Any, gradient: Vector, miss: Vector) -> Vector | None:
     n, k = P.shape[0], B.shape[0]
     right = np.concatenate((-gradient, miss))
@@ -226,7 +244,7 @@ def _newton(P: Any, B: Any, gradient: Vector, miss: Vector) -> Vector | None:
     if n + k <= _DENSE:
         # At a few hundred rows a second BLAS thread costs more than it brings, and its spinning starves the caller.
         with _one_thread():
-            found: Vector = np.asarray(np.linalg.lstsq(system.toarray(), right, rcond=1e-15)[0])
+            found: Vector = _dense_solve(system.toarray(), right)
     elif n + k <= _LARGE:
         shift = sparse.diags(np.concatenate((np.full(n, 1e-11), np.full(k, -1e-11))), format="csc")
         try:

@@ -18,21 +18,22 @@ OWN = ("piqp", "clarabel", "osqp")
 
 
 @pytest.fixture(scope="module")
-def found() -> Iterator[dict[str, ProbeResult]]:
-    folder = str(Path(__file__).parent)
-    sys.path.append(folder)
+def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ProbeResult]]:
+    folders = [str(Path(__file__).parent), str(tmp_path_factory.mktemp("packages"))]
+    sys.path.extend(folders)
     kinds = importlib.import_module("faulty_backends").KINDS
     # The one that holds the lock for ever hangs as the other loop does: one of the two is enough here.
     names = [register_backend(kind) for kind in kinds if kind.name != "faulty-gil"]
-    broken = Path(folder) / "package_that_breaks.py"
-    broken.write_text("raise ImportError('libsolver.so.7: cannot open shared object file')\n")
+    (Path(folders[1]) / "package_that_breaks.py").write_text(
+        "raise ImportError('libsolver.so.7: cannot open shared object file')\n"
+    )
     try:
         yield probe((*OWN, *names), limit=8.0)
     finally:
-        broken.unlink()
         for name in names:
             unregister_backend(name)
-        sys.path.remove(folder)
+        for folder in folders:
+            sys.path.remove(folder)
 
 
 def test_the_three_we_depend_on_work(found):
