@@ -26,7 +26,23 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session")
 def lean_dir(data_dir: Path) -> Path:
     """Return the folder in LEAN's layout, or skip."""
-    folder = data_dir / "lean"
+    return _sample(data_dir, "lean", "LEAN sample")
+
+
+@pytest.fixture(scope="session")
+def perp_dir(data_dir: Path) -> Path:
+    """Return the folder of perpetuals with funding, or skip."""
+    return _sample(data_dir, "perp_carry", "perpetual sample")
+
+
+@pytest.fixture(scope="session")
+def raw_dir(data_dir: Path) -> Path:
+    """Return the folder of Binance's recorded streams, or skip."""
+    return _sample(data_dir, "hftbacktest", "Binance sample")
+
+
+def _sample(data_dir: Path, name: str, what: str) -> Path:
+    folder = data_dir / name
     if not folder.is_dir():
-        pytest.skip(f"the LEAN sample is absent below {data_dir}")
+        pytest.skip(f"the {what} is absent below {data_dir}")
     return folder

@@ -20,11 +20,8 @@ SETTLEMENT = pd.Timestamp("2024-08-09", tz="UTC")
 
 
 @pytest.fixture(scope="module")
-def folder(data_dir):
-    path = data_dir / "hftbacktest"
-    if not path.is_dir():
-        pytest.skip(f"the recorded streams are absent below {data_dir}")
-    return path
+def folder(raw_dir):
+    return raw_dir
 
 
 @pytest.fixture(scope="module")

@@ -45,24 +45,8 @@ def perpetuals(lean_dir):
 
 
 @pytest.fixture(scope="module")
-def perp_dir(data_dir):
-    folder = data_dir / "perp_carry"
-    if not folder.is_dir():
-        pytest.skip(f"the perpetual sample is absent below {data_dir}")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def carry(perp_dir):
     return read(f"perp:{perp_dir}")
-
-
-@pytest.fixture(scope="module")
-def raw_dir(data_dir):
-    folder = data_dir / "hftbacktest"
-    if not folder.is_dir():
-        pytest.skip(f"the Binance sample is absent below {data_dir}")
-    return folder
 
 
 @pytest.fixture(scope="module")
