@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from html import escape
 
 __all__ = ["Shown"]
 
 
-class Shown(ABC):
+class Shown:
     """Shows itself by its :meth:`summary`, instead of by all the arrays in it."""
 
-    @abstractmethod
     def summary(self) -> str:
         """Return what is in it, as a few lines of text."""
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         first, _, rest = self.summary().partition("\n")
