@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
+from crosswind.problems.impact.transforms import PowerFlow
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Dictionary:
         β_m ≥ 0 [1/s] for "exponential" (0 is a permanent mode); () otherwise.
     lags
         l_m ≥ 0 [buckets] for "monotone" and "convex"; () otherwise.
+    transform
+        What a bucket's flow counts before it is filtered; None: the flow itself.
 
     Raises
     ------
@@ -69,6 +72,7 @@ class Dictionary:
     bucket_s: float
     rates_per_s: tuple[float, ...] = ()
     lags: tuple[int, ...] = ()
+    transform: PowerFlow | None = None
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -136,6 +140,8 @@ class Dictionary:
             Z of shape (T, M·N) [currency]: block m holds z^m_t; so r̂_t = [K_1 … K_M] Z_t.
         """
         u = np.asarray(flow, dtype=np.float64)
+        if self.transform is not None:
+            u = self.transform.apply(u)
         if self.family == "instantaneous":
             return u.copy()
         blocks: list[Array] = []

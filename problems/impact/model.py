@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from crosswind.problems.impact.features import Dictionary, Family
+from crosswind.problems.impact.transforms import PowerFlow
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ class ImpactModel:
         Lags [buckets] of the monotone and convex families.
     currency
         Currency of the notional.
+    transform
+        Concave transform of the flow before it acts, or None for linear impact. With one, `predict` of the estimator
+        and `impact` per unit of transformed flow remain; what rests on linearity (`modes`, `kernel`, `admissible`) is
+        refused, since such a model always admits a round trip that pays.
 
     Raises
     ------
@@ -65,6 +70,7 @@ class ImpactModel:
     bucket_s: float = 1.0
     lags: tuple[int, ...] = ()
     currency: str = "USD"
+    transform: PowerFlow | None = None
 
     def __post_init__(self) -> None:
         names = tuple(str(n) for n in self.names)
@@ -87,6 +93,8 @@ class ImpactModel:
             raise InvalidInput(
                 "one matrix per shape is needed", field="matrices", value=f"{rates.size} for {self.dictionary.size}"
             )
+        if self.transform is not None and len(self.transform.scale) != n:
+            raise InvalidInput("one scale per name is needed", field="transform", value=len(self.transform.scale))
 
     # -- shape and decay ------------------------------------------------------------------------------------------
     @property
@@ -95,7 +103,17 @@ class ImpactModel:
         if self.family == "instantaneous" and np.any(self.rates_per_s != 0):
             raise InvalidInput("an instantaneous model has rate 0", field="rates_per_s", value=self.rates_per_s)
         rates = tuple(float(b) for b in self.rates_per_s) if self.family == "exponential" else ()
-        return Dictionary(self.family, float(self.bucket_s), rates, self.lags)
+        return Dictionary(self.family, float(self.bucket_s), rates, self.lags, self.transform)
+
+    def _insist_linear(self, what: str) -> None:
+        if self.transform is not None:
+            raise InvalidInput(
+                f"impact is a power of the flow, so there is no {what}: with nonlinear impact and a kernel that is "
+                "continuous and positive at 0 some round trip always pays (arXiv 2510.06879, Theorem 2.4)",
+                field="transform",
+                value=f"exponent {self.transform.exponent:g}",
+                remedy='fit with transform="linear" for whatever is scheduled',
+            )
 
     @property
     def kernel(self) -> ExponentialKernel | SampledKernel:
@@ -108,10 +126,11 @@ class ImpactModel:
         Raises
         ------
         InvalidInput
-            An exponential kernel whose matrices are not symmetric PSD.
+            An exponential kernel whose matrices are not symmetric PSD, or a model with a flow transform.
         """
         from crosswind.optim.kernels import ExponentialKernel, SampledKernel
 
+        self._insist_linear("kernel of trades")
         if self.family in ("instantaneous", "exponential"):
             return ExponentialKernel(rates_per_s=self.rates_per_s, matrices=self.matrices)
         lags_s = np.arange(max(self.lags) + 2, dtype=np.float64) * self.bucket_s
@@ -135,10 +154,11 @@ class ImpactModel:
         ------
         InvalidInput
             The family is given by lags (it has no finite Markov state), or a matrix is asymmetric or not PSD: a
-            schedule optimised on it would chase a round trip that seems to pay.
+            schedule optimised on it would chase a round trip that seems to pay; or the flow is transformed.
         """
         from crosswind.optim.multistage import ImpactMode
 
+        self._insist_linear("linear schedule on it")
         if self.family not in ("instantaneous", "exponential"):
             raise InvalidInput(
                 "this family has no Markov modes", field="family", value=self.family, remedy='fit kernel="exponential"'
@@ -158,9 +178,9 @@ class ImpactModel:
         )
 
     # -- parts ----------------------------------------------------------------------------------------------------
-    def _with(self, names: Sequence[str], matrices: Array) -> ImpactModel:
+    def _with(self, names: Sequence[str], matrices: Array, transform: PowerFlow | None) -> ImpactModel:
         return ImpactModel(
-            tuple(names), self.rates_per_s, matrices, self.family, self.bucket_s, self.lags, self.currency
+            tuple(names), self.rates_per_s, matrices, self.family, self.bucket_s, self.lags, self.currency, transform
         )
 
     def subset(self, names: Sequence[str]) -> ImpactModel:
@@ -175,11 +195,12 @@ class ImpactModel:
         if missing:
             raise DataGap("the model does not know these names", field="names", value=missing, remedy="refit with them")
         where = [self.names.index(n) for n in names]
-        return self._with(names, self.matrices[:, where][:, :, where])
+        transform = None if self.transform is None else self.transform.subset(where)
+        return self._with(names, self.matrices[:, where][:, :, where], transform)
 
     def diagonal(self) -> ImpactModel:
         """Return the same self-impact with every cross term set to zero: the desk's fallback."""
-        return self._with(self.names, self.matrices * np.eye(len(self.names)))
+        return self._with(self.names, self.matrices * np.eye(len(self.names)), self.transform)
 
     # -- diagnosis ------------------------------------------------------------------------------------------------
     def admissible(
@@ -195,9 +216,15 @@ class ImpactModel:
             Admissible when the smallest eigenvalue on round trips is ≥ −tol × ‖H‖∞ of the whole block Toeplitz matrix.
         horizon_buckets
             Length of the default grid.
+
+        Raises
+        ------
+        InvalidInput
+            The model has a flow transform: no linear form tells, and some round trip always pays.
         """
         from crosswind.optim.admissibility import check_admissible
 
+        self._insist_linear("linear form to check")
         times = np.arange(horizon_buckets) * self.bucket_s if times_s is None else np.asarray(times_s, dtype=np.float64)
         return check_admissible(self.impact, times, tol=tol)
 
@@ -312,6 +339,8 @@ class ImpactModel:
             "currency": self.currency,
             "format": 1,
         }
+        if self.transform is not None:
+            meta["transform"] = {"exponent": self.transform.exponent, "scale": self.transform.scale}
         with Path(path).open("wb") as stream:
             np.savez(stream, rates_per_s=self.rates_per_s, matrices=self.matrices, meta=np.array(json.dumps(meta)))
 
@@ -332,6 +361,7 @@ class ImpactModel:
             with np.load(Path(path), allow_pickle=False) as held:
                 meta = json.loads(str(held["meta"]))
                 rates, matrices = held["rates_per_s"], held["matrices"]
+            bent = meta.get("transform")
             return cls(
                 tuple(meta["names"]),
                 rates,
@@ -340,6 +370,7 @@ class ImpactModel:
                 meta["bucket_s"],
                 tuple(meta["lags"]),
                 meta["currency"],
+                None if bent is None else PowerFlow(bent["exponent"], tuple(bent["scale"])),
             )
         except (KeyError, ValueError, OSError) as error:
             if isinstance(error, InvalidInput):
