@@ -7,10 +7,10 @@ form in the same moments: cross-validation needs no further pass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from crosswind.solvers.errors import DataGap, InvalidInput
 if TYPE_CHECKING:
     from crosswind.problems.market import MarketEvents
 
-__all__ = ["FoldGrams", "Gram", "accumulate", "factor_loadings", "split_folds"]
+__all__ = ["FoldGrams", "Gram", "accumulate", "accumulate_rows", "factor_loadings", "split_folds"]
 
 Array = NDArray[np.float64]
 
@@ -226,19 +226,58 @@ def accumulate(
         )
     flow, returns, session = aligned(events, columns)
     target = residual_returns(events, columns, loadings)
+    memory = dictionary.memory_buckets
+    return accumulate_rows(
+        lambda part: dictionary.regressors(flow[part]), flow, target, returns, session, folds, memory
+    )
+
+
+def accumulate_rows(
+    regress: Callable[[slice], Array],
+    flow: Array,
+    target: Array,
+    returns: Array,
+    session: NDArray[Any],
+    folds: int = 0,
+    memory: int = 0,
+) -> FoldGrams:
+    """Sum the moments of rows that are given as arrays.
+
+    Parameters
+    ----------
+    regress
+        Rows of one whole session → regressors Z (T', NM) of all of them, starting from rest.
+    flow, target, returns
+        Flow u, what is fitted, and raw returns, (T, N); a row with an undefined target feeds the state but is no row.
+    session
+        Labels (T,).
+    folds
+        Number of time blocks kept apart; 0 for none.
+    memory
+        Purge length beside a block, in rows.
+
+    Raises
+    ------
+    DataGap
+        No usable row.
+    """
     use: NDArray[np.bool_] = np.asarray(np.isfinite(target).all(axis=1))
     rows = int(use.sum())
     if rows == 0:
         raise DataGap("no bucket has a return for every name", field="events", remedy="read more than one bucket a day")
     position = np.asarray(np.cumsum(use) - 1)
-    empty = Gram.empty(len(columns), dictionary.size)
-    ranges = split_folds(rows, folds, dictionary.memory_buckets) if folds else []
-    total, blocks, guards = empty, [empty] * folds, [empty] * folds
+    ranges = split_folds(rows, folds, memory) if folds else []
+    total: Gram | None = None
+    blocks: list[Gram] = []
+    guards: list[Gram] = []
     for part in session_rows(session):
         keep = use[part]
         if not keep.any():
             continue
-        Z, r, u = dictionary.regressors(flow[part])[keep], target[part][keep], flow[part][keep]
+        Z, r, u = regress(part)[keep], target[part][keep], flow[part][keep]
+        if total is None:
+            total = Gram.empty(r.shape[1], Z.shape[1] // r.shape[1])
+            blocks, guards = [total] * folds, [total] * folds
         total = total + Gram.of(Z, r, u)
         at = position[part][keep]
         for k, (low, start, stop, high) in enumerate(ranges):
@@ -249,5 +288,6 @@ def accumulate(
                 beside = slice(*np.searchsorted(at, (a, b)))
                 if beside.start < beside.stop:
                     guards[k] = guards[k] + Gram.of(Z[beside], r[beside], u[beside])
+    assert total is not None  # some row is usable
     raw = returns[use]
     return FoldGrams(total, tuple(blocks), tuple(guards), raw.T @ raw / rows)

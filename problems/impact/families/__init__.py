@@ -1,1 +1,1 @@
-"""Estimators and options beyond the plain joint fit: fitted rates, robust loss, separable kernels, venues, sparse tails."""
+"""Beyond the plain joint fit: fitted rates, robust loss, separable kernels, venues, sparse tails."""
