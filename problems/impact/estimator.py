@@ -17,6 +17,8 @@ from crosswind.problems.impact.model import ImpactModel
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 if TYPE_CHECKING:
+    from crosswind.problems.impact.factors import Defactor, FittedStage
+    from crosswind.problems.impact.moments import ImpactMoments
     from crosswind.problems.market import MarketEvents
 
 __all__ = ["ImpactEstimator"]
@@ -40,12 +42,14 @@ class ImpactEstimator(ABC):
         Names, number of buckets used, wall-clock seconds of the fit.
     loadings_
         Factor loadings (N, F) of stage one, a DataFrame, or None where the returns were taken as they are.
+    stage_
+        The fitted first stage where ``defactor`` is a `Defactor` or the fit was from moments; else None.
     """
 
     kernel: Any
     half_lives_s: Any
     lags: Any
-    defactor: bool
+    defactor: bool | Defactor
     _folds: ClassVar[int] = 0
 
     model_: ImpactModel
@@ -53,6 +57,7 @@ class ImpactEstimator(ABC):
     rows_: int
     seconds_: float
     loadings_: pd.DataFrame | None
+    stage_: FittedStage | None = None
     grams_: FoldGrams
 
     # -- parameters -----------------------------------------------------------------------------------------------
@@ -129,9 +134,49 @@ class ImpactEstimator(ABC):
         begun = time.perf_counter()
         names = tuple(str(n) for n in events.names)
         dictionary = make_dictionary(self.kernel, events.bucket_s, self.half_lives_s, self.lags)
-        two_stage = bool(self.defactor) and events.factors is not None and events.factors.shape[1] > 0
+        if not isinstance(self.defactor, bool):
+            from crosswind.problems.impact.moments import event_moments
+
+            return self.fit_moments(event_moments(events, dictionary, self._fold_count()))
+        two_stage = self.defactor and events.factors is not None and events.factors.shape[1] > 0
         loadings = factor_loadings(events, names) if two_stage else None
         grams = accumulate(events, dictionary, names, loadings, self._fold_count())
+        factors = events.factors
+        self.stage_ = None
+        self.loadings_ = (
+            None
+            if loadings is None or factors is None
+            else pd.DataFrame(loadings, index=list(names), columns=list(factors.columns))
+        )
+        return self._fit_grams(grams, dictionary, names, events.currency, begun)
+
+    def fit_moments(self, moments: ImpactMoments) -> Self:
+        """Estimate from moments that were summed before, without reading the data again.
+
+        Parameters
+        ----------
+        moments
+            Of a `StreamingGram`, merged or loaded. Folds are groups of its blocks in time; with ``defactor`` the first
+            stage is fitted on the training rows of each.
+
+        Raises
+        ------
+        DataGap
+            Fewer usable buckets, or fewer blocks, than the estimate needs.
+        InvalidInput
+            The moments were summed for other decay shapes than this estimator asks for; else as :meth:`fit`.
+        SolverFailure
+            As :meth:`fit`.
+        """
+        begun = time.perf_counter()
+        dictionary = make_dictionary(self.kernel, moments.bucket_s, self.half_lives_s, self.lags)
+        grams, self.stage_ = moments.check_dictionary(dictionary).fold_grams(self._fold_count(), self.defactor)
+        self.loadings_ = None if self.stage_ is None else self.stage_.factor_loadings
+        return self._fit_grams(grams, dictionary, moments.names, moments.currency, begun)
+
+    def _fit_grams(
+        self, grams: FoldGrams, dictionary: Dictionary, names: tuple[str, ...], currency: str, begun: float
+    ) -> Self:
         needed = self._rows_needed(len(names), dictionary.size)
         if grams.total.rows < needed:
             raise DataGap(
@@ -153,15 +198,9 @@ class ImpactEstimator(ABC):
         if dictionary.family in ("monotone", "convex"):
             rates = (float("nan"),) * dictionary.size
         self.model_ = ImpactModel(
-            names, np.array(rates), matrices, dictionary.family, events.bucket_s, dictionary.lags, events.currency
+            names, np.array(rates), matrices, dictionary.family, dictionary.bucket_s, dictionary.lags, currency
         )
-        self.names_, self.rows_, self.grams_ = names, grams.total.rows, grams
-        factors = events.factors
-        self.loadings_ = (
-            None
-            if loadings is None or factors is None
-            else pd.DataFrame(loadings, index=list(names), columns=list(factors.columns))
-        )
+        self.names_, self.rows_, self.grams_ = names, round(grams.total.rows), grams
         self.seconds_ = time.perf_counter() - begun
         return self
 
@@ -178,6 +217,8 @@ class ImpactEstimator(ABC):
 
     def _target(self, events: MarketEvents) -> Array:
         model = self._fitted()
+        if self.stage_ is not None:
+            return self.stage_.residual_returns(events, model.names)
         loadings = None if self.loadings_ is None else self.loadings_.to_numpy()
         return residual_returns(events, model.names, loadings)
 
@@ -206,6 +247,8 @@ class ImpactEstimator(ABC):
                 remedy=f"resample the events to {model.bucket_s:g} s",
             )
         flow, _, session = aligned(events, model.names)
+        if self.stage_ is not None:
+            flow = self.stage_.purged_flow(flow, model.names)
         X = model.matrices.transpose(1, 0, 2).reshape(len(model.names), -1)
         out = np.empty_like(flow)
         for part in session_rows(session):

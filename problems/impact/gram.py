@@ -33,12 +33,13 @@ class Gram:
     Parameters
     ----------
     rows
-        E.
+        E, or the effective number of rows where they are weighted: sums are then scaled so that S and B are the
+        weighted means.
     ZZ, rZ, rr, uu
         Z'Z (NM, NM), r'Z (N, NM), r'r (N, N), u'u (N, N): sums, not means.
     """
 
-    rows: int
+    rows: float
     ZZ: Array
     rZ: Array  # noqa: N815
     rr: Array
@@ -142,15 +143,21 @@ class FoldGrams:
         Rows within the purge length of each block, on both sides, that do not belong to it.
     raw_return_cov
         Second moments (N, N) of the returns before any factor is taken out: sectors show in these, not in residuals.
+    trains
+        The training rows of each fold where they are not the rest of all rows, as when the first stage was fitted on
+        each fold's own training rows; () else.
     """
 
     total: Gram
     blocks: tuple[Gram, ...]
     guards: tuple[Gram, ...]
     raw_return_cov: Array
+    trains: tuple[Gram, ...] = ()
 
     def train(self, fold: int) -> Gram:
         """Return the Gram of what may train against block ``fold``: everything but the block and its guard."""
+        if self.trains:
+            return self.trains[fold]
         return self.total - self.blocks[fold] - self.guards[fold]
 
 
