@@ -28,7 +28,7 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np
 
 from crosswind.problems.hedge.instances import hedge_instances
-from crosswind.solvers import QuadraticProgram, Session, Status
+from crosswind.solvers import QuadraticProgram, Session, Status, native
 
 ROOT = Path(__file__).resolve().parents[1]
 # OSQP asked for 1e-9 of its own reaches 1e-4 of our certificate, whose scale is each row's own and not the largest.
@@ -77,7 +77,8 @@ def prepared_vectors(name: str, program: QuadraticProgram, data: list[Any], tol:
     prepared: Any = session._ready[name]
     out = []
     for q, low, high in data:
-        vectors = prepared._vectors(program.with_vectors(q=q, l=low, u=high))
+        moved = program.with_vectors(q=q, l=low, u=high)
+        vectors = prepared._vectors(moved) if name == "piqp" else prepared.vectors(moved)
         if name == "piqp":
             vectors = {key: vectors[key] for key in ("c", "b", "h_l", "h_u") if vectors[key].size}
         out.append(vectors)
@@ -162,6 +163,7 @@ def page(repeats: int) -> str:
     with undisturbed():
         found = {solver: measure(solver, program, repeats) for solver in CASES}
     versions = ", ".join(f"{p} {metadata.version(p)}" for p in ("numpy", "scipy", "piqp", "osqp"))
+    way = "in C" if native.COMPILED else "in numpy"
     lines = [
         "# What a session adds to a solver",
         "",
@@ -170,7 +172,7 @@ def page(repeats: int) -> str:
         "Every step brings a new linear cost and new row bounds. *Bare* is the solver's own Python interface with",
         "vectors already in its order and scaling: update, solve, read x. *Ours* is `session.update(q, l, u).solve()`",
         "and reading x: the input is checked and converted, the multipliers are fetched, the iterate is graded by our",
-        "own certificate, and a `Solution` is made.",
+        f"own certificate ({way}), and a `Solution` is made.",
         "",
         f"{repeats} steps in turns in one run, microseconds. The difference is the median over neighbouring pairs.",
         "",

@@ -2,8 +2,8 @@
 
 The measures are those of ``certify``; what is dear in them is replaced by what can only be stricter (smaller scales).
 So a yes is a yes of ``certify`` too, and a no means only: ask ``certify``. What depends on the matrices is computed
-once, what depends on the bounds when they change, all arrays of work are allocated before, and scipy's matrix-vector
-products are called below their checks, which cost ten times the product at this size.
+once, what depends on the bounds when they change. The work is done in C (``solvers/native/check.c``) or, where that is
+not compiled, by :class:`ArrayCheck` in numpy, whose forty small calls take ten times as long.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from scipy.sparse._sparsetools import csc_matvec, csr_matvec
 
+from crosswind.solvers import native
 from crosswind.solvers.bounds import REACH, curvature
 from crosswind.solvers.matrices import Vector
 from crosswind.solvers.program import QuadraticProgram
 
-__all__ = ["FastCheck"]
+__all__ = ["ArrayCheck", "FastCheck"]
 
 _BIG = 1e150  # in place of ∞: multipliers that lean on it are dropped first, and residuals cannot be paid by it
 _AT_REST = 1e-4
@@ -38,14 +39,81 @@ class FastCheck:
     """
 
     def __init__(self, program: QuadraticProgram, tol: float) -> None:
+        self.program, self.n, self.m = program, program.n, program.m
+        self.q = program.q
+        self.l, self.u, self.lb, self.ub = program.l, program.u, program.lb, program.ub
+        small = max(program.P.nnz, program.A.nnz) < 2**31
+        self.kernel = _compiled(program, tol) if native.COMPILED and small else ArrayCheck(program, tol)
+        self.passes = self.kernel.passes
+
+    def take(self, q: object, rows: tuple[object, object], boxes: tuple[object, object]) -> bool:
+        """Take over new vectors, ``None`` where one stays; False, and nothing changed, when they need the long way."""
+        n, m = self.n, self.m
+        try:
+            new_q = None if q is None else _copied(q, n)
+            l, u = [None if part is None else _copied(part, m) for part in rows]  # noqa: E741
+            lb, ub = [None if part is None else _copied(part, n) for part in boxes]
+        except TypeError:
+            return False
+        if not self.kernel.take(new_q, l, u, lb, ub):
+            return False
+        if new_q is not None:
+            self.q = new_q
+        if l is not None:
+            self.l = l
+        if u is not None:
+            self.u = u
+        if lb is not None:
+            self.lb = lb
+        if ub is not None:
+            self.ub = ub
+        return True
+
+    def current(self) -> QuadraticProgram:
+        """Return the program with the present vectors, validated."""
+        return self.program.with_vectors(q=self.q, l=self.l, u=self.u, lb=self.lb, ub=self.ub)
+
+
+def _copied(value: object, size: int) -> Vector:
+    if type(value) is not np.ndarray or value.shape != (size,):
+        raise TypeError
+    return np.array(value, dtype=np.float64)
+
+
+def _absorbable(program: QuadraticProgram) -> Vector:
+    """Return 1/(2κ) (n,): what a squared residual costs that curvature pays for, huge where there is none."""
+    with np.errstate(divide="ignore", over="ignore"):
+        half: Vector = np.minimum(0.5 / curvature(program), _BIG)
+    return half
+
+
+def _compiled(program: QuadraticProgram, tol: float) -> Any:
+    """Return the same check in C."""
+
+    def parts(matrix: Any) -> tuple[Any, Any, Vector]:
+        return matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32), matrix.data
+
+    rows = abs(program.A).tocsr()
+    vectors = (program.q, program.l, program.u, program.lb, program.ub)
+    return native.core.Check(parts(program.P), parts(program.A), parts(rows), _absorbable(program), *vectors, tol)
+
+
+class ArrayCheck:
+    """The check in numpy; all arrays of work are allocated before, and scipy's products called below their checks.
+
+    Parameters
+    ----------
+    program, tol
+        As for :class:`FastCheck`.
+    """
+
+    def __init__(self, program: QuadraticProgram, tol: float) -> None:
         n, m = program.n, program.m
-        self.program, self.tol, self.n, self.m = program, tol, n, m
+        self.tol, self.n, self.m = tol, n, m
         self.P = (program.P.indptr, program.P.indices, program.P.data)
         self.A = (program.A.indptr, program.A.indices, program.A.data)
         self.unity = np.ones(n)
-        bend = curvature(program)
-        with np.errstate(divide="ignore", over="ignore"):
-            self.half_bend = np.minimum(0.5 / bend, _BIG)
+        self.half_bend = _absorbable(program)
         self.abs_rows = abs(program.A).tocsr()
         self.filled = np.flatnonzero(np.diff(self.abs_rows.indptr))
         self.starts = self.abs_rows.indptr[self.filled]
@@ -67,38 +135,30 @@ class FastCheck:
         self._rows.put(self.l, self.u)
         self._boxes.put(self.lb, self.ub)
 
-    def take(self, q: object, rows: tuple[object, object], boxes: tuple[object, object]) -> bool:
-        """Take over new vectors, ``None`` where one stays; False, and nothing changed, when they need the long way."""
-        n, m = self.n, self.m
-        new_q = self.q
-        if q is not None:
-            if type(q) is not np.ndarray or q.shape != (n,):
-                return False
-            new_q = np.array(q, dtype=np.float64)
-            # NaN and ∞ survive in the square, and are near to nothing.
-            if not _near(float(new_q.dot(new_q)), self.linear):
-                return False
-        l, u = rows  # noqa: E741
-        lb, ub = boxes
-        new_l, new_u, new_lb, new_ub = self.l, self.u, self.lb, self.ub
-        if l is not None or u is not None:
-            pair = _pair(l, u, new_l, new_u, m)
-            if pair is None or not self._rows.suits(*pair):
-                return False
-            new_l, new_u = pair
-        if lb is not None or ub is not None:
-            pair = _pair(lb, ub, new_lb, new_ub, n)
-            if pair is None or not self._boxes.suits(*pair):
-                return False
-            new_lb, new_ub = pair
-        if new_lb is not self.lb or new_ub is not self.ub:
-            self.lb, self.ub = new_lb, new_ub
+    def take(
+        self,
+        q: Vector | None,
+        l: Vector | None,  # noqa: E741
+        u: Vector | None,
+        lb: Vector | None,
+        ub: Vector | None,
+    ) -> bool:
+        """Take over new vectors, ``None`` where one stays; False, and nothing changed, when they do not suit."""
+        # NaN and ∞ survive in the square, and are near to nothing.
+        if q is not None and not _near(float(q.dot(q)), self.linear):
+            return False
+        rows = (self.l if l is None else l, self.u if u is None else u)
+        boxes = (self.lb if lb is None else lb, self.ub if ub is None else ub)
+        new_rows, new_boxes = l is not None or u is not None, lb is not None or ub is not None
+        if (new_rows and not self._rows.suits(*rows)) or (new_boxes and not self._boxes.suits(*boxes)):
+            return False
+        self.q = self.q if q is None else q
+        (self.l, self.u), (self.lb, self.ub) = rows, boxes
+        if new_boxes:
             self._units()
-            self._boxes.put(new_lb, new_ub)
-            self._rows.put(new_l, new_u)
-        elif new_l is not self.l or new_u is not self.u:
-            self._rows.put(new_l, new_u)
-        self.q, self.l, self.u = new_q, new_l, new_u
+            self._boxes.put(*boxes)
+        if new_boxes or new_rows:
+            self._rows.put(*rows)
         return True
 
     def passes(self, x: Vector, w: Vector) -> bool:
@@ -176,10 +236,6 @@ class FastCheck:
         """Return q'q."""
         return float(self.q.dot(self.q))
 
-    def current(self) -> QuadraticProgram:
-        """Return the program with the present vectors, validated."""
-        return self.program.with_vectors(q=self.q, l=self.l, u=self.u, lb=self.lb, ub=self.ub)
-
     def _units(self) -> None:
         """Compute the smallest non-zero bound of each variable, and what it makes of limits with a bound of zero."""
         low, high = np.abs(self.lb), np.abs(self.ub)
@@ -208,7 +264,7 @@ class FastCheck:
 class _Part:
     """The rows or the boxes: whether new bounds keep the pattern, and the miss of each that passes for certain."""
 
-    def __init__(self, check: FastCheck, start: int, stop: int, bounds: tuple[Vector, Vector]) -> None:
+    def __init__(self, check: ArrayCheck, start: int, stop: int, bounds: tuple[Vector, Vector]) -> None:
         self.check, self.where = check, slice(start, stop)
         self.big_lo, self.big_hi = check.big_lo[start:stop], check.big_hi[start:stop]
         self.allowed = check.allowed[start:stop]
@@ -263,19 +319,6 @@ class _Part:
                 rest = np.minimum(other, rest)
             np.copyto(allowed, rest, where=self.zero)
         np.multiply(allowed, self.check.tol, allowed)
-
-
-def _pair(lower: object, upper: object, lo: Vector, hi: Vector, size: int) -> tuple[Vector, Vector] | None:
-    """Return copies of new bounds beside kept old ones; ``None`` for anything but arrays of the right shape."""
-    if lower is not None:
-        if type(lower) is not np.ndarray or lower.shape != (size,):
-            return None
-        lo = np.array(lower, dtype=np.float64)
-    if upper is not None:
-        if type(upper) is not np.ndarray or upper.shape != (size,):
-            return None
-        hi = np.array(upper, dtype=np.float64)
-    return lo, hi
 
 
 def _near(new: float, reference: float) -> bool:

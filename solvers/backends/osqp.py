@@ -14,13 +14,13 @@ from crosswind.solvers.backends.base import (
     Prepared,
     Program,
     Raw,
-    Scaling,
     Stream,
     WarmStart,
     apply_settings,
 )
-from crosswind.solvers.backends.stacking import stack
+from crosswind.solvers.backends.two_sided import TwoSided
 from crosswind.solvers.matrices import Vector
+from crosswind.solvers.native import gather, scatter
 from crosswind.solvers.program import QuadraticProgram
 
 __all__ = ["BACKEND", "Osqp"]
@@ -59,17 +59,13 @@ class Osqp(Backend):
 BACKEND = Osqp
 
 
-class _OsqpPrepared(Prepared):
+class _OsqpPrepared(TwoSided):
     def __init__(self, program: QuadraticProgram, options: Options) -> None:
         import osqp
 
-        self.P, self.A = program.P, program.A
-        self.scaling = scaling = Scaling.of(program)
-        self.boxes = np.flatnonzero(np.isfinite(program.lb) | np.isfinite(program.ub))
-        every = np.arange(program.m)
-        matrix = stack(program.A, (("row", every, 1.0), ("box", self.boxes, 1.0)))
-        upper = sparse.csc_matrix(sparse.triu(program.P, format="csc") * scaling.quadratic)
-        q, low, high = self._vectors(program)
+        super().__init__(program, _INFINITY)
+        upper = sparse.csc_matrix(sparse.triu(program.P, format="csc") * self.scaling.quadratic)
+        q, low, high = self.vectors(program)
         self.limited = False
         self.solver = osqp.OSQP()
         tol = max(1e-11, 2e-3 * options.tol)
@@ -88,40 +84,25 @@ class _OsqpPrepared(Prepared):
         probe = self.solver.ext.OSQPSettings()
         self.solver.ext.osqp_set_default_settings(probe)
         apply_settings(probe, options.settings, "osqp")
-        self.solver.setup(upper, q, matrix, low, high, **(settings | options.settings))
-
-    def _vectors(self, program: QuadraticProgram) -> tuple[Vector, Vector, Vector]:
-        shrink = 1.0 / self.scaling.length
-        low = np.concatenate((program.l, program.lb[self.boxes])) * shrink
-        high = np.concatenate((program.u, program.ub[self.boxes])) * shrink
-        return program.q * self.scaling.linear, np.maximum(low, -_INFINITY), np.minimum(high, _INFINITY)
-
-    def fits(self, program: Program) -> bool:
-        return (
-            isinstance(program, QuadraticProgram)
-            and program.P is self.P
-            and program.A is self.A
-            and self.scaling.suits(program)
-            and np.array_equal(np.flatnonzero(np.isfinite(program.lb) | np.isfinite(program.ub)), self.boxes)
-        )
+        self.solver.setup(upper, q, self.matrix(), low, high, **(settings | options.settings))
 
     def update(self, program: Program) -> None:
         assert isinstance(program, QuadraticProgram)
-        q, low, high = self._vectors(program)
+        q, low, high = self.vectors(program)
         self.solver.update(q=q, l=low, u=high)
 
     def solve(self, warm: WarmStart | None, time_limit: float | None) -> Raw:
         scaling = self.scaling
         if warm is not None:
-            dual = np.concatenate((warm.y, warm.z[self.boxes])) / scaling.dual
-            self.solver.warm_start(x=warm.x / scaling.length, y=dual)
+            x, dual = self.start(warm)
+            self.solver.warm_start(x=x, y=dual)
         if time_limit is not None or self.limited:
             self.solver.update_settings(time_limit=_FOREVER if time_limit is None else float(time_limit))
             self.limited = time_limit is not None
         found = self.solver.solve(raise_error=False)
         word = str(found.info.status)
         claim = _CLAIMS.get(word, Claim.FAILED)
-        y, z = self._split(np.asarray(found.y))
+        y, z = self.split(np.asarray(found.y))
         raw = Raw(
             claim,
             word,
@@ -131,7 +112,7 @@ class _OsqpPrepared(Prepared):
             iterations=int(found.info.iter),
         )
         if claim is Claim.INFEASIBLE:
-            raw.farkas = self._split(np.asarray(found.prim_inf_cert))
+            raw.farkas = self.split(np.asarray(found.prim_inf_cert))
         elif claim is Claim.UNBOUNDED:
             raw.ray = np.asarray(found.dual_inf_cert)
         return raw
@@ -142,12 +123,6 @@ class _OsqpPrepared(Prepared):
             return None
         return _OsqpStream(self, core)
 
-    def _split(self, dual: Vector) -> tuple[Vector, Vector]:
-        m, n = self.A.shape
-        z = np.zeros(n)
-        z[self.boxes] = dual[m:]
-        return dual[:m].copy(), z
-
 
 class _OsqpStream(Stream):
     """OSQP's own bindings without their Python wrapper, which takes longer to update than the solver does."""
@@ -155,22 +130,30 @@ class _OsqpStream(Stream):
     def __init__(self, owner: _OsqpPrepared, core: Any) -> None:
         self.owner, self.core = owner, core
         self.m, self.n = owner.A.shape
-        self.at = self.m + owner.boxes
+        self.boxes = owner.boxes.astype(np.int32)
+        self.at = np.concatenate((np.arange(self.m, dtype=np.int32), self.boxes + np.int32(self.m)))
+        self.q = np.empty(self.n)
         self.low, self.high = np.empty((2, self.m + owner.boxes.size))
-        self.scaling, self.filled = owner.scaling, False
+        self.row_sides, self.box_sides = (
+            (self.low[: self.m], self.high[: self.m]),
+            (self.low[self.m :], self.high[self.m :]),
+        )
+        self.scaling = owner.scaling
 
     def push(self, q: Vector | None, rows: tuple[Vector, Vector] | None, boxes: tuple[Vector, Vector] | None) -> None:
-        m, low, high, shrink = self.m, self.low, self.high, 1.0 / self.scaling.length
-        linear = None if q is None else q * self.scaling.linear
+        low, high, shrink = self.low, self.high, 1.0 / self.scaling.length
+        if q is not None:
+            gather(q, None, self.scaling.linear, self.q)
+        linear = None if q is None else self.q
         if rows is None and boxes is None:
             self.core.update_data_vec(q=linear, l=None, u=None)
             return
         if rows is not None:
-            np.multiply(rows[0], shrink, low[:m])
-            np.multiply(rows[1], shrink, high[:m])
+            for side, target in zip(rows, self.row_sides, strict=True):
+                gather(side, None, shrink, target)
         if boxes is not None:
-            low[m:] = boxes[0][self.owner.boxes] * shrink
-            high[m:] = boxes[1][self.owner.boxes] * shrink
+            for side, target in zip(boxes, self.box_sides, strict=True):
+                gather(side, self.boxes, shrink, target)
         np.maximum(low, -_INFINITY, out=low)
         np.minimum(high, _INFINITY, out=high)
         self.core.update_data_vec(q=linear, l=low, u=high)
@@ -183,8 +166,6 @@ class _OsqpStream(Stream):
         core.solve()
         info, found = core.info, core.solution
         w = np.zeros(self.m + self.n)
-        y = found.y * scaling.dual
-        w[: self.m] = y[: self.m]
-        w[self.at] = y[self.m :]
+        scatter(found.y, None, 0, self.at, scaling.dual, w)
         word = info.status
         return word == "solved", word, found.x * scaling.length, w, info.iter

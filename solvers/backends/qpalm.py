@@ -14,12 +14,10 @@ from crosswind.solvers.backends.base import (
     Prepared,
     Program,
     Raw,
-    Scaling,
     WarmStart,
     apply_settings,
 )
-from crosswind.solvers.backends.stacking import stack
-from crosswind.solvers.matrices import Vector
+from crosswind.solvers.backends.two_sided import TwoSided
 from crosswind.solvers.program import QuadraticProgram
 
 __all__ = ["BACKEND", "Qpalm"]
@@ -53,14 +51,12 @@ class Qpalm(Backend):
         return _QpalmPrepared(program, options)
 
 
-class _QpalmPrepared(Prepared):
+class _QpalmPrepared(TwoSided):
     def __init__(self, program: QuadraticProgram, options: Options) -> None:
         import qpalm
 
-        self.P, self.A = program.P, program.A
-        self.scaling = scaling = Scaling.of(program)
-        self.boxes = np.flatnonzero(np.isfinite(program.lb) | np.isfinite(program.ub))
-        matrix = stack(program.A, (("row", np.arange(program.m), 1.0), ("box", self.boxes, 1.0)))
+        super().__init__(program, _INFINITY)
+        matrix = self.matrix()
         self.settings: Any = qpalm.Settings()
         tol = max(1e-12, 1e-3 * options.tol)
         self.settings.eps_abs = self.settings.eps_rel = tol
@@ -69,29 +65,14 @@ class _QpalmPrepared(Prepared):
         apply_settings(self.settings, options.settings, "qpalm")
         self.forever = self.settings.time_limit
         data = qpalm.Data(program.n, matrix.shape[0])
-        data.Q = sparse.csc_matrix(program.P * scaling.quadratic)
+        data.Q = sparse.csc_matrix(program.P * self.scaling.quadratic)
         data.A = matrix
-        data.q, data.bmin, data.bmax = self._vectors(program)
+        data.q, data.bmin, data.bmax = self.vectors(program)
         self.solver = qpalm.Solver(data, self.settings)
-
-    def _vectors(self, program: QuadraticProgram) -> tuple[Vector, Vector, Vector]:
-        shrink = 1.0 / self.scaling.length
-        low = np.concatenate((program.l, program.lb[self.boxes])) * shrink
-        high = np.concatenate((program.u, program.ub[self.boxes])) * shrink
-        return program.q * self.scaling.linear, np.maximum(low, -_INFINITY), np.minimum(high, _INFINITY)
-
-    def fits(self, program: Program) -> bool:
-        return (
-            isinstance(program, QuadraticProgram)
-            and program.P is self.P
-            and program.A is self.A
-            and self.scaling.suits(program)
-            and np.array_equal(np.flatnonzero(np.isfinite(program.lb) | np.isfinite(program.ub)), self.boxes)
-        )
 
     def update(self, program: Program) -> None:
         assert isinstance(program, QuadraticProgram)
-        q, low, high = self._vectors(program)
+        q, low, high = self.vectors(program)
         self.solver.update_q(q)
         self.solver.update_bounds(low, high)
 
@@ -104,12 +85,11 @@ class _QpalmPrepared(Prepared):
         if warm is None:
             self.solver.warm_start(None, None)
         else:
-            dual = np.concatenate((warm.y, warm.z[self.boxes])) / scaling.dual
-            self.solver.warm_start(warm.x / scaling.length, dual)
+            self.solver.warm_start(*self.start(warm))
         self.solver.solve(asynchronous=False, suppress_interrupt=True)
         info, found = self.solver.info, self.solver.solution
         claim = _CLAIMS.get(int(info.status_val), Claim.FAILED)
-        y, z = self._split(np.array(found.y))
+        y, z = self.split(np.array(found.y))
         raw = Raw(
             claim,
             str(info.status),
@@ -119,16 +99,10 @@ class _QpalmPrepared(Prepared):
             iterations=int(info.iter),
         )
         if claim is Claim.INFEASIBLE:
-            raw.farkas = self._split(np.array(self.solver.prim_inf_certificate))
+            raw.farkas = self.split(np.array(self.solver.prim_inf_certificate))
         elif claim is Claim.UNBOUNDED:
             raw.ray = np.array(self.solver.dual_inf_certificate)
         return raw
-
-    def _split(self, dual: Vector) -> tuple[Vector, Vector]:
-        m, n = self.A.shape
-        z = np.zeros(n)
-        z[self.boxes] = dual[m:]
-        return dual[:m].copy(), z
 
 
 BACKEND = Qpalm

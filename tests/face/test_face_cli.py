@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from crosswind.cli import main
+from crosswind.solvers import native
 
 SMALL = "sim:names=3,sectors=1,days=2,bucket_s=60"
 
@@ -104,8 +105,10 @@ def test_simulate_writes_what_fit_reads(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_solvers_lists_what_works(capsys: pytest.CaptureFixture[str]):
     code, out, _ = call(capsys, "solvers", "--json", "--only", "piqp,clarabel,osqp")
-    table = json.loads(out)["solvers"]
+    answer = json.loads(out)
+    table = answer["solvers"]
     assert code == 0
+    assert answer["compiled"] is native.COMPILED
     assert {"piqp", "clarabel", "osqp"} <= {name for name, row in table.items() if row["quadratic"] == "ok"}
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from crosswind.solvers import Session, Status, certify, solve
-from crosswind.solvers.certify_fast import FastCheck
+from crosswind.solvers.certify_fast import ArrayCheck, FastCheck
 from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.registry import unregister_backend
 
@@ -36,11 +36,12 @@ def test_a_yes_of_the_fast_check_is_a_yes_of_certify(make_program, seed):
         pytest.skip("no iterate to tamper with")
     yes = 0
     for tol in (1e-3, 1e-6, 1e-9):
-        check = FastCheck(program, tol)
+        check, plain = FastCheck(program, tol), ArrayCheck(program, tol)
         for size in (0.0, 1e-12, 1e-9, 1e-7, 1e-5, 1e-3, 1e-1):
             x = best.x * (1.0 + size * rng.normal(size=program.n))
             y = best.y * (1.0 + size * rng.normal(size=program.m))
             z = best.z + size * np.abs(best.z).max(initial=0.0) * rng.normal(size=program.n)
+            assert check.passes(x, np.concatenate((y, z))) == plain.passes(x, np.concatenate((y, z)))
             if check.passes(x, np.concatenate((y, z))):
                 yes += 1
                 found = certify(program, x, y, z, tol=tol)

@@ -19,6 +19,10 @@ DESCRIPTION = (
 EXAMPLE = "crosswind solvers --only piqp,osqp --json"
 
 _YES = {True: "yes", False: "–", None: "?"}
+_WAYS = {
+    True: "in C",
+    False: "in numpy, slower: the C sources were not compiled on installation, or CROSSWIND_NATIVE=0",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,13 +39,15 @@ def execute(args: argparse.Namespace) -> Outcome:
     from dataclasses import asdict
 
     from crosswind.solvers.errors import InvalidInput
+    from crosswind.solvers.native import COMPILED
     from crosswind.solvers.probe import probe
 
     if not args.limit > 0.0 or args.workers < 1:
         raise InvalidInput("must be positive", field="limit, workers", value=(args.limit, args.workers))
     found = probe(split_names(args.only, "only"), workers=args.workers, limit=args.limit)
     payload = {name: asdict(result) for name, result in found.items()}
-    return Outcome(text=table(tuple(found.values())), payload={"solvers": payload})
+    text = f"{table(tuple(found.values()))}\n\nSessions check their iterates {_WAYS[COMPILED]}."
+    return Outcome(text=text, payload={"solvers": payload, "compiled": COMPILED})
 
 
 def table(results: tuple[ProbeResult, ...]) -> str:
