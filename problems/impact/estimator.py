@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -12,8 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crosswind.problems.impact.features import Dictionary, aligned, make_dictionary, session_rows
-from crosswind.problems.impact.gram import FoldGrams, accumulate, factor_loadings, residual_returns
+from crosswind.problems.impact.gram import FoldGrams, factor_loadings, residual_returns
 from crosswind.problems.impact.model import ImpactModel
+from crosswind.problems.impact.sample import Sample, join_sessions
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 if TYPE_CHECKING:
@@ -30,7 +32,10 @@ class ImpactEstimator(ABC):
     """Fit, predict and score; a concrete estimator says only how moments become matrices.
 
     Follows scikit-learn's conventions without depending on it: ``__init__`` stores its arguments untouched, learned
-    attributes end in an underscore, `get_params` reads the signature, so that ``sklearn.base.clone`` works.
+    attributes end in an underscore, `get_params` reads the signature, so that ``sklearn.base.clone`` works. `fit`,
+    `predict` and the scores take whole events or a list of sessions (`by_session`): the latter is what
+    ``cross_val_score`` and ``GridSearchCV`` split, e.g. by ``TimeSeriesSplit``. Splits are whole sessions, and the
+    regressors start from rest in each, so nothing leaks across a boundary.
 
     Attributes
     ----------
@@ -84,6 +89,14 @@ class ImpactEstimator(ABC):
             setattr(self, name, value)
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        """Say to scikit-learn what this is; called by nobody else."""
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type=None, target_tags=TargetTags(required=False), input_tags=InputTags(two_d_array=False)
+        )
+
     def __repr__(self) -> str:
         defaults = {n: p.default for n, p in inspect.signature(type(self).__init__).parameters.items()}
         shown = []
@@ -106,14 +119,91 @@ class ImpactEstimator(ABC):
     def _fold_count(self) -> int:
         return 0
 
-    def fit(self, events: MarketEvents) -> Self:
+    def _needs_rows(self) -> list[str]:
+        """Return the options for which moments are not enough: they pass over the rows again."""
+        return []
+
+    def _dictionary(self, bucket_s: float, longest_session_s: float | None) -> Dictionary:
+        """Return the decay shapes to start from; the session's length is unknown where only moments are left."""
+        return make_dictionary(self.kernel, bucket_s, self.half_lives_s, self.lags)
+
+    def _shapes(self, sample: Sample, dictionary: Dictionary) -> Dictionary:
+        """Return the decay shapes to fit with, learned from the rows where the estimator does so."""
+        return dictionary
+
+    def _moments(self, sample: Sample, dictionary: Dictionary) -> FoldGrams:
+        return sample.dictionary_moments(dictionary, self._fold_count())
+
+    def _refine(self, sample: Sample, dictionary: Dictionary, matrices: Array) -> Array:
+        """Improve on the fit to the moments by further passes over the rows."""
+        return matrices
+
+    def _check_identified(self, rows: int, flow: Array, names: tuple[str, ...], shapes: int) -> None:
+        """Refuse too few rows and names whose flow Σu² (N,) is zero."""
+        needed = self._rows_needed(len(names), shapes)
+        if rows < needed:
+            raise DataGap(
+                f"too few usable buckets: {needed} are needed",
+                field="events",
+                value=rows,
+                remedy="give more days or shorter buckets, or fit fewer decay shapes",
+            )
+        if (flow <= 0).any():
+            raise InvalidInput(
+                "a name has no flow at all, so nothing identifies its impact",
+                field="events.flow",
+                value=[n for n, f in zip(names, flow, strict=True) if f <= 0],
+                remedy="drop the name with events.select(...)",
+            )
+
+    def _refuse_row_options(self, field: str) -> None:
+        needed = self._needs_rows()
+        if needed:
+            raise InvalidInput(
+                "moments are not enough for some options, which pass over the rows again",
+                field=field,
+                value=needed,
+                remedy="fit the events with defactor=True or False, or leave these options at their defaults",
+            )
+
+    def _keep(
+        self,
+        grams: FoldGrams,
+        matrices: Array,
+        dictionary: Dictionary,
+        names: tuple[str, ...],
+        currency: str,
+        begun: float,
+    ) -> Self:
+        """Store the fitted model."""
+        rates = dictionary.rates_per_s if dictionary.family == "exponential" else (0.0,)
+        if dictionary.family in ("monotone", "convex"):
+            rates = (float("nan"),) * dictionary.size
+        self.model_ = ImpactModel(
+            names,
+            np.array(rates),
+            matrices,
+            dictionary.family,
+            dictionary.bucket_s,
+            dictionary.lags,
+            currency,
+            dictionary.transform,
+        )
+        self.names_, self.rows_, self.grams_ = names, round(grams.total.rows), grams
+        self.seconds_ = time.perf_counter() - begun
+        return self
+
+    def fit(self, events: MarketEvents | Iterable[MarketEvents], y: None = None) -> Self:
         """Estimate the impact matrices from the events.
 
         Parameters
         ----------
         events
-            Synchronised buckets of signed flow and mid. Each session starts from rest. Where the events carry factor
-            returns and ``defactor`` is true, returns are first regressed on them (the two-stage fit).
+            Synchronised buckets of signed flow and mid, or a list of sessions. Each session starts from rest. Where
+            the events carry factor returns and ``defactor`` is true, returns are first regressed on them (the
+            two-stage fit).
+        y
+            Ignored; scikit-learn passes it.
 
         Raises
         ------
@@ -124,23 +214,21 @@ class ImpactEstimator(ABC):
         SolverFailure
             No solver gave an iterate that passes our own certificate.
         """
-        if not hasattr(events, "flow"):
-            raise InvalidInput(
-                "is not MarketEvents",
-                field="events",
-                value=type(events).__name__,
-                remedy="pass the .events of what crosswind.read returns, or build MarketEvents from tables",
-            )
         begun = time.perf_counter()
+        events = join_sessions(events)
         names = tuple(str(n) for n in events.names)
-        dictionary = make_dictionary(self.kernel, events.bucket_s, self.half_lives_s, self.lags)
         if not isinstance(self.defactor, bool):
             from crosswind.problems.impact.moments import event_moments
 
-            return self.fit_moments(event_moments(events, dictionary, self._fold_count()))
+            self._refuse_row_options("defactor")
+            start = self._dictionary(events.bucket_s, None)
+            return self.fit_moments(event_moments(events, start, self._fold_count()))
         two_stage = self.defactor and events.factors is not None and events.factors.shape[1] > 0
         loadings = factor_loadings(events, names) if two_stage else None
-        grams = accumulate(events, dictionary, names, loadings, self._fold_count())
+        sample = Sample.of(events, names, loadings)
+        start = self._dictionary(sample.bucket_s, sample.longest_session_s)
+        use = sample.use
+        self._check_identified(int(use.sum()), (sample.flow[use] ** 2).sum(axis=0), names, start.size)
         factors = events.factors
         self.stage_ = None
         self.loadings_ = (
@@ -148,7 +236,10 @@ class ImpactEstimator(ABC):
             if loadings is None or factors is None
             else pd.DataFrame(loadings, index=list(names), columns=list(factors.columns))
         )
-        return self._fit_grams(grams, dictionary, names, events.currency, begun)
+        dictionary = self._shapes(sample, start)
+        grams = self._moments(sample, dictionary)
+        matrices = self._refine(sample, dictionary, self._estimate(grams, dictionary, names))
+        return self._keep(grams, matrices, dictionary, names, events.currency, begun)
 
     def fit_moments(self, moments: ImpactMoments) -> Self:
         """Estimate from moments that were summed before, without reading the data again.
@@ -164,45 +255,19 @@ class ImpactEstimator(ABC):
         DataGap
             Fewer usable buckets, or fewer blocks, than the estimate needs.
         InvalidInput
-            The moments were summed for other decay shapes than this estimator asks for; else as :meth:`fit`.
+            The moments were summed for other decay shapes than this estimator asks for, or an option needs the rows;
+            else as :meth:`fit`.
         SolverFailure
             As :meth:`fit`.
         """
         begun = time.perf_counter()
-        dictionary = make_dictionary(self.kernel, moments.bucket_s, self.half_lives_s, self.lags)
+        self._refuse_row_options("moments")
+        dictionary = self._dictionary(moments.bucket_s, None)
         grams, self.stage_ = moments.check_dictionary(dictionary).fold_grams(self._fold_count(), self.defactor)
         self.loadings_ = None if self.stage_ is None else self.stage_.factor_loadings
-        return self._fit_grams(grams, dictionary, moments.names, moments.currency, begun)
-
-    def _fit_grams(
-        self, grams: FoldGrams, dictionary: Dictionary, names: tuple[str, ...], currency: str, begun: float
-    ) -> Self:
-        needed = self._rows_needed(len(names), dictionary.size)
-        if grams.total.rows < needed:
-            raise DataGap(
-                f"too few usable buckets: {needed} are needed",
-                field="events",
-                value=grams.total.rows,
-                remedy="give more days or shorter buckets, or fit fewer decay shapes",
-            )
-        flow = np.diag(grams.total.uu)
-        if (flow <= 0).any():
-            raise InvalidInput(
-                "a name has no flow at all, so nothing identifies its impact",
-                field="events.flow",
-                value=[n for n, f in zip(names, flow, strict=True) if f <= 0],
-                remedy="drop the name with events.select(...)",
-            )
-        matrices = self._estimate(grams, dictionary, names)
-        rates = dictionary.rates_per_s if dictionary.family == "exponential" else (0.0,)
-        if dictionary.family in ("monotone", "convex"):
-            rates = (float("nan"),) * dictionary.size
-        self.model_ = ImpactModel(
-            names, np.array(rates), matrices, dictionary.family, dictionary.bucket_s, dictionary.lags, currency
-        )
-        self.names_, self.rows_, self.grams_ = names, round(grams.total.rows), grams
-        self.seconds_ = time.perf_counter() - begun
-        return self
+        names = moments.names
+        self._check_identified(round(grams.total.rows), np.diag(grams.total.uu), names, dictionary.size)
+        return self._keep(grams, self._estimate(grams, dictionary, names), dictionary, names, moments.currency, begun)
 
     # -- after the fit --------------------------------------------------------------------------------------------
     def _fitted(self) -> ImpactModel:
@@ -222,7 +287,7 @@ class ImpactEstimator(ABC):
         loadings = None if self.loadings_ is None else self.loadings_.to_numpy()
         return residual_returns(events, model.names, loadings)
 
-    def predict(self, events: MarketEvents) -> pd.DataFrame:
+    def predict(self, events: MarketEvents | Iterable[MarketEvents]) -> pd.DataFrame:
         """Impact part of the return of each bucket, r̂_t = Σ_m K_m z^m_t, from flow up to and including that bucket.
 
         Returns
@@ -238,6 +303,7 @@ class ImpactEstimator(ABC):
             The events' buckets are not those of the fit.
         """
         model = self._fitted()
+        events = join_sessions(events)
         dictionary = model.dictionary
         if abs(events.bucket_s - model.bucket_s) > 1e-9 * model.bucket_s:
             raise InvalidInput(
@@ -255,7 +321,7 @@ class ImpactEstimator(ABC):
             out[part] = dictionary.regressors(flow[part]) @ X.T
         return pd.DataFrame(out, index=events.flow.index, columns=list(model.names))
 
-    def score_by_name(self, events: MarketEvents, horizon_s: float | None = None) -> pd.Series:
+    def score_by_name(self, events: MarketEvents | Iterable[MarketEvents], horizon_s: float | None = None) -> pd.Series:
         """R² by name against the forecast "no impact": 1 − Σ(r − r̂)²/Σ r².
 
         Parameters
@@ -277,6 +343,7 @@ class ImpactEstimator(ABC):
         DataGap
             No whole horizon in the events.
         """
+        events = join_sessions(events)
         actual, forecast = self._target(events), self.predict(events).to_numpy()
         use = np.isfinite(actual).all(axis=1)
         actual, forecast, session = actual[use], forecast[use], events.session.to_numpy()[use]
@@ -292,7 +359,7 @@ class ImpactEstimator(ABC):
         r2 = np.divide(error, total, out=np.full(len(total), np.nan), where=total > 0)
         return pd.Series(1.0 - r2, index=list(self.names_), name="r2")
 
-    def score(self, events: MarketEvents) -> float:
+    def score(self, events: MarketEvents | Iterable[MarketEvents], y: None = None) -> float:
         """Mean of `score_by_name` over the names that moved."""
         return float(self.score_by_name(events).mean())
 
