@@ -10,20 +10,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from crosswind.problems.impact.assemble import RIDGE_GRID, Recipe, best_of, check_folds, cross_validate_ridge
 from crosswind.problems.impact.estimator import ImpactEstimator
-from crosswind.problems.impact.features import Dictionary
+from crosswind.problems.impact.families.rates import RateSearch, fit_rates, log_grid_half_lives
+from crosswind.problems.impact.families.robust import HuberFit, check_huber, clipped_sample, huber_fit
+from crosswind.problems.impact.families.sparsify import sparsify
+from crosswind.problems.impact.features import Dictionary, make_dictionary
 from crosswind.problems.impact.fit import Fitted, fit_problem
-from crosswind.problems.impact.gram import FoldGrams, Gram
-from crosswind.problems.impact.program import FitProblem, scaled_problem
-from crosswind.problems.impact.targets import Target, resolve_target
+from crosswind.problems.impact.gram import FoldGrams
+from crosswind.problems.impact.model import ImpactModel
+from crosswind.problems.impact.program import FitProblem
+from crosswind.problems.impact.sample import Sample
+from crosswind.problems.impact.targets import Target
+from crosswind.problems.impact.transforms import EXPONENT_GRID, power_flow
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["RIDGE_GRID", "CrossImpact", "Fitted", "fit_problem"]
 
 Array = NDArray[np.float64]
 
-RIDGE_GRID: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-_CV_TOL = 1e-6
+_SHORTEST_BUCKETS = 2.0
+_SESSIONS = 4.0  # a half-life of more sessions than this is permanent to data that restart each session
 
 
 class CrossImpact(ImpactEstimator):
@@ -38,7 +45,11 @@ class CrossImpact(ImpactEstimator):
         "exponential" (default; admissible by construction and Markov), "instantaneous", "convex", or "monotone" (whose
         fit may admit round trips that pay: look at ``model_.admissible()``).
     half_lives_s
-        Half-lives [s] of the exponential family, inf for a permanent mode. None: 2, 20 and 200 buckets.
+        Half-lives [s] of the exponential family, inf for a permanent mode. None: 2, 20 and 200 buckets. "log-grid":
+        two per factor of 10 from 2 buckets to the longest session. "fit": the three defaults are a start, from which
+        the half-lives are fitted to the rows by further passes, see `crosswind.problems.impact.families.rates`.
+    half_life_bounds_s
+        Bounds [s] of fitted half-lives; None: half a bucket to four sessions.
     lags
         Lags [buckets] of the monotone and convex families. None: 0, 1, 3, 7, 15.
     corr_bound
@@ -55,9 +66,24 @@ class CrossImpact(ImpactEstimator):
         names; None (default): the same as the ridge, 0: off.
     l1
         Pull of the cross terms to zero, ≥ 0, in the same scaled coordinates; sparse at large values.
+    turnover, previous
+        Pull ≥ 0 of all entries, self-impact included, to ``previous``: yesterday's `ImpactModel` or a DataFrame of G_0
+        [return per currency]. It stands beside the ridge's pull to the target; names that are new are not pulled.
+    sparse_threshold
+        After the fit, cross terms below this share of √(K_ii K_jj) are set to zero, the constraints kept exactly; what
+        that costs is in ``sparsity_``. 0 (default): off.
+    transform, exponent, exponent_grid
+        "linear" (default), or "power": flow counts as sign(u)|u|^δ V^{1−δ}, see `PowerFlow`; δ a number in (0, 1] or
+        "cv" for the best of ``exponent_grid`` on held-out blocks. A fit with δ < 1 predicts returns; a schedule on it
+        is refused, since nonlinear impact with a decaying kernel always admits manipulation.
+    loss, huber_c
+        "squared" (default), or "huber": residuals beyond ``huber_c`` robust standard deviations of their name weigh
+        linearly, see `crosswind.problems.impact.families.robust`.
+    passes
+        Most passes over the rows of a Huber fit and of the search for half-lives.
     target
         "block" (default: one level within and one between sectors or clusters), "diagonal" (zero), a DataFrame of G_0
-        [return per currency], or yesterday's `ImpactModel` (the ridge is then a turnover penalty).
+        [return per currency], or an `ImpactModel` of the same shapes.
     sectors
         Series name → sector for the block target; None: clusters of the return correlation.
     ridge_grid, folds
@@ -75,13 +101,17 @@ class CrossImpact(ImpactEstimator):
         The ridge that was used.
     cv_
         DataFrame, held-out R² by ridge (rows) and fold (columns); None without cross-validation.
+    huber_, rate_search_, exponent_, exponent_cv_, sparsity_
+        The robust fit (None for the squared loss), the search for half-lives (None where they are given), δ (1 for the
+        linear model), held-out R² by δ (rows) and fold (None unless "cv"), and what the sparse threshold did.
     floor_
         Floor of each K_m,ii by name, (N,) [return per currency].
     scale_
         √k_i by name: the scaling D of the program.
     solution_, certificate_, repair_, suboptimality_
         The solver's graded answer; the certificate of the matrices in ``model_``; the exact repair; and how far they
-        can be from optimal, relative to 1 + |objective|.
+        can be from optimal, relative to 1 + |objective|. With the Huber loss they are those of the last surrogate;
+        they leave out the sparse threshold, whose cost is ``sparsity_.cost``.
 
     References
     ----------
@@ -92,7 +122,7 @@ class CrossImpact(ImpactEstimator):
     def __init__(
         self,
         kernel: str = "exponential",
-        half_lives_s: Sequence[float] | None = None,
+        half_lives_s: Sequence[float] | str | None = None,
         lags: Sequence[int] | None = None,
         corr_bound: float = 0.6,
         floor: float | pd.Series = 0.01,
@@ -104,6 +134,16 @@ class CrossImpact(ImpactEstimator):
         ridge_grid: Sequence[float] = RIDGE_GRID,
         folds: int = 3,
         defactor: bool = True,
+        transform: str = "linear",
+        exponent: float | str = 0.5,
+        exponent_grid: Sequence[float] = EXPONENT_GRID,
+        loss: str = "squared",
+        huber_c: float = 1.345,
+        half_life_bounds_s: tuple[float, float] | None = None,
+        turnover: float = 0.0,
+        previous: ImpactModel | pd.DataFrame | None = None,
+        sparse_threshold: float = 0.0,
+        passes: int = 50,
         solver: str | tuple[str, ...] = "auto",
         tol: float = 1e-8,
     ) -> None:
@@ -120,78 +160,145 @@ class CrossImpact(ImpactEstimator):
         self.ridge_grid = ridge_grid
         self.folds = folds
         self.defactor = defactor
+        self.transform = transform
+        self.exponent = exponent
+        self.exponent_grid = exponent_grid
+        self.loss = loss
+        self.huber_c = huber_c
+        self.half_life_bounds_s = half_life_bounds_s
+        self.turnover = turnover
+        self.previous = previous
+        self.sparse_threshold = sparse_threshold
+        self.passes = passes
         self.solver = solver
         self.tol = tol
 
-    def _fold_count(self) -> int:
-        if not isinstance(self.ridge, str):
-            return 0
-        if self.ridge != "cv":
-            raise InvalidInput('a number or "cv"', field="ridge", value=self.ridge)
-        if int(self.folds) != self.folds or self.folds < 2:
-            raise InvalidInput("cross-validation needs two blocks or more", field="folds", value=self.folds)
-        if not len(self.ridge_grid):
-            raise InvalidInput("the grid is empty", field="ridge_grid", value=self.ridge_grid)
-        return int(self.folds)
-
-    def _rows_needed(self, names: int, shapes: int) -> int:
-        return max(10, 2 * shapes) * (1 + self._fold_count())
-
-    def _problem(
-        self, gram: Gram, return_cov: Array, dictionary: Dictionary, names: tuple[str, ...], ridge: float
-    ) -> FitProblem:
-        if isinstance(self.floor, pd.Series):
-            held = self.floor.reindex(list(names)).to_numpy(dtype=np.float64)
-            floor: float | Array = held / dictionary.size
-            if not np.isfinite(held).all() or (held < 0).any():
-                raise InvalidInput("a floor ≥ 0 is needed for every name", field="floor", value=dict(self.floor))
-        else:
-            floor = float(self.floor)
-            if not 0.0 <= floor <= 1.0:
-                raise InvalidInput("a share of the own slope lies in [0, 1]", field="floor", value=self.floor)
-        problem = scaled_problem(gram, floor, self.corr_bound, ridge, self.l1)
-        problem = problem.with_penalties(pool=self._pool(ridge))
-        if problem.ridge == 0 and problem.pool == 0:
-            return problem
-        return replace(
-            problem, target=resolve_target(self.target, problem, return_cov, names, self.sectors, dictionary)
+    def _recipe(self) -> Recipe:
+        return Recipe(
+            self.floor,
+            self.corr_bound,
+            self.l1,
+            self.pool,
+            self.target,
+            self.sectors,
+            self.turnover,
+            self.previous,
         )
 
-    def _pool(self, ridge: float) -> float:
-        return ridge if self.pool is None else float(self.pool)
+    def _fold_count(self) -> int:
+        return check_folds(self.ridge, self.folds, self.ridge_grid)
+
+    def _rows_needed(self, names: int, shapes: int) -> int:
+        folds = int(self.folds) if self._exponents() else self._fold_count()
+        return max(10, 2 * shapes) * (1 + folds)
+
+    # -- options that read the rows -------------------------------------------------------------------------------
+    def _exponents(self) -> tuple[float, ...]:
+        """Exponents to choose from, () where there is no choice."""
+        if self.transform not in ("linear", "power"):
+            raise InvalidInput(
+                "unknown transform", field="transform", value=self.transform, remedy='use "linear" or "power"'
+            )
+        if self.transform == "linear" or not isinstance(self.exponent, str):
+            return ()
+        if self.exponent != "cv":
+            raise InvalidInput('a number in (0, 1] or "cv"', field="exponent", value=self.exponent)
+        check_folds("cv", self.folds, self.exponent_grid)
+        return tuple(float(e) for e in self.exponent_grid)
+
+    def _robust(self) -> bool:
+        return check_huber(self.loss, self.huber_c, self.passes)
+
+    def _needs_rows(self) -> list[str]:
+        words = isinstance(self.half_lives_s, str)
+        needed = {"loss": self._robust(), "transform": self.transform != "linear", "half_lives_s": words}
+        return [f"{option}={getattr(self, option)!r}" for option, on in needed.items() if on]
+
+    def _dictionary(self, bucket_s: float, longest_session_s: float | None) -> Dictionary:
+        self._robust()
+        lives: Any = self.half_lives_s
+        if isinstance(lives, str):
+            if lives not in ("fit", "log-grid") or self.kernel != "exponential":
+                raise InvalidInput(
+                    "half-lives in words are for the exponential kernel",
+                    field="half_lives_s",
+                    value=(lives, self.kernel),
+                    remedy='give numbers [s], "fit" or "log-grid"',
+                )
+            assert longest_session_s is not None  # moments alone are refused for these options
+            shortest = _SHORTEST_BUCKETS * bucket_s
+            lives = None if lives == "fit" else log_grid_half_lives(shortest, max(shortest, longest_session_s))
+        return make_dictionary(self.kernel, bucket_s, lives, self.lags)
+
+    def _moments(self, sample: Sample, dictionary: Dictionary, folds: int | None = None) -> FoldGrams:
+        rows = clipped_sample(sample, float(self.huber_c)) if self._robust() else sample
+        return rows.dictionary_moments(dictionary, self._fold_count() if folds is None else folds)
+
+    def _shapes(self, sample: Sample, dictionary: Dictionary) -> Dictionary:
+        self.huber_: HuberFit | None = None
+        self.exponent_cv_: pd.DataFrame | None = None
+        self.rate_search_: RateSearch | None = None
+        self.exponent_ = 1.0
+        flow = sample.flow[sample.use]
+        choices = self._exponents()
+        if choices:
+            table = {}
+            grid = self.ridge_grid if self.ridge == "cv" else (float(self.ridge),)
+            for exponent in choices:
+                trial = replace(dictionary, transform=power_flow(flow, exponent))
+                grams = self._moments(sample, trial, int(self.folds))
+                held = cross_validate_ridge(self._recipe(), grams, trial, sample.names, grid, self.solver, self.tol)
+                table[exponent] = held.loc[best_of(held)]
+            self.exponent_cv_ = pd.DataFrame(table).T.rename_axis(index="exponent", columns="fold")
+            self.exponent_ = best_of(self.exponent_cv_)
+        elif self.transform == "power":
+            self.exponent_ = float(self.exponent)
+        dictionary = replace(dictionary, transform=power_flow(flow, self.exponent_))
+        if self.half_lives_s != "fit":
+            return dictionary
+        grams = self._moments(sample, dictionary)
+        problem, _ = self._problem(grams, dictionary, sample.names)
+        bucket = dictionary.bucket_s
+        bounds = self.half_life_bounds_s or (0.5 * bucket, max(_SESSIONS * sample.longest_session_s, 8.0 * bucket))
+        rows = clipped_sample(sample, float(self.huber_c)) if self._robust() else sample
+        self.rate_search_ = fit_rates(
+            rows, dictionary, problem, bounds, self.passes, solver=self.solver, solver_tol=self.tol
+        )
+        return self.rate_search_.dictionary
+
+    def _refine(self, sample: Sample, dictionary: Dictionary, matrices: Array) -> Array:
+        if not self._robust():
+            return matrices
+        self.huber_ = huber_fit(
+            sample, dictionary, self.fitted_, float(self.huber_c), self.passes, solver=self.solver, solver_tol=self.tol
+        )
+        return self._kept(self.huber_.fitted)
+
+    # -- the fit to moments ---------------------------------------------------------------------------------------
+    def _problem(
+        self, grams: FoldGrams, dictionary: Dictionary, names: tuple[str, ...]
+    ) -> tuple[FitProblem, pd.DataFrame | None]:
+        """Return the fit at the ridge given or chosen, and the table of the choice."""
+        recipe = self._recipe()
+        table: pd.DataFrame | None = None
+        if self.ridge == "cv":
+            table = cross_validate_ridge(recipe, grams, dictionary, names, self.ridge_grid, self.solver, self.tol)
+        self.ridge_ = float(self.ridge) if table is None else best_of(table)
+        return recipe.build(grams.total, grams.raw_return_cov, dictionary, names, self.ridge_), table
 
     def _estimate(self, grams: FoldGrams, dictionary: Dictionary, names: tuple[str, ...]) -> Array:
-        self.cv_: pd.DataFrame | None = None
-        self.ridge_ = float(self._cross_validate(grams, dictionary, names)) if self.ridge == "cv" else float(self.ridge)
-        problem = self._problem(grams.total, grams.raw_return_cov, dictionary, names, self.ridge_)
-        fitted = fit_problem(problem, self.solver, self.tol)
+        problem, self.cv_ = self._problem(grams, dictionary, names)
+        self.scale_ = pd.Series(problem.scale, index=list(names), name="scale")
+        self.floor_ = pd.Series(problem.floor * problem.scale**2, index=list(names), name="floor")
+        return self._kept(fit_problem(problem, self.solver, self.tol))
+
+    def _kept(self, fitted: Fitted) -> Array:
+        """Store one solved fit and return its matrices, with the sparse tail cut."""
         self.fitted_ = fitted
         self.solution_, self.certificate_, self.repair_ = fitted.solution, fitted.certificate, fitted.repair
         self.suboptimality_ = fitted.suboptimality
-        self.scale_ = pd.Series(problem.scale, index=list(names), name="scale")
-        self.floor_ = pd.Series(problem.floor * problem.scale**2, index=list(names), name="floor")
-        return problem.unscale(fitted.repair.matrices)
-
-    def _cross_validate(self, grams: FoldGrams, dictionary: Dictionary, names: tuple[str, ...]) -> float:
-        """Return the ridge with the best mean held-out R²; each fold's target and scaling come from its own training.
-
-        The folds are blocks in time; rows beside a block, within the memory of the slowest shape, neither train nor
-        test. All losses come from the moments of the blocks.
-        """
-        table: dict[int, dict[float, float]] = {}
-        for fold, block in enumerate(grams.blocks):
-            train = grams.train(fold)
-            base = self._problem(train, grams.raw_return_cov, dictionary, names, 1.0)
-            table[fold] = {}
-            for ridge in self.ridge_grid:
-                held = base.with_penalties(ridge=float(ridge), pool=self._pool(float(ridge)))
-                fitted = fit_problem(held, self.solver, max(self.tol, _CV_TOL))
-                X = base.stacked(base.unscale(fitted.repair.matrices))
-                total = np.diag(block.rr)
-                moved = total > 0
-                table[fold][float(ridge)] = float(1.0 - np.mean(block.squared_error(X)[moved] / total[moved]))
-        self.cv_ = pd.DataFrame(table).rename_axis(index="ridge", columns="fold")
-        return float(self.cv_.index[int(np.argmax(self.cv_.mean(axis=1).to_numpy()))])
+        self.sparsity_ = sparsify(fitted.problem, fitted.repair.matrices, self.sparse_threshold)
+        return fitted.problem.unscale(self.sparsity_.matrices)
 
     def constraint_violations(self) -> pd.Series:
         """Worst relative violation of each constraint by the fitted model: at rounding level after the repair."""

@@ -122,10 +122,14 @@ class FitProblem:
         """Objective at K' (M, N, N); 0 at K' = 0 and T = 0."""
         X = self.stacked(matrices)
         data = 0.5 * np.einsum("ij,ij->i", X @ self.S, X) - np.einsum("ij,ij->i", X, self.B)
+        return float(self.weights @ data) + self.penalty(matrices)
+
+    def penalty(self, matrices: Array) -> float:
+        """Ridge, pool and l1 at K' (M, N, N): the part of the objective that is not the data's."""
         off = ~np.eye(self.names, dtype=bool)
         away = (matrices - self.target) ** 2
-        penalty = 0.5 * self.ridge * away[:, off].sum() + 0.5 * self.pool * away[:, ~off].sum()
-        return float(self.weights @ data + penalty + self.l1 * np.abs(matrices[:, off]).sum())
+        pulls = 0.5 * self.ridge * away[:, off].sum() + 0.5 * self.pool * away[:, ~off].sum()
+        return float(pulls + self.l1 * np.abs(matrices[:, off]).sum())
 
     def unscale(self, matrices: Array) -> Array:
         """K from K', (M, N, N) [return per currency]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,15 @@ from crosswind.problems.impact.model import ImpactModel
 from crosswind.problems.impact.program import FitProblem
 from crosswind.solvers.errors import InvalidInput
 
-__all__ = ["Target", "block_target", "correlation_clusters", "resolve_target", "sector_groups"]
+__all__ = [
+    "Target",
+    "block_target",
+    "correlation_clusters",
+    "resolve_previous",
+    "resolve_target",
+    "sector_groups",
+    "with_turnover",
+]
 
 Array = NDArray[np.float64]
 Target = str | pd.DataFrame | ImpactModel | None
@@ -110,7 +119,7 @@ def resolve_target(
     InvalidInput
         Unknown word, names missing, an asymmetric matrix, a model of other shapes.
     """
-    n, m = problem.names, problem.shapes
+    n = problem.names
     unit = np.outer(problem.scale, problem.scale)
     if isinstance(target, str) and target not in ("block", "diagonal"):
         raise InvalidInput(
@@ -126,10 +135,99 @@ def resolve_target(
                 "the target model has other decay shapes", field="target", value=target.dictionary.labels
             )
         return np.asarray(target.subset(names).matrices / unit)
-    if not set(names) <= set(target.index) or not set(names) <= set(target.columns):
-        raise InvalidInput("the target lacks names of the events", field="target", value=list(target.columns))
-    values = target.loc[list(names), list(names)].to_numpy(dtype=np.float64)
+    return _shared_out(_values(target, names, "target"), problem, block)
+
+
+def _values(frame: pd.DataFrame, names: Sequence[str], field: str) -> Array:
+    if not set(names) <= set(frame.index) or not set(names) <= set(frame.columns):
+        raise InvalidInput(f"the {field} lacks names of the events", field=field, value=list(frame.columns))
+    values = frame.loc[list(names), list(names)].to_numpy(dtype=np.float64)
     if not np.isfinite(values).all() or np.abs(values - values.T).max() > 1e-9 * max(np.abs(values).max(), 1e-300):
-        raise InvalidInput("the target must be finite and symmetric", field="target")
-    share = block[:, :1, :1] / block[:, 0, 0].sum() if block[:, 0, 0].sum() > 0 else np.full((m, 1, 1), 1.0 / m)
-    return np.asarray(share * (values / unit))
+        raise InvalidInput(f"the {field} must be finite and symmetric", field=field)
+    return values
+
+
+def _shared_out(values: Array, problem: FitProblem, like: Array) -> Array:
+    """G_0 (N, N) in scaled coordinates, shared out over the shapes as self-impact of ``like`` (M, N, N) is."""
+    n, m = problem.names, problem.shapes
+    own = np.einsum("mii->m", like)
+    share = own / own.sum() if own.sum() > 0 else np.full(m, 1.0 / m)
+    return np.asarray(share[:, None, None] * (values / np.outer(problem.scale, problem.scale)).reshape(1, n, n))
+
+
+def resolve_previous(
+    previous: ImpactModel | pd.DataFrame, problem: FitProblem, names: Sequence[str], dictionary: Dictionary
+) -> Array:
+    """Return yesterday's matrices P (M, N, N) in scaled coordinates.
+
+    Entries of names that yesterday did not know are set to the problem's own target: nothing pulls them back.
+
+    Parameters
+    ----------
+    previous
+        An ImpactModel of the same shapes, or a DataFrame of G_0 [return per currency], shared out over the shapes as
+        the target's self-impact is (equally where there is none).
+    problem
+        The fit, with its target resolved.
+
+    Raises
+    ------
+    InvalidInput
+        A model of other decay shapes, an asymmetric or non-finite DataFrame, no name in common.
+    """
+    known = [n for n in names if n in (previous.names if isinstance(previous, ImpactModel) else previous.index)]
+    if not known:
+        raise InvalidInput("no name in common with the events", field="previous", value=list(names))
+    where = [list(names).index(n) for n in known]
+    unit = np.outer(problem.scale, problem.scale)
+    out = problem.target.copy()
+    inner = np.ix_(range(problem.shapes), where, where)
+    if isinstance(previous, ImpactModel):
+        if previous.dictionary != dictionary:
+            raise InvalidInput(
+                "the previous model has other decay shapes",
+                field="previous",
+                value=previous.dictionary.labels,
+                remedy="fit with its half-lives or lags, or give its .immediate as a DataFrame",
+            )
+        out[inner] = previous.subset(known).matrices / unit[np.ix_(where, where)]
+        return out
+    full = np.zeros((problem.names, problem.names))
+    full[np.ix_(where, where)] = _values(previous, known, "previous")
+    out[inner] = _shared_out(full, problem, problem.target)[inner]
+    return out
+
+
+def with_turnover(problem: FitProblem, previous: Array, turnover: float) -> tuple[FitProblem, float]:
+    """Add ½τ Σ_m ‖K_m − P_m‖² over all entries to a fit, without a new term: the square is completed.
+
+    An entry is pulled to T with weight ρ (the ridge off the diagonal, the pool on it) and to P with weight τ:
+
+        ½ρ(k − t)² + ½τ(k − p)²  =  ½(ρ + τ)(k − (ρt + τp)/(ρ + τ))²  +  ½ ρτ/(ρ + τ) (t − p)².
+
+    So the fit with both pulls is the fit with the weights ρ + τ and one target between T and P; the last term does
+    not depend on k.
+
+    Parameters
+    ----------
+    problem
+        The fit with its ridge, pool and target T.
+    previous
+        P, (M, N, N), symmetric, in scaled coordinates.
+    turnover
+        τ ≥ 0.
+
+    Returns
+    -------
+    tuple
+        The fit with one effective pull, and the constant by which its objective is below that of the two pulls.
+    """
+    if turnover == 0:
+        return problem, 0.0
+    eye = np.eye(problem.names, dtype=bool)
+    weight = np.where(eye, problem.pool, problem.ridge)
+    both = weight + turnover
+    target = (weight * problem.target + turnover * previous) / both
+    constant = float(0.5 * (weight * turnover / both * (problem.target - previous) ** 2).sum())
+    moved = replace(problem, target=target, ridge=problem.ridge + turnover, pool=problem.pool + turnover)
+    return moved, constant

@@ -1,0 +1,158 @@
+"""From moments and a user's options to one `FitProblem`, and the choice of the ridge on held-out blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from crosswind.problems.impact.features import Dictionary
+from crosswind.problems.impact.fit import fit_problem
+from crosswind.problems.impact.gram import FoldGrams, Gram
+from crosswind.problems.impact.model import ImpactModel
+from crosswind.problems.impact.program import FitProblem, scaled_problem
+from crosswind.problems.impact.targets import Target, resolve_previous, resolve_target, with_turnover
+from crosswind.solvers.errors import InvalidInput
+
+__all__ = ["RIDGE_GRID", "Recipe", "best_of", "check_folds", "cross_validate_ridge"]
+
+Array = NDArray[np.float64]
+
+RIDGE_GRID: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+_CV_TOL = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """Constraints and penalties as a user gives them; see `CrossImpact` for the meaning of each.
+
+    Parameters
+    ----------
+    floor, corr_bound, l1, pool, target, sectors, turnover, previous
+        As in `CrossImpact`.
+    """
+
+    floor: float | pd.Series = 0.01
+    corr_bound: float = 0.6
+    l1: float = 0.0
+    pool: float | None = None
+    target: Target = None
+    sectors: pd.Series | None = None
+    turnover: float = 0.0
+    previous: ImpactModel | pd.DataFrame | None = None
+
+    def build(
+        self, gram: Gram, return_cov: Array, dictionary: Dictionary, names: tuple[str, ...], ridge: float
+    ) -> FitProblem:
+        """Return the fit of these moments in scaled coordinates.
+
+        Parameters
+        ----------
+        gram
+            Moments of the training rows, one block of regressors per shape of the dictionary.
+        return_cov
+            Second moments (N, N) of raw returns, for clusters.
+        ridge
+            Pull of the cross terms to the target.
+
+        Raises
+        ------
+        InvalidInput
+            A bad option; the message names it.
+        """
+        if ridge == 0 and not self.pool and self._turnover() == 0:
+            return scaled_problem(gram, self._floor(names, dictionary), self.corr_bound, ridge, self.l1)
+        return self.at(self.base(gram, return_cov, dictionary, names), dictionary, names, ridge)
+
+    def base(self, gram: Gram, return_cov: Array, dictionary: Dictionary, names: tuple[str, ...]) -> FitProblem:
+        """Return the part of `build` that all ridges share: scaling, constraints, l1 and target, without a pull."""
+        self._turnover()
+        problem = scaled_problem(gram, self._floor(names, dictionary), self.corr_bound, 0.0, self.l1)
+        T = resolve_target(self.target, problem, return_cov, names, self.sectors, dictionary)
+        return replace(problem, target=T)
+
+    def at(self, base: FitProblem, dictionary: Dictionary, names: tuple[str, ...], ridge: float) -> FitProblem:
+        """Return `base` with the pulls of one ridge."""
+        problem = base.with_penalties(ridge=ridge, pool=ridge if self.pool is None else float(self.pool))
+        turnover = self._turnover()
+        if turnover == 0 or self.previous is None:
+            return problem
+        return with_turnover(problem, resolve_previous(self.previous, problem, names, dictionary), turnover)[0]
+
+    def _floor(self, names: tuple[str, ...], dictionary: Dictionary) -> float | Array:
+        if isinstance(self.floor, pd.Series):
+            held = self.floor.reindex(list(names)).to_numpy(dtype=np.float64)
+            if not np.isfinite(held).all() or (held < 0).any():
+                raise InvalidInput("a floor ≥ 0 is needed for every name", field="floor", value=dict(self.floor))
+            return held / dictionary.size
+        if not 0.0 <= float(self.floor) <= 1.0:
+            raise InvalidInput("a share of the own slope lies in [0, 1]", field="floor", value=self.floor)
+        return float(self.floor)
+
+    def _turnover(self) -> float:
+        turnover = float(self.turnover)
+        if not (np.isfinite(turnover) and turnover >= 0):
+            raise InvalidInput("a penalty must be finite and ≥ 0", field="turnover", value=self.turnover)
+        if turnover > 0 and self.previous is None:
+            raise InvalidInput(
+                "turnover is measured from a previous matrix",
+                field="previous",
+                value=None,
+                remedy="give yesterday's ImpactModel or a DataFrame of G_0, or turnover=0",
+            )
+        return turnover
+
+
+def check_folds(ridge: float | str, folds: int, grid: Sequence[float]) -> int:
+    """Return the number of folds that a ridge needs: 0 for a number, ``folds`` for "cv".
+
+    Raises
+    ------
+    InvalidInput
+        Another word, fewer than two blocks, an empty grid.
+    """
+    if not isinstance(ridge, str):
+        return 0
+    if ridge != "cv":
+        raise InvalidInput('a number or "cv"', field="ridge", value=ridge)
+    if int(folds) != folds or folds < 2:
+        raise InvalidInput("cross-validation needs two blocks or more", field="folds", value=folds)
+    if not len(grid):
+        raise InvalidInput("the grid is empty", field="ridge_grid", value=grid)
+    return int(folds)
+
+
+def cross_validate_ridge(
+    recipe: Recipe,
+    grams: FoldGrams,
+    dictionary: Dictionary,
+    names: tuple[str, ...],
+    grid: Sequence[float],
+    solver: str | tuple[str, ...] = "auto",
+    tol: float = _CV_TOL,
+) -> pd.DataFrame:
+    """Held-out R² by ridge (rows) and fold (columns); each fold's target and scaling come from its own training.
+
+    The folds are blocks in time; rows beside a block, within the memory of the slowest shape, neither train nor test.
+    All losses come from the moments of the blocks; `best_of` the table is the ridge to take.
+    """
+    table: dict[int, dict[float, float]] = {}
+    for fold, block in enumerate(grams.blocks):
+        base = recipe.base(grams.train(fold), grams.raw_return_cov, dictionary, names)
+        table[fold] = {}
+        for ridge in grid:
+            problem = recipe.at(base, dictionary, names, float(ridge))
+            fitted = fit_problem(problem, solver, max(tol, _CV_TOL))
+            X = problem.stacked(problem.unscale(fitted.repair.matrices))
+            total = np.diag(block.rr)
+            moved = total > 0
+            table[fold][float(ridge)] = float(1.0 - np.mean(block.squared_error(X)[moved] / total[moved]))
+    return pd.DataFrame(table).rename_axis(index="ridge", columns="fold")
+
+
+def best_of(table: pd.DataFrame) -> float:
+    """Return the row of a validation table with the largest mean; the first among equals."""
+    return float(table.index[int(np.argmax(table.mean(axis=1).to_numpy()))])
