@@ -20,7 +20,15 @@ from crosswind.solvers.errors import CrosswindError, InvalidInput
 if TYPE_CHECKING:
     from crosswind.problems.market import MarketEvents, SimulatedTruth
 
-__all__ = ["Recovery", "compare_models", "recovery", "truth_model"]
+__all__ = [
+    "Recovery",
+    "compare_models",
+    "kernel_distance",
+    "optimal_schedules",
+    "recovery",
+    "standard_signs",
+    "truth_model",
+]
 
 Array = NDArray[np.float64]
 
@@ -181,33 +189,93 @@ def recovery(
     else:
         times = np.asarray(times_s, dtype=np.float64)
     own = np.sqrt(np.diag(true.immediate))
-    unit = np.outer(1.0 / own, 1.0 / own)
     lags = times - times[0]
-    G, E = true.impact(lags) * unit, model.impact(lags) * unit
-    off = ~np.eye(len(own), dtype=bool)
-    cross = float(np.linalg.norm(G[:, off]))
-
-    n, steps = len(own), len(times)
-    wide = np.tile(1.0 / own, steps)
-    eta = temporary * np.eye(n * steps)
-    H_true = block_toeplitz(true.impact, times) * np.outer(wide, wide) + eta
-    H_model = block_toeplitz(model.impact, times) * np.outer(wide, wide) + eta
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(n, baskets))
-    best = _schedules(H_true, signs, steps)
+    signs = standard_signs(len(own), baskets, seed)
+    best = optimal_schedules(true, times, signs, own, temporary)
     assert best is not None  # the truth is PSD and η > 0
-    optimum = _costs(H_true, best).sum()
-    found = _schedules(H_model, signs, steps)
+    optimum = float(best[1].sum())
+    found = optimal_schedules(model, times, signs, own, temporary)
     if found is None:
         excess, promised = float("inf"), float("-inf")
     else:
-        realised = float(_costs(H_true, found).sum())
-        excess, promised = realised / float(optimum) - 1.0, float(_costs(H_model, found).sum()) / realised
+        H_true = _scaled_toeplitz(true, times, own, temporary)
+        realised = float(_costs(H_true, (found[0] * own[:, None]).reshape(len(H_true), -1)).sum())
+        excess, promised = realised / optimum - 1.0, float(found[1].sum()) / realised
     return Recovery(
-        kernel_error=float(np.linalg.norm(E - G) / np.linalg.norm(G)),
-        cross_error=float(np.linalg.norm((E - G)[:, off])) / cross if cross > 0 else float("nan"),
+        kernel_error=kernel_distance(model, true, own, lags),
+        cross_error=kernel_distance(model, true, own, lags, cross=True),
         excess_cost=excess,
         promised_over_realised=promised,
         bounded=found is not None,
+    )
+
+
+def kernel_distance(
+    model: ImpactModel, reference: ImpactModel, own: ArrayLike, lags_s: ArrayLike, cross: bool = False
+) -> float:
+    """√(Σ_h ‖G_h − R_h‖² / Σ_h ‖R_h‖²), without unit.
+
+    Parameters
+    ----------
+    model, reference
+        G and R, of the same names.
+    own
+        √k_i, (N,): entry (i, j) is divided by own_i own_j, so that illiquid names do not drown the others.
+    lags_s
+        Lags h (L,) [s].
+    cross
+        Over the cross terms alone; NaN where the reference has none.
+    """
+    root = np.asarray(own, dtype=np.float64)
+    unit = np.outer(1.0 / root, 1.0 / root)
+    G, R = model.impact(lags_s) * unit, reference.impact(lags_s) * unit
+    if cross:
+        off = ~np.eye(len(root), dtype=bool)
+        G, R = G[:, off], R[:, off]
+    size = float(np.linalg.norm(R))
+    return float(np.linalg.norm(G - R)) / size if size > 0 else float("nan")
+
+
+def standard_signs(names: int, baskets: int, seed: int) -> Array:
+    """Random signs of the standard baskets' legs, (N, baskets) of ±1."""
+    return np.asarray(np.random.default_rng(seed).choice([-1.0, 1.0], size=(names, baskets)))
+
+
+def optimal_schedules(
+    model: ImpactModel, times_s: ArrayLike, signs: Array, own: ArrayLike, temporary: float
+) -> tuple[Array, Array] | None:
+    """Schedules of least cost, min ½ Σ_{s,t} u_s'G_{|t−s|}u_t + ½ Σ_t u_t'ηu_t subject to Σ_t u_t = X.
+
+    Parameters
+    ----------
+    model
+        G, linear; any symmetry.
+    times_s
+        Trade times (T,) [s].
+    signs
+        (N, baskets): the baskets are X_i = sign_i/own_i.
+    own
+        √k_i, (N,), k the self-impact [return per currency].
+    temporary
+        η_i = temporary · k_i.
+
+    Returns
+    -------
+    tuple or None
+        u (T, N, baskets) [currency] and the expected costs (baskets,); None where a round trip pays without end.
+    """
+    times, root = np.asarray(times_s, dtype=np.float64), np.asarray(own, dtype=np.float64)
+    H = _scaled_toeplitz(model, times, root, temporary)
+    u = _schedules(H, signs, len(times))
+    if u is None:
+        return None
+    return u.reshape(len(times), len(root), -1) / root[:, None], _costs(H, u)
+
+
+def _scaled_toeplitz(model: ImpactModel, times: Array, own: Array, temporary: float) -> Array:
+    wide = np.tile(1.0 / own, len(times))
+    return np.asarray(
+        block_toeplitz(model.impact, times) * np.outer(wide, wide) + temporary * np.eye(len(wide)), dtype=np.float64
     )
 
 

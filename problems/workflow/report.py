@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from crosswind.problems.basket import plots as basket_plots
 from crosswind.problems.hedge import plots as hedge_plots
 from crosswind.problems.impact import plots as impact_plots
-from crosswind.problems.workflow.page import Section, render
+from crosswind.problems.page import Section, render
 from crosswind.problems.workflow.text import one_parent_table, policy_table
 from crosswind.problems.workflow.tuning import MPC
 

@@ -20,7 +20,7 @@ def report_html(result: BenchResult) -> str:
     MissingDependency
         When plotly is not installed.
     """
-    from crosswind.problems.workflow.page import Section, render
+    from crosswind.problems.page import Section, render
     from crosswind.solvers.bench.report import footer, parts, tiles
 
     sections = [Section(part.title, part.text, part.figures, part.tables) for part in parts(result)]

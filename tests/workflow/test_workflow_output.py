@@ -156,7 +156,7 @@ def test_tables_round_trip(tmp_path: Path):
 
 def test_table_cells_say_nothing_twice():
     """A missing value is a dash, rounding dust is zero, small numbers keep their digits, text cannot become markup."""
-    from crosswind.problems.workflow.page import table_html
+    from crosswind.problems.page import table_html
 
     page = table_html(pd.DataFrame({"a": [np.nan, -4e-16, 3.2e-5, 12345.678], "b": ["<i>", True, 1, "x"]}))
     for cell in ("–", "0.000", "3.2e-05", "12,346", "&lt;i&gt;", "yes"):

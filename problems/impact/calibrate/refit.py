@@ -1,0 +1,53 @@
+"""Fits from moments, on fresh copies: the estimator that the user gave is never touched."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crosswind.problems.impact.estimator import ImpactEstimator
+from crosswind.problems.impact.features import Dictionary
+from crosswind.problems.impact.gram import FoldGrams
+from crosswind.problems.impact.model import ImpactModel
+
+__all__ = ["dictionary_of", "fit_from_moments", "fresh", "with_fixed_penalties"]
+
+Array = NDArray[np.float64]
+
+
+def fresh(estimator: ImpactEstimator) -> ImpactEstimator:
+    """Return an unfitted copy."""
+    return type(estimator)(**estimator.get_params())
+
+
+def with_fixed_penalties(estimator: ImpactEstimator) -> ImpactEstimator:
+    """Return an unfitted copy in which every parameter that was "cv" is the value the fit chose."""
+    copy = fresh(estimator)
+    chosen = {
+        name: getattr(estimator, f"{name}_")
+        for name, value in copy.get_params().items()
+        if isinstance(value, str) and value == "cv" and hasattr(estimator, f"{name}_")
+    }
+    return copy.set_params(**chosen)
+
+
+def dictionary_of(estimator: ImpactEstimator) -> Dictionary:
+    """Return the decay shapes of a fitted estimator."""
+    return estimator.model_.dictionary
+
+
+def fit_from_moments(estimator: ImpactEstimator, moments: FoldGrams, like: ImpactModel) -> ImpactModel:
+    """Fit a copy on given moments; nothing is read.
+
+    Parameters
+    ----------
+    estimator
+        Its parameters are used; penalties must be numbers, for moments without folds have no cross-validation.
+    moments
+        Moments of the rows, with the regressors of ``like``'s decay shapes.
+    like
+        Model whose names, shapes, bucket and currency the new one has.
+    """
+    copy = fresh(estimator)
+    matrices = copy._estimate(moments, like.dictionary, like.names)
+    return ImpactModel(like.names, like.rates_per_s, matrices, like.family, like.bucket_s, like.lags, like.currency)
