@@ -216,6 +216,10 @@ class CrossImpact(ImpactEstimator):
 
     def _dictionary(self, bucket_s: float, longest_session_s: float | None) -> Dictionary:
         self._robust()
+        self.huber_: HuberFit | None = None
+        self.exponent_cv_: pd.DataFrame | None = None
+        self.rate_search_: RateSearch | None = None
+        self.exponent_ = 1.0
         lives: Any = self.half_lives_s
         if isinstance(lives, str):
             if lives not in ("fit", "log-grid") or self.kernel != "exponential":
@@ -235,10 +239,6 @@ class CrossImpact(ImpactEstimator):
         return rows.dictionary_moments(dictionary, self._fold_count() if folds is None else folds)
 
     def _shapes(self, sample: Sample, dictionary: Dictionary) -> Dictionary:
-        self.huber_: HuberFit | None = None
-        self.exponent_cv_: pd.DataFrame | None = None
-        self.rate_search_: RateSearch | None = None
-        self.exponent_ = 1.0
         flow = sample.flow[sample.use]
         choices = self._exponents()
         if choices:
@@ -272,7 +272,7 @@ class CrossImpact(ImpactEstimator):
         self.huber_ = huber_fit(
             sample, dictionary, self.fitted_, float(self.huber_c), self.passes, solver=self.solver, solver_tol=self.tol
         )
-        return self._kept(self.huber_.fitted)
+        return self._kept(self.huber_.fitted, sample.names)
 
     # -- the fit to moments ---------------------------------------------------------------------------------------
     def _problem(
@@ -288,12 +288,13 @@ class CrossImpact(ImpactEstimator):
 
     def _estimate(self, grams: FoldGrams, dictionary: Dictionary, names: tuple[str, ...]) -> Array:
         problem, self.cv_ = self._problem(grams, dictionary, names)
+        return self._kept(fit_problem(problem, self.solver, self.tol), names)
+
+    def _kept(self, fitted: Fitted, names: tuple[str, ...]) -> Array:
+        """Store one solved fit and return its matrices, with the sparse tail cut."""
+        problem = fitted.problem
         self.scale_ = pd.Series(problem.scale, index=list(names), name="scale")
         self.floor_ = pd.Series(problem.floor * problem.scale**2, index=list(names), name="floor")
-        return self._kept(fit_problem(problem, self.solver, self.tol))
-
-    def _kept(self, fitted: Fitted) -> Array:
-        """Store one solved fit and return its matrices, with the sparse tail cut."""
         self.fitted_ = fitted
         self.solution_, self.certificate_, self.repair_ = fitted.solution, fitted.certificate, fitted.repair
         self.suboptimality_ = fitted.suboptimality

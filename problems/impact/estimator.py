@@ -305,13 +305,7 @@ class ImpactEstimator(ABC):
         model = self._fitted()
         events = join_sessions(events)
         dictionary = model.dictionary
-        if abs(events.bucket_s - model.bucket_s) > 1e-9 * model.bucket_s:
-            raise InvalidInput(
-                "the model was fitted on other buckets",
-                field="events.bucket_s",
-                value=events.bucket_s,
-                remedy=f"resample the events to {model.bucket_s:g} s",
-            )
+        check_bucket(events.bucket_s, model.bucket_s)
         flow, _, session = aligned(events, model.names)
         if self.stage_ is not None:
             flow = self.stage_.purged_flow(flow, model.names)
@@ -344,24 +338,60 @@ class ImpactEstimator(ABC):
             No whole horizon in the events.
         """
         events = join_sessions(events)
-        actual, forecast = self._target(events), self.predict(events).to_numpy()
-        use = np.isfinite(actual).all(axis=1)
-        actual, forecast, session = actual[use], forecast[use], events.session.to_numpy()[use]
-        if horizon_s is not None:
-            steps = horizon_s / events.bucket_s
-            if steps < 1 or abs(steps - round(steps)) > 1e-9 * steps:
-                raise InvalidInput("must be a whole number of buckets", field="horizon_s", value=horizon_s)
-            actual, forecast = (_sums(a, session, round(steps)) for a in (actual, forecast))
-        if len(actual) == 0:
-            raise DataGap("no whole horizon to score on", field="events", remedy="give longer data")
-        total = (actual**2).sum(axis=0)
-        error = ((actual - forecast) ** 2).sum(axis=0)
-        r2 = np.divide(error, total, out=np.full(len(total), np.nan), where=total > 0)
-        return pd.Series(1.0 - r2, index=list(self.names_), name="r2")
+        actual, forecast = self._target(events), self.predict(events)
+        return r2_by_name(actual, forecast, events, horizon_s)
 
     def score(self, events: MarketEvents | Iterable[MarketEvents], y: None = None) -> float:
         """Mean of `score_by_name` over the names that moved."""
         return float(self.score_by_name(events).mean())
+
+
+def check_bucket(given_s: float, fitted_s: float) -> None:
+    """Refuse events whose buckets are not those of the fit.
+
+    Raises
+    ------
+    InvalidInput
+        The lengths differ.
+    """
+    if abs(given_s - fitted_s) > 1e-9 * fitted_s:
+        raise InvalidInput(
+            "the model was fitted on other buckets",
+            field="events.bucket_s",
+            value=given_s,
+            remedy=f"resample the events to {fitted_s:g} s",
+        )
+
+
+def r2_by_name(
+    actual: Array, forecast: pd.DataFrame, events: MarketEvents, horizon_s: float | None = None
+) -> pd.Series:
+    """1 − Σ(r − r̂)²/Σ r² by name, see `ImpactEstimator.score_by_name`.
+
+    Parameters
+    ----------
+    actual
+        Returns (T, N), NaN where undefined.
+    forecast
+        (T, N), names as columns.
+    events
+        Supplies sessions and the bucket.
+    horizon_s
+        Whole horizons to sum over; None: single buckets.
+    """
+    use = np.isfinite(actual).all(axis=1)
+    known, guessed, session = actual[use], forecast.to_numpy()[use], events.session.to_numpy()[use]
+    if horizon_s is not None:
+        steps = horizon_s / events.bucket_s
+        if steps < 1 or abs(steps - round(steps)) > 1e-9 * steps:
+            raise InvalidInput("must be a whole number of buckets", field="horizon_s", value=horizon_s)
+        known, guessed = (_sums(a, session, round(steps)) for a in (known, guessed))
+    if len(known) == 0:
+        raise DataGap("no whole horizon to score on", field="events", remedy="give longer data")
+    total = (known**2).sum(axis=0)
+    error = ((known - guessed) ** 2).sum(axis=0)
+    r2 = np.divide(error, total, out=np.full(len(total), np.nan), where=total > 0)
+    return pd.Series(1.0 - r2, index=list(forecast.columns), name="r2")
 
 
 def _sums(values: Array, session: NDArray[Any], steps: int) -> Array:
