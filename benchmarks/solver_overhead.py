@@ -54,7 +54,7 @@ def bare_call(name: str, program: QuadraticProgram, tol: float, settings: dict[s
     """Return a function of prepared vectors that updates and solves with the solver's own interface."""
     session = Session(program, name, tol, **settings)
     session.solve()
-    solver: Any = session._ready[name].solver  # type: ignore[attr-defined]
+    solver: Any = session._ready[name, tol].solver  # type: ignore[attr-defined]
     if name == "osqp":
 
         def call(vectors: Any) -> Any:
@@ -74,7 +74,7 @@ def prepared_vectors(name: str, program: QuadraticProgram, data: list[Any], tol:
     """Return the stream in the solver's own order and scaling, so that the bare call converts nothing."""
     session = Session(program, name, tol, **settings)
     session.solve()
-    prepared: Any = session._ready[name]
+    prepared: Any = session._ready[name, tol]
     out = []
     for q, low, high in data:
         moved = program.with_vectors(q=q, l=low, u=high)

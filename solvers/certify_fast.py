@@ -23,6 +23,7 @@ __all__ = ["ArrayCheck", "FastCheck"]
 
 _BIG = 1e150  # in place of ∞: multipliers that lean on it are dropped first, and residuals cannot be paid by it
 _AT_REST = 1e-4
+_NO_BOUND = 1e-12
 _ROUNDING = 1e-13
 _DRIFT = 64.0  # squared norms of the data may change by this much before the scaling is looked at again
 
@@ -119,7 +120,7 @@ class ArrayCheck:
         self.starts = self.abs_rows.indptr[self.filled]
         # Work space: everything a check needs is written here and nowhere else.
         self.value, self.t1, self.t2 = np.empty(m + n), np.empty(m + n), np.empty(m + n)
-        self.row_value, self.kept = self.value[:m], np.empty(m + n)
+        self.row_value, self.kept, self.miss = self.value[:m], np.empty(m + n), np.empty(m + n)
         self.kept_y, self.kept_z = self.kept[:m], self.kept[m:]
         self.Px, self.r, self.g, self.h, self.k = (np.empty(n) for _ in range(5))
         self.ones = np.ones(m + n)
@@ -176,14 +177,12 @@ class ArrayCheck:
         top = float(h[h.argmax()])
         if not 0.0 < top < math.inf:
             return False
-        if not t1[t1.argmax()] <= 0.0:
+        missed = not t1[t1.argmax()] <= 0.0
+        if missed:
+            np.maximum(t1, 0.0, out=self.miss)
             np.subtract(t1, self.allowed, t2)
-            if not t2[t2.argmax()] <= 0.0:
-                np.multiply(self.at_rest, tol * top, t2)
-                np.maximum(t2, self.allowed, out=t2)
-                np.subtract(t1, t2, t2)
-                if not t2[t2.argmax()] <= 0.0:
-                    return False
+            if not t2[t2.argmax()] <= 0.0 and not self._excused(x, h, top):
+                return False
         # Dual. What leans on an infinite bound is dropped, and counts.
         kept = self.kept
         np.minimum(w, self.most, out=kept)
@@ -200,7 +199,7 @@ class ArrayCheck:
         np.add(r, z, r)
         np.abs(r, g)
         dual = max(float(g[g.argmax()]), refused)
-        if not dual <= tol * math.sqrt(self.linear_now() / n):
+        if not dual <= tol * math.sqrt(float(q.dot(q)) / n):
             np.abs(Px, self.k)
             if not dual <= tol * float(max(self.k[self.k.argmax()], np.abs(q).max())):
                 return False
@@ -214,6 +213,10 @@ class ArrayCheck:
         limit = (tol - _ROUNDING) * scale
         if not abs(gap) <= limit:
             return False
+        if missed:  # a point outside its limits may be too good by what the multipliers say that the misses are worth
+            np.abs(kept, t2)
+            if not float(t2.dot(self.miss)) <= limit:
+                return False
         # Excess over the lower bound within reach: each residual is absorbed, paid for by curvature, or out of reach.
         np.maximum(h, self.unit if self.all_units else np.where(self.has_unit, self.unit, top), out=h)
         np.multiply(g, h, g)
@@ -232,12 +235,24 @@ class ArrayCheck:
         np.minimum(g, h, out=g)
         return abs(gap + float(g.dot(self.unity))) <= limit
 
-    def linear_now(self) -> float:
-        """Return q'q."""
-        return float(self.q.dot(self.q))
+    def _excused(self, x: Vector, size: Vector, top: float) -> bool:
+        """Tell whether all misses pass by the scale that the full certificate gives each."""
+        m, value = self.m, self.value
+        reach = np.maximum(size, np.where(self.has_unit, self.unit, top))
+        for v, low, high, own, far in (
+            (value[:m], self.l, self.u, self._row_top(size), self._row_top(reach)),
+            (value[m:], self.lb, self.ub, size, reach),
+        ):
+            above, below = v - high, low - v
+            miss = np.maximum(above, below)
+            bound = np.abs(np.where(above > below, high, low))
+            scale = np.maximum(own, np.where(bound > _NO_BOUND * far, bound, _AT_REST * far))
+            if not np.all((miss <= 0.0) | (miss <= self.tol * scale)):
+                return False
+        return True
 
     def _units(self) -> None:
-        """Compute the smallest non-zero bound of each variable, and what it makes of limits with a bound of zero."""
+        """Compute the smallest non-zero bound of each variable, and the scale it gives at least to bounds of zero."""
         low, high = np.abs(self.lb), np.abs(self.ub)
         low[low == 0.0] = np.inf
         high[high == 0.0] = np.inf
@@ -247,11 +262,6 @@ class ArrayCheck:
         self.unit = unit
         known = np.where(self.has_unit, unit, 0.0)
         self.rest = _AT_REST * np.concatenate((self._row_top(known), known))
-        free = (~self.has_unit).astype(np.float64)
-        # Where every finite bound is zero, the largest |x| makes the reach of variables without a unit.
-        lo, hi = np.concatenate((self.l, self.lb)), np.concatenate((self.u, self.ub))
-        at_rest = ((lo == 0.0) | np.isinf(lo)) & ((hi == 0.0) | np.isinf(hi)) & ((lo == 0.0) | (hi == 0.0))
-        self.at_rest = _AT_REST * np.concatenate((self._row_top(free), free)) * at_rest
 
     def _row_top(self, size: Vector) -> Any:
         out = np.zeros(self.m)

@@ -12,9 +12,12 @@ from crosswind.solvers.lane import Answered, Lane
 from crosswind.solvers.program import ConeProgram, QuadraticProgram
 from crosswind.solvers.registry import chain_of
 from crosswind.solvers.solution import Solution
-from crosswind.solvers.solve import check_request, run_chain, warm_point
+from crosswind.solvers.solve import TIGHTER, check_request, run_chain, warm_point
 
 __all__ = ["Session"]
+
+_TWICE = 2
+_SHARP_FOR = 256
 
 
 class Session:
@@ -74,7 +77,8 @@ class Session:
 
     def _reset(self) -> None:
         """Forget every set-up: it belongs to no process, or to another one."""
-        self._ready: dict[str, Prepared] = {}
+        self._ready: dict[tuple[str, float], Prepared] = {}  # by backend and the tolerance it was set up for
+        self._sharp: dict[str, int] = {}  # how long a backend has been, and will be, asked for more than we need
         self._lane: Lane | None = None
         self._stale = False  # the program is behind the lane's vectors
         self._held: Answered | None = None
@@ -174,13 +178,34 @@ class Session:
             return None
         found, raw = answer
         if found is None:
-            self._leave_lane()
+            self._program = self.program
             self._held = Answered(raw) if raw.claim is Claim.SOLVED else None
+        else:
+            self._count(self.chain[0], enough=True)
         return found
 
     def _leave_lane(self) -> None:
         self._program = self.program
         self._lane = None
+
+    def _count(self, name: str, enough: bool) -> None:
+        """Decide for which tolerance a backend is asked next.
+
+        Its own stopping rule may be content a decade before our certificate is. Where that happens twice in a row, its
+        sharper set-up is asked first, which saves a failed solve; after a while the looser one gets another chance.
+        """
+        level = self._sharp.get(name, 0)
+        if level > 0:  # sharp now, for this many solves more
+            self._sharp[name] = level - 1
+            if level == 1:
+                self._lane = None
+        elif enough:
+            self._sharp[name] = 0
+        else:
+            self._sharp[name] = level - 1
+            if level - 1 <= -_TWICE:
+                self._sharp[name] = _SHARP_FOR
+                self._lane = None
 
     def _long(self, warm: bool, time_limit: float | None) -> Solution:
         program = self.program
@@ -202,16 +227,19 @@ class Session:
             found = run_chain(program, self.chain, options, start, self._prepared)
         finally:
             self._held = None
+        first = self.chain[0]
         if not found.status.usable:
             self._ready.clear()
             self._lane = None
-        elif self._lane is None and found.status.ok and len(found.attempts) == 1:
-            self._lane = self._new_lane(program)
+        elif found.status.ok and found.backend == first:
+            self._count(first, enough=len(found.attempts) == 1)
+            if self._lane is None and len(found.attempts) == 1:
+                self._lane = self._new_lane(program)
         self.last = found
         return found
 
     def _new_lane(self, program: Program) -> Lane | None:
-        prepared = self._ready.get(self.chain[0])
+        prepared = self._ready.get((self.chain[0], self._asked(self.chain[0])))
         if prepared is None or not isinstance(program, QuadraticProgram) or self.options.time_limit is not None:
             return None
         stream = guarded(prepared.stream)
@@ -219,20 +247,26 @@ class Session:
             return None
         return Lane(self.chain[0], program, self.options, prepared, stream)
 
+    def _asked(self, name: str) -> float:
+        """Return the tolerance for which a backend is asked first."""
+        return self.options.tol * (TIGHTER if self._sharp.get(name, 0) > 0 else 1.0)
+
     def _prepared(self, found: Backend, options: Options) -> Prepared:
-        program = self.program
-        if options.tol != self.options.tol:
-            return found.prepare(program, options)  # a second, tighter attempt: not the one to keep
-        if self._held is not None and found.name == self.chain[0]:
+        program, first = self.program, options.tol == self.options.tol
+        if first and self._held is not None and found.name == self.chain[0]:
             held, self._held = self._held, None
             return held
-        ready = self._ready.pop(found.name, None)
+        tol = self._asked(found.name) if first else options.tol
+        key = (found.name, tol)
+        ready = self._ready.pop(key, None)
         if ready is not None and ready.fits(program):
             ready.update(program)
         else:
-            ready = found.prepare(program, self.options)
-            self.setups += 1
-        self._ready[found.name] = ready
+            if self._lane is not None and self._lane.prepared is ready:
+                self._lane = None
+            ready = found.prepare(program, Options(tol, options.time_limit, options.settings))
+            self.setups += first
+        self._ready[key] = ready
         return ready
 
     def __getstate__(self) -> dict[str, Any]:

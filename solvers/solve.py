@@ -21,7 +21,10 @@ from crosswind.solvers.proofs import prove_infeasible, prove_unbounded
 from crosswind.solvers.registry import backend, chain_of
 from crosswind.solvers.solution import Attempt, Certificate, Proof, Solution, Status
 
-__all__ = ["run_chain", "solve", "warm_point"]
+__all__ = ["TIGHTER", "run_chain", "solve", "warm_point"]
+
+TIGHTER = 1e-3
+"""How much more a backend is asked for once more whose claim did not pass."""
 
 _log = logging.getLogger(__name__)
 # What we disagree about is kept in the Solution; it reaches a terminal only where the application sets logging up.
@@ -171,7 +174,7 @@ def run_chain(
             break
         if raw_claim is Claim.SOLVED and how is options:
             # It stopped by its own, looser rule (often relative to 1 + data): once more, a thousand times tighter.
-            queue.insert(0, (name, Options(1e-3 * options.tol, options.time_limit, options.settings)))
+            queue.insert(0, (name, Options(TIGHTER * options.tol, options.time_limit, options.settings)))
     assert best is not None
     if best.status is Status.NUMERICAL or (best.status not in _FINAL and claimed):
         best = _prove(program, best, options, attempts)

@@ -7,6 +7,7 @@
 /* The same numbers as in certify_fast.py and bounds.py; a test holds both ways together. */
 #define BIG 1e150      /* in place of infinity: 0 * BIG is 0, and what leans on it is dropped first */
 #define AT_REST 1e-4   /* of the reach: below it a limit with bound zero counts as being at rest */
+#define NO_BOUND 1e-12 /* of the reach: a bound below it is zero up to rounding */
 #define ROUNDING 1e-13
 #define DRIFT 64.0     /* squared norms of the data may change by this much */
 #define REACH 1e3      /* sizes of the iterate that the bound within reach covers */
@@ -21,11 +22,11 @@ struct cw_check {
     double *low, *high;               /* m + n: the bounds as given, rows first */
     double *big_low, *big_high;       /* m + n: with BIG for infinity */
     double *allowed;                  /* m + n: the miss that passes for certain */
-    double *rest, *at_rest, *unit;    /* m + n, m + n, n */
+    double *rest, *unit;              /* m + n, n */
     unsigned char *pattern;           /* m + n */
     double linear, row_size, box_size; /* squared norms of the reference */
-    double *kept, *support, *image, *r; /* work: m + n, m + n, m, n */
-    double *px;                       /* n */
+    double *kept, *support, *miss;    /* work: m + n each */
+    double *image, *r, *px;           /* work: m, n, n */
 };
 
 /* Ternaries compile to one instruction; fmax and fmin are calls. With a NaN they return the second argument. */
@@ -66,18 +67,17 @@ static int suits(const unsigned char *pattern, const double *low, const double *
     return near(bound_size(pattern, low, high, k), reference);
 }
 
-/* Largest |A_ij| size_j of row i; size NULL: ones where unit is missing. */
-static double row_top(const cw_check *c, int i, int of_units) {
+/* Largest |A_ij| times the unit of j, where there is one. */
+static double row_top(const cw_check *c, int i) {
     double top = 0.0;
     for (int k = c->r_start[i]; k < c->r_start[i + 1]; k++) {
         double unit = c->unit[c->r_index[k]];
-        double size = of_units ? (isfinite(unit) ? unit : 0.0) : (isfinite(unit) ? 0.0 : 1.0);
-        top = larger(c->r_value[k] * size, top);
+        if (isfinite(unit)) top = larger(c->r_value[k] * unit, top);
     }
     return top;
 }
 
-/* The smallest non-zero bound of each variable, and what it makes of limits with a bound of zero. */
+/* The smallest non-zero bound of each variable, and the scale it gives at least to limits with a bound of zero. */
 static void put_units(cw_check *c) {
     const int m = c->m, n = c->n;
     for (int j = 0; j < n; j++) {
@@ -86,21 +86,8 @@ static void put_units(cw_check *c) {
         if (high == 0.0) high = INFINITY;
         c->unit[j] = smaller(low, high);
     }
-    for (int i = 0; i < m + n; i++) {
-        int free_side = (c->low[i] == 0.0 || isinf(c->low[i])) && (c->high[i] == 0.0 || isinf(c->high[i])) &&
-                        (c->low[i] == 0.0 || c->high[i] == 0.0);
-        double known, unknown;
-        if (i < m) {
-            known = row_top(c, i, 1);
-            unknown = free_side ? row_top(c, i, 0) : 0.0;
-        } else {
-            int has = isfinite(c->unit[i - m]);
-            known = has ? c->unit[i - m] : 0.0;
-            unknown = free_side && !has ? 1.0 : 0.0;
-        }
-        c->rest[i] = AT_REST * known;
-        c->at_rest[i] = AT_REST * unknown;
-    }
+    for (int i = 0; i < m; i++) c->rest[i] = AT_REST * row_top(c, i);
+    for (int j = 0; j < n; j++) c->rest[m + j] = isfinite(c->unit[j]) ? AT_REST * c->unit[j] : 0.0;
 }
 
 /* What depends on the bounds start..stop. */
@@ -162,10 +149,10 @@ cw_check *cw_check_new(const cw_sparse *P, const cw_sparse *A, const cw_sparse *
     c->big_high = room(M + N, &bad);
     c->allowed = room(M + N, &bad);
     c->rest = room(M + N, &bad);
-    c->at_rest = room(M + N, &bad);
     c->unit = room(N, &bad);
     c->kept = room(M + N, &bad);
     c->support = room(M + N, &bad);
+    c->miss = room(M + N, &bad);
     c->image = room(M, &bad);
     c->r = room(N, &bad);
     c->px = room(N, &bad);
@@ -191,7 +178,7 @@ void cw_check_free(cw_check *c) {
     if (c == NULL) return;
     void *all[] = {c->p_start, c->p_index, c->p_value, c->a_start, c->a_index, c->a_value, c->r_start, c->r_index,
                    c->r_value, c->half_bend, c->q, c->low, c->high, c->big_low, c->big_high, c->allowed, c->rest,
-                   c->at_rest, c->unit, c->kept, c->support, c->image, c->r, c->px, c->pattern};
+                   c->unit, c->kept, c->support, c->miss, c->image, c->r, c->px, c->pattern};
     for (size_t k = 0; k < sizeof all / sizeof *all; k++) free(all[k]);
     free(c);
 }
@@ -220,6 +207,22 @@ int cw_check_take(cw_check *c, const double *q, const double *l, const double *u
     return 1;
 }
 
+/* Whether a miss passes by the scale that the full certificate gives it: the terms of its row, or the missed bound;
+ * a bound that is zero up to rounding leaves the scale to the reach of the variables. */
+static int excused(const cw_check *c, int i, double value, double miss, const double *x, double top) {
+    double own = 0.0, reach = 0.0;
+    double bound = fabs(value - c->high[i] > c->low[i] - value ? c->high[i] : c->low[i]);
+    int start = i < c->m ? c->r_start[i] : 0, stop = i < c->m ? c->r_start[i + 1] : 1;
+    for (int k = start; k < stop; k++) {
+        int j = i < c->m ? c->r_index[k] : i - c->m;
+        double weight = i < c->m ? c->r_value[k] : 1.0;
+        double unit = isfinite(c->unit[j]) ? c->unit[j] : top;
+        own = larger(weight * fabs(x[j]), own);
+        reach = larger(weight * larger(fabs(x[j]), unit), reach);
+    }
+    return miss <= c->tol * larger(own, bound > NO_BOUND * reach ? bound : AT_REST * reach);
+}
+
 /* The largest of two products: what a multiplier earns on its side. */
 static double side(double high, double low, double w) { return larger(high * w, low * w); }
 
@@ -241,11 +244,12 @@ int cw_check_passes(cw_check *c, const double *x, const double *w) {
     for (int i = 0; i < m + n; i++) {
         double value = i < m ? image[i] : x[i - m];
         double miss = larger(c->big_low[i] - value, value - c->big_high[i]);
-        if (!(miss <= 0.0) && !(miss <= c->allowed[i]) && !(miss <= tol * top * c->at_rest[i])) return 0;
+        if (!(miss <= c->allowed[i]) && !excused(c, i, value, miss, x, top)) return 0;
+        c->miss[i] = larger(miss, 0.0);
     }
 
     /* Dual. What leans on an infinite bound is dropped, and counts. */
-    double refused = 0.0, support = 0.0;
+    double refused = 0.0, support = 0.0, worth = 0.0;
     for (int i = 0; i < m + n; i++) {
         double kept = w[i];
         if (!isfinite(kept)) return 0;
@@ -256,6 +260,7 @@ int cw_check_passes(cw_check *c, const double *x, const double *w) {
         c->kept[i] = kept;
         c->support[i] = side(c->big_high[i], c->big_low[i], kept);
         support += c->support[i];
+        worth += fabs(kept) * c->miss[i]; /* a point outside its limits may be too good by that */
     }
     const double *y = c->kept, *z = c->kept + m;
     double *r = c->r, *px = c->px, xPx = 0.0, qx = 0.0, dual = refused, top_q = 0.0, top_px = 0.0, qq = 0.0;
@@ -276,7 +281,7 @@ int cw_check_passes(cw_check *c, const double *x, const double *w) {
 
     double gap = xPx + qx + support;
     double limit = (tol - ROUNDING) * larger(larger(0.5 * fabs(xPx), fabs(qx)), fabs(support));
-    if (!(fabs(gap) <= limit)) return 0;
+    if (!(fabs(gap) <= limit && worth <= limit)) return 0;
 
     /* Excess over the lower bound within reach: a residual is absorbed by a box, paid for by curvature, or out of
      * reach, whichever costs least. */

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crosswind.solvers import QuadraticProgram, native, solve
+from crosswind.solvers import QuadraticProgram, certify, native, solve
 from crosswind.solvers.certify_fast import ArrayCheck, FastCheck
 
 NATIVE = Path(native.__file__).parent
@@ -75,6 +75,17 @@ def test_what_is_not_a_number_never_passes(make_program, spoil):
         w = np.concatenate((found.y, found.z))
         w[at] = spoil
         assert not check.passes(found.x, w)
+
+
+def test_a_miss_that_is_worth_too_much_is_refused_though_the_gap_cancels():
+    """Two limits of 1000 each, one missed and one kept too well by the same, beside a cost of 0.1 in all."""
+    program = QuadraticProgram(None, [1.0, 1.0, -1.0], np.eye(3), [1000.0, 1000.0, -np.inf], [np.inf, np.inf, 1999.9])
+    w = np.array([-1.0, -1.0, 1.0, 0.0, 0.0, 0.0])
+    checks = (FastCheck(program, 1e-6), ArrayCheck(program, 1e-6))
+    for off, passes in ((9e-4, False), (5e-8, True), (0.0, True)):
+        x = np.array([1000.0 - off, 1000.0 + off, 1999.9])
+        assert certify(program, x, w[:3], w[3:], tol=1e-6).passes() or not passes
+        assert [check.passes(x, w) for check in checks] == [passes, passes]
 
 
 @compiled

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pickle
 import threading
+from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from crosswind.solvers import Cone, ConeProgram, QuadraticProgram, Session, Status, solve
+from crosswind.solvers.backends.piqp import Piqp
 from crosswind.solvers.errors import InvalidInput
+from crosswind.solvers.registry import register_backend, unregister_backend
 
 
 def horizon(n: int = 20, seed: int = 0) -> QuadraticProgram:
@@ -169,5 +173,37 @@ def test_dense_programs_take_the_dense_path_and_update():
         found = session.update(q=(1.0 + step) * program.q, u=1.0 + step, l=1.0 + step).solve()
         assert found.status is Status.OPTIMAL
         assert found.x == pytest.approx(solve(session.program, "clarabel", tol=1e-9).x, abs=1e-5)
-    assert session._ready["piqp"].dense
+    assert session._ready["piqp", 1e-8].dense
     assert session.setups == 1
+
+
+class Lazy(Piqp):
+    """PIQP that stops at a thousandth of what our certificate asks, unless asked for a thousand times more."""
+
+    name = "lazy"
+    asked: ClassVar[list[float]] = []
+
+    def prepare(self, program, options):
+        self.asked.append(options.tol)
+        loose = options.tol > 1e-8
+        return super().prepare(program, replace(options, tol=1e-3 if loose else options.tol))
+
+
+def test_a_backend_that_stops_early_is_soon_asked_for_more_and_later_given_another_chance(monkeypatch):
+    monkeypatch.setattr("crosswind.solvers.session._SHARP_FOR", 6)
+    register_backend(Lazy)
+    try:
+        Lazy.asked.clear()
+        session = Session(horizon(12), "lazy", tol=1e-6)
+        q = session.program.q
+        attempts = []
+        for step in range(14):
+            found = session.update(q=(1.0 + 0.01 * step) * q).solve()
+            assert found.status is Status.OPTIMAL
+            assert found.certificate.passes(1e-6)
+            attempts.append(len(found.attempts))
+        # Twice short of it, then six at once from the sharper set-up, then the looser one again; each is set up once.
+        assert attempts == [2, 2, 1, 1, 1, 1, 1, 1, 2, 2, 1, 1, 1, 1]
+        assert Lazy.asked == [1e-6, 1e-9]
+    finally:
+        unregister_backend("lazy")
