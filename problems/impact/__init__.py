@@ -9,25 +9,65 @@ from crosswind.problems.impact.baselines import (
     OwnFlowOLS,
     SequentialHeuristic,
 )
+from crosswind.problems.impact.common_moves import noise_edge, with_factors
 from crosswind.problems.impact.estimate import CrossImpact
 from crosswind.problems.impact.estimator import ImpactEstimator
 from crosswind.problems.impact.evaluate import Recovery, compare_models, recovery, truth_model
+from crosswind.problems.impact.factors import Defactor, FittedStage
 from crosswind.problems.impact.features import Dictionary, make_dictionary
+from crosswind.problems.impact.masks import (
+    EventMask,
+    Halts,
+    Jumps,
+    NewsWindows,
+    OpenClose,
+    Predicate,
+    Times,
+    apply_masks,
+)
 from crosswind.problems.impact.model import ImpactModel
+from crosswind.problems.impact.moments import (
+    ImpactMoments,
+    StreamingGram,
+    by_day,
+    event_moments,
+    event_parts,
+    merge_moments,
+    stream_moments,
+)
 
 __all__ = [
     "CrossImpact",
+    "Defactor",
     "DiagonalNNLS",
     "Dictionary",
+    "EventMask",
+    "FittedStage",
     "FullOLS",
+    "Halts",
     "ImpactEstimator",
     "ImpactModel",
+    "ImpactMoments",
+    "Jumps",
     "KyleImpact",
+    "NewsWindows",
+    "OpenClose",
     "OwnFlowOLS",
+    "Predicate",
     "Recovery",
     "SequentialHeuristic",
+    "StreamingGram",
+    "Times",
+    "apply_masks",
+    "by_day",
     "compare_models",
+    "event_moments",
+    "event_parts",
     "make_dictionary",
+    "merge_moments",
+    "noise_edge",
     "recovery",
+    "stream_moments",
     "truth_model",
+    "with_factors",
 ]
