@@ -13,7 +13,7 @@ from scipy.spatial.distance import squareform
 
 from crosswind.problems.impact.features import Dictionary
 from crosswind.problems.impact.model import ImpactModel
-from crosswind.problems.impact.program import FitProblem
+from crosswind.problems.impact.program import FitProblem, nonnegative_quadratic
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = [
@@ -70,7 +70,10 @@ def block_target(problem: FitProblem, groups: NDArray[np.intp]) -> Array:
     """T (M, N, N): one own level, one cross level within groups and one between, per shape, from the same moments.
 
     K'_m = a_m I + c_m (within) + b_m (between) has 3M free numbers, so it is estimated with little noise even where
-    single entries are not; a is kept above the mean floor, |c| and |b| below ρ a.
+    single entries are not. The levels are fitted jointly under a_m ≥ 0, |c_m| ≤ ρ a_m and |b_m| ≤ ρ a_m, that is as
+    non-negative combinations of the four corners (1, ±ρ, ±ρ) per shape; a is then raised to the mean floor. Clipping
+    a free fit instead would keep the large positive levels of nearly collinear shapes and drop the negative ones that
+    offset them.
     """
     n, m = problem.names, problem.shapes
     same = groups[:, None] == groups[None, :]
@@ -83,15 +86,15 @@ def block_target(problem: FitProblem, groups: NDArray[np.intp]) -> Array:
     moved = np.einsum("ain,np->aip", basis, problem.S)
     H = np.einsum("i,aip,bip->ab", problem.weights, moved, basis)
     g = np.einsum("i,aip,ip->a", problem.weights, basis, problem.B)
-    level, *_ = np.linalg.lstsq(H, g, rcond=1e-10)
+    rho = problem.corr_bound
+    corners = np.array([(1.0, c, b) for c in (rho, -rho) for b in (rho, -rho)]).T
+    R = np.kron(np.eye(m), corners)
+    level = R @ nonnegative_quadratic(R.T @ H @ R, R.T @ g)
+    level[::3] = np.maximum(level[::3], problem.floor.mean())
     target = np.zeros((m, n, n))
     for k in range(m):
-        own, within, between = level[3 * k : 3 * k + 3]
-        own = max(float(own), float(problem.floor.mean()))
-        cap = problem.corr_bound * own
-        target[k][eye] = own
-        target[k][same & ~eye] = np.clip(within, -cap, cap)
-        target[k][~same] = np.clip(between, -cap, cap)
+        for value, pattern in zip(level[3 * k : 3 * k + 3], patterns, strict=True):
+            target[k][pattern] = value
     return target
 
 

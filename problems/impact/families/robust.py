@@ -39,6 +39,7 @@ __all__ = ["HuberFit", "check_huber", "clipped_sample", "huber_fit", "robust_sca
 Array = NDArray[np.float64]
 
 _MAD = 1.4826022185056018  # of a normal variable: 1/Φ⁻¹(3/4)
+_WIDE = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,11 +110,13 @@ def robust_scale(values: Array) -> Array:
 
 
 def clipped_sample(sample: Sample, c: float) -> Sample:
-    """Return the rows with targets clipped at ±c σ_i, σ_i their robust scale: the start of the robust fit.
+    """Return the rows with targets clipped at ±max(c, 5) σ_i, σ_i their robust scale: the start of the robust fit.
 
     Scaling, row weights, targets of the ridge and cross-validation rest on second moments of returns, which one wild
-    print can own; they are taken from these rows.
+    print can own; they are taken from these rows. The clip is wide because clipped returns make impact look smaller:
+    at 1.345 σ a strong ridge would pull to a target of too little impact.
     """
+    c = max(c, _WIDE)
     sigma = robust_scale(sample.target[sample.use])
     return sample.with_target(np.clip(sample.target, -c * sigma, c * sigma))
 
