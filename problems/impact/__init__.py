@@ -14,6 +14,12 @@ from crosswind.problems.impact.estimate import CrossImpact
 from crosswind.problems.impact.estimator import ImpactEstimator
 from crosswind.problems.impact.evaluate import Recovery, compare_models, recovery, truth_model
 from crosswind.problems.impact.factors import Defactor, FittedStage
+from crosswind.problems.impact.families.rates import RateSearch, log_grid_half_lives
+from crosswind.problems.impact.families.robust import HuberFit
+from crosswind.problems.impact.families.separable import SeparableImpact
+from crosswind.problems.impact.families.sparsify import Sparsified, sparsify
+from crosswind.problems.impact.families.venue_events import VenueEvents
+from crosswind.problems.impact.families.venues import VenueImpact
 from crosswind.problems.impact.features import Dictionary, make_dictionary
 from crosswind.problems.impact.masks import (
     EventMask,
@@ -35,6 +41,8 @@ from crosswind.problems.impact.moments import (
     merge_moments,
     stream_moments,
 )
+from crosswind.problems.impact.sample import by_session, join_sessions
+from crosswind.problems.impact.transforms import PowerFlow
 
 __all__ = [
     "CrossImpact",
