@@ -203,6 +203,8 @@ class CrossImpact(ImpactEstimator):
             return ()
         if self.exponent != "cv":
             raise InvalidInput('a number in (0, 1] or "cv"', field="exponent", value=self.exponent)
+        if not len(self.exponent_grid):
+            raise InvalidInput("the grid is empty", field="exponent_grid", value=self.exponent_grid)
         check_folds("cv", self.folds, self.exponent_grid)
         return tuple(float(e) for e in self.exponent_grid)
 
