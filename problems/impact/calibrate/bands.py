@@ -85,6 +85,13 @@ class Bands:
         index = pd.RangeIndex(1, len(own) + 1, name="rank")
         return pd.DataFrame({"estimate": spectrum(self.model.immediate), "low": low, "high": high}, index=index)
 
+    def lags_s(self, points: int = 61) -> Array:
+        """Lags (points,) [s] to look at: from half a bucket to where the slowest fading shape has fallen to a tenth."""
+        model = self.model
+        fading = model.rates_per_s[model.rates_per_s > 0] if model.family == "exponential" else np.zeros(0)
+        last = np.log(10.0) / fading.min() if fading.size else (max(model.lags, default=18) + 2) * model.bucket_s
+        return np.geomspace(0.5 * model.bucket_s, max(float(last), model.bucket_s), points)
+
     def decay(self, lags_s: ArrayLike) -> pd.DataFrame:
         """Impact by lag [return per currency]: median self-impact and mean cross-impact, each with its interval.
 

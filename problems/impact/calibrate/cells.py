@@ -19,7 +19,7 @@ from crosswind.solvers.errors import DataGap, InvalidInput
 if TYPE_CHECKING:
     from crosswind.problems.market import MarketEvents
 
-__all__ = ["Cells", "Resampling", "affordable_cells", "cell_of_rows", "cell_moments", "resampling_weights"]
+__all__ = ["Cells", "Resampling", "affordable_cells", "cell_moments", "cell_of_rows", "resampling_weights"]
 
 Array = NDArray[np.float64]
 Resampling = Literal["moving", "stationary", "days"]
@@ -139,8 +139,8 @@ def resampling_weights(
     session
         Session number of each cell, (C,).
     method
-        "moving" (Künsch's blocks of ``length`` consecutive cells, on a circle so that the ends are drawn as often as the
-        middle), "stationary" (Politis and Romano: the same with geometric lengths of that mean) or "days" (whole
+        "moving" (Künsch's blocks of ``length`` consecutive cells, on a circle so that the ends are drawn as often as
+        the middle), "stationary" (Politis and Romano: the same with geometric lengths of that mean) or "days" (whole
         sessions with replacement).
     length
         Block length [cells].

@@ -65,7 +65,7 @@ class Programme:
         return cls(names, own, times, signs)
 
     def schedule(self, model: ImpactModel) -> tuple[Array, float] | None:
-        """Optimal schedules (T, N, baskets) [currency] under a model and the total cost it promises; None: unbounded."""
+        """Optimal schedules (T, N, baskets) [currency] under a model and the cost it promises; None: unbounded."""
         found = optimal_schedules(model, self.times_s, self.signs, np.sqrt(self.own), self.temporary)
         if found is None:
             return None
@@ -78,7 +78,7 @@ class Programme:
 
 
 def schedule_weights(u: Array, times_s: Array, dictionary: Dictionary) -> Array:
-    """W (M, N, N) with total expected impact cost ½ Σ_m ⟨K_m, W_m⟩ of schedules u (T, N, baskets), K of any symmetry."""
+    """W (M, N, N): schedules u (T, N, baskets) have expected impact cost ½ Σ_m ⟨K_m, W_m⟩, K of any symmetry."""
     lags = (times_s[:, None] - times_s[None, :]) / dictionary.bucket_s
     later = np.tril(np.ones_like(lags), -1)
     phi = dictionary.phi(np.abs(lags).ravel()).reshape(-1, *lags.shape)
@@ -145,9 +145,10 @@ def cost_table(accounts: Mapping[str, Account], reference: str, level: float) ->
     Returns
     -------
     pd.DataFrame
-        "bounded"; "promised" and "realised" [cost per basket is in units in which a leg alone, traded at once, costs ½];
-        "ratio" promised/realised with "ratio_low", "ratio_high" (inf where the cost paid may be ≤ 0: the ruler is too
-        noisy to say); "saving" of the cost paid against the reference model with its interval.
+        "bounded"; "promised" and "realised", in units in which a leg alone, traded at once, costs ½; "ratio"
+        promised/realised with "ratio_low", "ratio_high" (inf where the cost paid may be ≤ 0: the ruler is too noisy to
+        say); "saving" of the cost paid against the reference model, relative to the reference's promise, with its
+        interval.
     """
     tail = [0.5 * (1.0 - level), 0.5 * (1.0 + level)]
     base = accounts.get(reference)

@@ -134,6 +134,6 @@ def _row(
 
 
 def _apart(A: Array, B: Array) -> float:
-    """‖A − B‖ / ‖(A + B)/2‖; NaN where both vanish."""
+    """Return ‖A − B‖ / ‖(A + B)/2‖; NaN where both vanish."""
     size = float(np.linalg.norm(0.5 * (A + B)))
     return float(np.linalg.norm(A - B)) / size if size > 0 else float("nan")

@@ -100,8 +100,8 @@ class Calibration:
         -------
         pd.DataFrame
             "complexity" (0 no cross terms, 1 separable, 2 a matrix for every shape); "admissible" (symmetric, PSD and
-            no round trip that pays), "violation" (the worse of asymmetry and PSD, relative), "round_trip_bps" (profit of
-            the worst round trip), "cross_share", "condition", "seconds", "error".
+            no round trip that pays), "violation" (the worse of asymmetry and PSD, relative), "round_trip_bps" (profit
+            of the worst round trip), "cross_share", "condition", "seconds", "error".
         """
         rows: dict[str, dict[str, object]] = {}
         for label, estimator in self.fitted.items():
@@ -151,17 +151,10 @@ class Calibration:
         }
         if self.bands is not None:
             out |= {"entries": self.bands.entries(), "eigenvalues": self.bands.eigenvalues()}
-            out["decay"] = self.bands.decay(self.lags_s())
+            out["decay"] = self.bands.decay(self.bands.lags_s())
         if self.recovery is not None:
             out["recovery"] = self.recovery
         return out
-
-    def lags_s(self, points: int = 41) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Lags [s] that the decay is shown at: to where the slowest fading shape has fallen to a tenth."""
-        model = self.fitted[self.main].model_
-        fading = model.rates_per_s[model.rates_per_s > 0] if model.family == "exponential" else np.zeros(0)
-        last = np.log(10.0) / fading.min() if fading.size else (max(model.lags, default=18) + 2) * model.bucket_s
-        return np.linspace(0.0, float(last), points)
 
     def promote(self, **rule: Any) -> Promotion:
         """Pick what these results support, see `crosswind.problems.impact.calibrate.promote`."""

@@ -64,7 +64,7 @@ class Promotion:
         return self.estimator.model_
 
     def to_frame(self) -> pd.DataFrame:
-        """The decision record, one row per candidate."""
+        """Return the decision record, one row per candidate."""
         return self.table
 
     def verify(self, events: MarketEvents, draws: int = 1000) -> pd.DataFrame:
@@ -110,13 +110,13 @@ class Promotion:
         rng = np.random.default_rng(settings["seed"])
         weights = resampling_weights(session, "moving", length, draws, rng).astype(np.float64)
         scores = Scores(tuple(events.names), held, weights, settings["level"])
-        means = scores.table()["mean"].unstack("model")
+        means = scores.table()["mean"]
         rows = {}
         for horizon in horizons:
             found = scores.difference("promoted", "baseline", horizon)
             rows[horizon] = {
-                "promoted": float(means.loc[horizon, "promoted"]),
-                "baseline": float(means.loc[horizon, "baseline"]),
+                "promoted": float(means["promoted", horizon]),
+                "baseline": float(means["baseline", horizon]),
                 "difference": found["difference"],
                 "low": found["low"],
                 "high": found["high"],
@@ -268,8 +268,8 @@ def _refusal(
     kept = half["r2_across"] >= (1.0 - stability_loss) * half["r2_within"]
     if not (half["distance"] <= distance or kept):
         return (
-            f"unstable: halves differ by {half['distance']:.2f} of their mean, R² falls from {half['r2_within']:.4f} to "
-            f"{half['r2_across']:.4f} on the other half"
+            f"unstable: halves differ by {half['distance']:.2f} of their mean, R² falls from {half['r2_within']:.4f} "
+            f"to {half['r2_across']:.4f} on the other half"
         )
     return ""
 
