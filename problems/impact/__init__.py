@@ -9,6 +9,7 @@ from crosswind.problems.impact.baselines import (
     OwnFlowOLS,
     SequentialHeuristic,
 )
+from crosswind.problems.impact.clocks import ClockReport, clock_report, lagged_correlation, shift_clock
 from crosswind.problems.impact.common_moves import noise_edge, with_factors
 from crosswind.problems.impact.estimate import CrossImpact
 from crosswind.problems.impact.estimator import ImpactEstimator
@@ -21,7 +22,10 @@ from crosswind.problems.impact.families.sparsify import Sparsified, sparsify
 from crosswind.problems.impact.families.venue_events import VenueEvents
 from crosswind.problems.impact.families.venues import VenueImpact
 from crosswind.problems.impact.features import Dictionary, make_dictionary
+from crosswind.problems.impact.intake import IntakeReport, check_events, events_with_gaps
+from crosswind.problems.impact.lead_lag import LeadLag, hayashi_yoshida, hayashi_yoshida_lead_lag
 from crosswind.problems.impact.masks import (
+    Buckets,
     EventMask,
     Halts,
     Jumps,
@@ -45,6 +49,8 @@ from crosswind.problems.impact.sample import by_session, join_sessions
 from crosswind.problems.impact.transforms import PowerFlow
 
 __all__ = [
+    "Buckets",
+    "ClockReport",
     "CrossImpact",
     "Defactor",
     "DiagonalNNLS",
@@ -57,8 +63,10 @@ __all__ = [
     "ImpactEstimator",
     "ImpactModel",
     "ImpactMoments",
+    "IntakeReport",
     "Jumps",
     "KyleImpact",
+    "LeadLag",
     "NewsWindows",
     "OpenClose",
     "OwnFlowOLS",
@@ -76,15 +84,22 @@ __all__ = [
     "apply_masks",
     "by_day",
     "by_session",
+    "check_events",
+    "clock_report",
     "compare_models",
     "event_moments",
     "event_parts",
+    "events_with_gaps",
+    "hayashi_yoshida",
+    "hayashi_yoshida_lead_lag",
     "join_sessions",
+    "lagged_correlation",
     "log_grid_half_lives",
     "make_dictionary",
     "merge_moments",
     "noise_edge",
     "recovery",
+    "shift_clock",
     "sparsify",
     "stream_moments",
     "truth_model",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from crosswind.problems.market import MarketEvents
 
 __all__ = [
+    "Buckets",
     "EventMask",
     "Halts",
     "Jumps",
@@ -299,6 +300,29 @@ class NewsWindows(EventMask):
             at = time.as_unit("ns").value / 1e9
             out |= (ends > at - self.before_s) & (ends - events.bucket_s < at + self.after_s)
         return out
+
+
+@dataclass(frozen=True, eq=False)
+class Buckets(EventMask):
+    """Leave out single buckets.
+
+    Parameters
+    ----------
+    times
+        Their ends, tz-aware.
+    """
+
+    times: pd.DatetimeIndex
+    reason: str = "given"
+
+    def __post_init__(self) -> None:
+        from crosswind.problems.market.checks import utc_index
+
+        object.__setattr__(self, "times", utc_index(self.times, "times", strictly_increasing=False))
+
+    def rows(self, events: MarketEvents) -> Flags:
+        """Return the buckets that end at one of the times."""
+        return np.isin(events.index.asi8, self.times.asi8)
 
 
 @dataclass(frozen=True, eq=False)

@@ -139,9 +139,9 @@ class StreamingGram:
         returns[first] = np.nan
         if resumed:
             returns[0] = mid[0] / self._last_mid - 1.0
-        usable = np.isfinite(returns).all(axis=1) & np.isfinite(factors).all(axis=1)
+        usable: NDArray[np.bool_] = np.asarray(np.isfinite(returns).all(axis=1) & np.isfinite(factors).all(axis=1))
         flags = apply_masks(events, self.masks).flags.to_numpy(dtype=bool)
-        masked = flags.any(axis=1)
+        masked: NDArray[np.bool_] = np.asarray(flags.any(axis=1))
         part = self._part(events, day)
         starts = np.flatnonzero(first | np.append(True, part[1:] != part[:-1]))
         if self._pass is None:
