@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from crosswind.problems.impact.baselines import DiagonalNNLS, FullOLS, KyleImpact, OwnFlowOLS, SequentialHeuristic
 from crosswind.problems.impact.estimate import RIDGE_GRID, CrossImpact
 from crosswind.problems.impact.estimator import ImpactEstimator
+from crosswind.problems.impact.families.separable import SeparableImpact
 from crosswind.problems.impact.features import Dictionary
 from crosswind.problems.impact.gram import FoldGrams
 from crosswind.problems.impact.model import ImpactModel
@@ -127,13 +128,15 @@ def default_estimators(
     sectors
         Series name → sector, for the block target; None: clusters found in the data.
     """
-    shapes = {"kernel": kernel, "half_lives_s": half_lives_s, "lags": lags}
+    shapes: dict[str, Any] = {"kernel": kernel, "half_lives_s": half_lives_s, "lags": lags}
     plain: dict[str, Callable[..., ImpactEstimator]] = {
         OWN_FLOW: OwnFlowOLS,
         DIAGONAL: DiagonalNNLS,
         "Kyle": KyleImpact,
     }
     out = {label: make(**shapes) for label, make in plain.items()}
+    if kernel != "instantaneous":
+        out["separable"] = SeparableImpact(**shapes, corr_bound=corr_bound, ridge=ridge, sectors=sectors)
     out["heuristic, tuned"] = TunedHeuristic(**shapes, corr_bound=corr_bound, sectors=sectors)
     out["full OLS"] = FullOLS(**shapes)
     out[JOINT] = CrossImpact(**shapes, corr_bound=corr_bound, ridge=ridge, sectors=sectors)

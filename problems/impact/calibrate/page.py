@@ -90,8 +90,8 @@ def _costs(calibration: Calibration) -> Section:
     return Section(
         "Cost",
         "Schedules are optimised on a fit to one half of the data and paid for under least squares on the other half: "
-        "an unbiased account, noisy as the whiskers show, tilted to no model. A model that promises too much sees profits "
-        "that are not there.",
+        "an unbiased account, noisy as the whiskers show, tilted to no model. A model that promises too much sees "
+        "profits that are not there.",
         figures=[figures.plot_costs(calibration)],
         tables=tables,
     )
@@ -124,7 +124,8 @@ def _matrix(calibration: Calibration, found: Diagnosis) -> Section:
     return Section(
         "Matrix",
         f"What is known of the matrices of {calibration.main}: the order is by sector or cluster, intervals are those "
-        "of refits on resampled blocks with penalties held; where cross terms are shrunk they show spread, not coverage.",
+        "of refits on resampled blocks with penalties held; where cross terms are shrunk they show spread, not "
+        "coverage.",
         figures=drawn,
         tables=tables,
     )
