@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from crosswind.problems.impact.assemble import RIDGE_GRID, Recipe, best_of, check_folds, cross_validate_ridge
 from crosswind.problems.impact.estimator import ImpactEstimator
 from crosswind.problems.impact.families.rates import RateSearch, fit_rates, log_grid_half_lives
-from crosswind.problems.impact.families.robust import HuberFit, check_huber, clipped_sample, huber_fit
+from crosswind.problems.impact.families.robust import HuberFit, check_huber, clipped_sample, huber_fit, pseudo_returns
 from crosswind.problems.impact.families.sparsify import sparsify
 from crosswind.problems.impact.features import Dictionary, make_dictionary
 from crosswind.problems.impact.fit import Fitted, fit_problem
@@ -271,9 +271,15 @@ class CrossImpact(ImpactEstimator):
     def _refine(self, sample: Sample, dictionary: Dictionary, matrices: Array) -> Array:
         if not self._robust():
             return matrices
-        self.huber_ = huber_fit(
-            sample, dictionary, self.fitted_, float(self.huber_c), self.passes, solver=self.solver, solver_tol=self.tol
-        )
+        c, passes, fitted = float(self.huber_c), int(self.passes), self.fitted_
+        first = huber_fit(sample, dictionary, fitted, c, passes, solver=self.solver, solver_tol=self.tol)
+        # Scaling and targets again, from returns without the outliers: those of clipped returns are noisy.
+        K = fitted.problem.unscale(first.fitted.repair.matrices)
+        rows = pseudo_returns(sample, dictionary, fitted.problem.stacked(K), first.sigma, c)
+        clean = rows.dictionary_moments(dictionary)
+        problem = self._recipe().build(clean.total, clean.raw_return_cov, dictionary, sample.names, self.ridge_)
+        start = fit_problem(problem, self.solver, self.tol)
+        self.huber_ = huber_fit(sample, dictionary, start, c, passes, solver=self.solver, solver_tol=self.tol)
         return self._kept(self.huber_.fitted, sample.names)
 
     # -- the fit to moments ---------------------------------------------------------------------------------------

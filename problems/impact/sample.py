@@ -81,10 +81,6 @@ class Sample:
         lengths = [part.stop - part.start for part in session_rows(self.session)]
         return max(lengths, default=0) * self.bucket_s
 
-    def with_target(self, target: Array) -> Sample:
-        """Return the same rows with another left-hand side (T, N)."""
-        return replace(self, target=target)
-
     def moments(self, regress: Callable[[slice], Array], folds: int = 0, memory: int = 0) -> FoldGrams:
         """Pass once over the rows, see `crosswind.problems.impact.gram.accumulate_rows`."""
         return accumulate_rows(regress, self.flow, self.target, self.returns, self.session, folds, memory)

@@ -34,7 +34,7 @@ from crosswind.problems.impact.program import FitProblem
 from crosswind.problems.impact.sample import Sample
 from crosswind.solvers.errors import DataGap, InvalidInput
 
-__all__ = ["HuberFit", "check_huber", "clipped_sample", "huber_fit", "robust_scale"]
+__all__ = ["HuberFit", "check_huber", "clipped_sample", "huber_fit", "pseudo_returns", "robust_scale"]
 
 Array = NDArray[np.float64]
 
@@ -110,15 +110,16 @@ def robust_scale(values: Array) -> Array:
 
 
 def clipped_sample(sample: Sample, c: float) -> Sample:
-    """Return the rows with targets clipped at ±max(c, 5) σ_i, σ_i their robust scale: the start of the robust fit.
+    """Return the rows with targets and returns clipped at ±max(c, 5) σ_i, σ_i their robust scale.
 
     Scaling, row weights, targets of the ridge and cross-validation rest on second moments of returns, which one wild
     print can own; they are taken from these rows. The clip is wide because clipped returns make impact look smaller:
     at 1.345 σ a strong ridge would pull to a target of too little impact.
     """
-    c = max(c, _WIDE)
-    sigma = robust_scale(sample.target[sample.use])
-    return sample.with_target(np.clip(sample.target, -c * sigma, c * sigma))
+    c, use = max(c, _WIDE), sample.use
+    limit, raw = c * robust_scale(sample.target[use]), c * robust_scale(sample.returns[use])
+    returns = np.clip(sample.returns, -raw, raw)
+    return replace(sample, target=np.clip(sample.target, -limit, limit), returns=returns)
 
 
 def huber_fit(
@@ -173,6 +174,20 @@ def huber_fit(
             converged = True
             break
     return HuberFit(fitted, sigma, tuple(history), converged, clipped)
+
+
+def pseudo_returns(sample: Sample, dictionary: Dictionary, X: Array, sigma: Array, c: float) -> Sample:
+    """Return the rows with targets r* = x_i z_t + clip(e_it, ±c σ_i) at the stacked matrices X (N, NM).
+
+    Their second moments are those of returns without the outliers, and impact in them is not shrunk as it is in
+    clipped returns.
+    """
+    target = np.full_like(sample.target, np.nan)
+    use = sample.use
+    forecast = np.vstack([Z @ X.T for Z, _ in sample.sessions(dictionary)])
+    error = sample.target[use] - forecast
+    target[use] = forecast + np.clip(error, -c * sigma, c * sigma)
+    return replace(clipped_sample(sample, c), target=target)
 
 
 def _pass(
