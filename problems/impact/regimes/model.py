@@ -160,9 +160,12 @@ class RegimeModel:
     def summary(self) -> str:
         """Return a few lines: level, range by feature, shrinkage."""
         low, high = float(self.lower["level"][0]), float(self.upper["level"][0])
+        interval = f" ({self.confidence:.0%} {low:.3f} to {high:.3f})" if np.isfinite(low) else ""
+        if np.isinf(self.shrinkage):
+            interval = ": the data do not support scaling"
         lines = [
             f"impact of {len(self.base.names)} names by state, {self.rows} buckets, shrinkage {self.shrinkage:g}",
-            f"  level            {self.level:.3f} ({self.confidence:.0%} {low:.3f} to {high:.3f})",
+            f"  level            {self.level:.3f}{interval}",
         ]
         for feature, effect in self.effects.items():
             values = " ".join(f"{v:+.2f}" for v in effect)

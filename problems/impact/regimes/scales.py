@@ -58,7 +58,7 @@ class RegimeScales(Parameters):
     grid, folds
         Of the cross-validation.
     resamples
-        Block-bootstrap draws for the intervals; 0 for none (they are NaN then).
+        Block-bootstrap draws for the intervals; they are NaN with 0 draws, and where nothing is scaled.
     block_rows
         Rows of a bootstrap block; None: a fortieth of the sample.
     confidence
@@ -238,11 +238,8 @@ class RegimeScales(Parameters):
 
     def _interval(self, layout: Layout, x: Array, a: Array, b: Array, shares: Array) -> tuple[Array, Array]:
         nothing = np.full(layout.size, np.nan)
-        if not self.resamples:
+        if not self.resamples or np.isinf(self.shrinkage_):  # what is set to 1 is not estimated
             return nothing, nothing
-        if np.isinf(self.shrinkage_):
-            fixed = np.eye(layout.size)[0]
-            return fixed, fixed
         size = max(1, len(x) // 40) if self.block_rows is None else int(self.block_rows)
         cuts = np.arange(0, len(x), size)
         blocks = [ScaleMoments.of(x[c : c + size], a[c : c + size], b[c : c + size]) for c in cuts]
