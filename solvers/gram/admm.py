@@ -1,0 +1,253 @@
+"""The iterations: two-block consensus with one eigendecomposition per matrix, accelerated, in the precision asked for.
+
+X = P with P ⪰ 0 and X = Q with Q in the floor and correlation bound. The state is (AP, AQ), the over-relaxed sums of
+copies and scaled multipliers; from it
+
+    P = PSD(sym AP),  Q = prox_{g/τ_Q}(sym AQ),
+    X = [(wB + cT + τ_P(2P − AP) + τ_Q(2Q − AQ)) V ./ (w_i s_j + c + τ_P + τ_Q)] V',
+    AP += α(X − P),  AQ += α(X − Q),
+
+with c = min(ridge, pool), the part of the quadratic penalties that is the same on all entries and thus belongs to the
+data term, S = V diag(s) V'. X need not be symmetric, so no Sylvester equation appears for any M. Every choice of the
+state gives a valid bound (see `certificate`), so that acceleration and float32 are free to fail.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crosswind.solvers.gram.certificate import Bound, Certifier
+from crosswind.solvers.gram.problem import Array, GramConeFit
+from crosswind.solvers.gram.prox import clip_to_diagonal, penalised, shrink
+from crosswind.solvers.gram.restore import restored
+from crosswind.solvers.gram.spectral import Spectrum
+
+__all__ = ["ALPHA", "Iteration"]
+
+ALPHA = 1.6
+_FAVOUR = 1.0
+_FIRST = (2.5, 1.0)
+_MEMORY = 5
+_EVERY = 16  # rows of the least squares of the acceleration, for large problems
+_BALANCE = (6, 12, 20, 30, 42, 60, 90, 130, 190, 280, 400, 600, 900, 1400, 2100, 3200)
+Floats = NDArray[Any]
+
+
+class Iteration:
+    """State and step of the splitting for one problem.
+
+    Parameters
+    ----------
+    fit, certifier
+        The problem and the factorisations of its moments.
+    dtype
+        float32 or float64.
+    state
+        (AP, AQ, τ_P, τ_Q) to start from; None: zeros with the diagonal of the own slopes.
+    """
+
+    def __init__(self, fit: GramConeFit, certifier: Certifier, dtype: Any, state: Any = None) -> None:
+        self.fit, self.certifier = fit, certifier
+        self.dtype = np.dtype(dtype)
+        n, m = fit.names, fit.shapes
+        self.weights, self.floor = np.asarray(fit.weights), np.asarray(fit.floor)
+        # At ρ = 1 the bound follows from P ⪰ 0.
+        self.rho = np.inf if fit.corr_bound == 1.0 else fit.corr_bound
+        self.c = min(fit.ridge, fit.pool)
+        target = np.asarray(fit.target)
+        self.base = (fit.blocks(self.weights[:, None] * fit.B) + self.c * target).astype(self.dtype)
+        self.V = np.ascontiguousarray(certifier.vectors.astype(self.dtype, copy=False))
+        self.Vt = [np.ascontiguousarray(self.V[k * n : (k + 1) * n].T) for k in range(m)]
+        self.ridge, self.pool = fit.ridge - self.c, fit.pool - self.c
+        self.target = target.astype(self.dtype) if self.ridge or self.pool else None
+        self.count = 0
+        self._history: list[tuple[Floats, Floats]] = []
+        self._last: tuple[Floats, Floats, float] | None = None
+        self.P = np.zeros((m, n, n), dtype=self.dtype)
+        self.Q = np.zeros_like(self.P)
+        self.X = np.empty_like(self.P)
+        self._rotated = np.empty((n, n * m), dtype=self.dtype)
+        self.diagonals: list[Array | None] = [None] * m
+        self.spectra: list[Spectrum] = []
+        if state is None:
+            self.z = np.zeros((2, m, n, n), dtype=self.dtype)
+            self.tau = self._first_tau()
+            np.einsum("bmii->bmi", self.z)[:] = self._own()
+        else:
+            self.z = np.array(state[0], dtype=self.dtype)
+            self.tau = [float(state[1]), float(state[2])]
+        self._denominator()
+
+    def _own(self) -> Array:
+        """Diagonals (M, N) of the fit of each name by itself, clipped at the floor: where the iterations start."""
+        fit = self.fit
+        n, m = fit.names, fit.shapes
+        d = np.einsum("mnmn->mn", np.asarray(fit.S).reshape(m, n, m, n))
+        b = np.einsum("nmn->mn", np.asarray(fit.B).reshape(n, m, n))
+        slope = np.divide(b, m * d, out=np.zeros_like(b), where=d > 0.0)
+        return np.asarray(np.maximum(slope, self.floor))
+
+    def _first_tau(self) -> list[float]:
+        curvature = np.maximum(self.certifier.spectrum, 1e-6 * float(self.certifier.spectrum[-1]))
+        middle = float(np.exp(np.mean(np.log(np.multiply.outer(self.weights, curvature) + self.c))))
+        return [_FIRST[0] * middle, _FIRST[1] * middle]
+
+    def _denominator(self) -> None:
+        s = self.certifier.spectrum
+        self.inverse = (1.0 / (np.multiply.outer(self.weights, s) + self.c + sum(self.tau))).astype(self.dtype)
+
+    def project(self) -> None:
+        """Compute P and Q of the current state."""
+        fit = self.fit
+        tau = self.tau[1]
+        kappa = (1.0 + self.ridge / tau) / (1.0 + self.pool / tau)
+        self.spectra = []
+        for k in range(fit.shapes):
+            Z = self.z[0, k] + self.z[0, k].T
+            Z *= self.dtype.type(0.5)
+            spectrum = Spectrum(Z)
+            spectrum.positive(Z, self.P[k])
+            self.spectra.append(spectrum)
+            s = self.z[1, k] + self.z[1, k].T
+            s *= self.dtype.type(0.5)
+            if self.target is not None:
+                penalised(s, self.target[k], self.ridge / tau, self.pool / tau)
+            shrink(s, fit.l1 / (tau + self.ridge))
+            self.diagonals[k] = clip_to_diagonal(s, self.floor, self.rho, kappa, self.Q[k], self.diagonals[k])
+
+    def data_step(self) -> None:
+        """Compute X from P, Q and the state."""
+        tp, tq = (self.dtype.type(t) for t in self.tau)
+        n = self.fit.names
+        for k in range(self.fit.shapes):
+            R = self.base[k] + (2 * tp) * self.P[k]
+            R -= tp * self.z[0, k]
+            R += (2 * tq) * self.Q[k]
+            R -= tq * self.z[1, k]
+            block = self.V[k * n : (k + 1) * n]
+            if k == 0:
+                np.matmul(R, block, out=self._rotated)
+            else:
+                self._rotated += R @ block
+        self._rotated *= self.inverse
+        for k in range(self.fit.shapes):
+            np.matmul(self._rotated, self.Vt[k], out=self.X[k])
+
+    def advance(self) -> None:
+        """Move the state by one step from the P and Q of `project`."""
+        self.data_step()
+        self.count += 1
+        f = np.empty_like(self.z)
+        np.subtract(self.X, self.P, out=f[0])
+        np.subtract(self.X, self.Q, out=f[1])
+        taus = self._balanced(f) if self.count in _BALANCE else self.tau
+        if self.count + 1 in _BALANCE:
+            self._before = (self.P.copy(), self.Q.copy())
+        f *= self.dtype.type(ALPHA)
+        if taus == self.tau:
+            self._accelerate(f)
+            return
+        # The multipliers are rescaled to the new penalties; what the acceleration remembers belongs to the old ones.
+        self.z += f
+        for b, copy in enumerate((self.P, self.Q)):
+            self.z[b] -= copy
+            self.z[b] *= self.dtype.type(self.tau[b] / taus[b])
+            self.z[b] += copy
+        self.tau = taus
+        self._denominator()
+        self._history.clear()
+        self._last = None
+
+    def _balanced(self, f: Floats) -> list[float]:
+        """Return penalties closer to equal relative primal and dual residuals of each copy."""
+        dual = self.tau[0] * (self.z[0] - self.P) + self.tau[1] * (self.z[1] - self.Q)
+        size = max(float(np.linalg.norm(dual)), 1e-30)
+        taus = list(self.tau)
+        for b, copy in enumerate((self.P, self.Q)):
+            primal = float(np.linalg.norm(f[b])) / max(float(np.linalg.norm(copy)), 1e-30)
+            moved = float(np.linalg.norm(copy - self._before[b])) * self.tau[b] / size
+            ratio = _FAVOUR * primal / max(moved, 1e-30)
+            if not 0.4 <= ratio <= 2.5:
+                taus[b] = self.tau[b] * float(np.clip(np.sqrt(ratio), 0.25, 4.0))
+        taus[1] = max(taus[1], 0.1 * taus[0])
+        return taus
+
+    def _norm(self, f: Floats) -> float:
+        a, b = float(np.linalg.norm(f[0])), float(np.linalg.norm(f[1]))
+        return float(np.sqrt(self.tau[0] * a * a + self.tau[1] * b * b))
+
+    def _accelerate(self, f: Floats) -> None:
+        """Type-II Anderson step on z ← z + f, undone when the residual more than doubles."""
+        length = self._norm(f)
+        if self._last is not None:
+            old_z, old_f, old_length = self._last
+            if length > 2.0 * old_length and self._history:
+                # The extrapolation failed: take the plain step of the state before it.
+                self.z = old_z + old_f
+                self._history.clear()
+                self._last = None
+                return
+            self._history.append((self.z - old_z, f - old_f))
+            if len(self._history) > _MEMORY:
+                self._history.pop(0)
+        self._last = (self.z, f, length)
+        plain = self.z + f
+        if self._history:
+            gamma = self._weights(f)
+            for g, (dz, df) in zip(gamma, self._history, strict=True):
+                plain -= self.dtype.type(g) * dz
+                plain -= self.dtype.type(g) * df
+        self.z = plain
+
+    def _weights(self, f: Floats) -> Array:
+        every = _EVERY if self.fit.names >= 16 * _EVERY else (4 if self.fit.names >= 64 else 1)
+        scale = np.sqrt(np.array(self.tau))[:, None, None, None]
+
+        def thin(x: Floats) -> Array:
+            return np.asarray((x[:, :, ::every] * scale).astype(np.float64).ravel())
+
+        D = np.stack([thin(df) for _, df in self._history], axis=1)
+        gram = D.T @ D
+        gram[np.diag_indices_from(gram)] *= 1.0 + 1e-10
+        gram[np.diag_indices_from(gram)] += 1e-300
+        try:
+            return np.asarray(np.linalg.solve(gram, D.T @ thin(f)))
+        except np.linalg.LinAlgError:
+            return np.zeros(len(self._history))
+
+    def certify(self) -> tuple[Array, float, Bound]:
+        """Return the feasible matrices of the state, their objective, and the bound of its multipliers.
+
+        Call it between `project` and `advance`.
+        """
+        fit, (tp, tq) = self.fit, self.tau
+        K, value = self.certifier.primal(fit, [s.plus() for s in self.spectra])
+        A = np.stack([s.minus() for s in self.spectra])
+        A *= tp
+        W = (self.z[0].transpose(0, 2, 1) - self.z[0]).astype(np.float64)
+        W *= 0.5 * tp
+        Q = self.Q.astype(np.float64)
+        y = self.z[1].astype(np.float64)
+        W += (0.5 * tq) * (y.transpose(0, 2, 1) - y)
+        y = 0.5 * (y + y.transpose(0, 2, 1))
+        y -= Q
+        y *= tq
+        return K, value, self.certifier.bound(fit, A, W, y, Q, float(np.einsum("mii->", K)))
+
+    def restored(self) -> tuple[Array, float]:
+        """Return feasible matrices from P moved within its face first, and their objective."""
+        fit, tq = self.fit, self.dtype.type(self.tau[1])
+        found = []
+        for k in range(fit.shapes):
+            inner = 0.5 * tq * (self.z[1, k] + self.z[1, k].T) - tq * self.Q[k]
+            if self.target is not None and self.ridge:
+                inner -= self.dtype.type(self.ridge) * (self.Q[k] - self.target[k])
+            found.append(restored(self.spectra[k], self.P[k], self.Q[k], inner, fit.l1, self.floor, fit.corr_bound))
+        return self.certifier.primal(fit, [s.plus() for s in found])
+
+    def state(self) -> tuple[Floats, float, float]:
+        """Return what `Iteration` starts again from."""
+        return self.z.astype(np.float64), self.tau[0], self.tau[1]

@@ -1,0 +1,241 @@
+"""The solve: iterate, certify, stop on the proven gap and on nothing else."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from crosswind.solvers.errors import InvalidInput
+from crosswind.solvers.gram.admm import Iteration
+from crosswind.solvers.gram.certificate import Bound, Certifier
+from crosswind.solvers.gram.problem import Array, GramConeFit, violations
+from crosswind.solvers.gram.solution import GramConeSolution, GramProgress, GramState
+from crosswind.solvers.gram.spectral import one_thread
+from crosswind.solvers.solution import Status
+
+__all__ = ["gram_path", "solve_gram"]
+
+_SINGLE = 64  # names from which float32 iterations pay
+_PRECISE = 3e-7  # float32 iterations are not asked for gaps below this
+_NEAR = 300.0  # multiples of tol within which the dearer feasible point is worth its price
+_WAIT = 12  # most iterations between two certificates
+
+
+def solve_gram(
+    fit: GramConeFit,
+    tol: float = 1e-6,
+    time_limit: float | None = None,
+    max_iter: int = 5000,
+    progress: Callable[[GramProgress], Any] | None = None,
+    warm: GramConeSolution | GramState | None = None,
+) -> GramConeSolution:
+    """Minimise the Gram fit over its cone to a proven gap.
+
+    Parameters
+    ----------
+    fit
+        The problem.
+    tol
+        Largest (objective − lower bound)/(1 + |objective|) that counts as OPTIMAL; > 0.
+    time_limit
+        Seconds after which the best certified iterate is returned, whatever its gap.
+    max_iter
+        Iterations after which it is.
+    progress
+        Called with each certified moment, in order.
+    warm
+        Solution or state of a problem of the same shape: its copies, multipliers and, for the same S, factorisations.
+
+    Returns
+    -------
+    GramConeSolution
+        Always feasible and graded by its own bound; OPTIMAL, TIME_LIMIT or ITERATION_LIMIT. The same problem and
+        options give the same bits: nothing but the time limit depends on the clock, and BLAS is held to one thread.
+
+    Raises
+    ------
+    InvalidInput
+        On a tolerance, limit or warm start that makes no sense.
+    SolverFailure
+        An eigendecomposition failed, as with entries near the largest float.
+
+    Notes
+    -----
+    Method in `admm`, bound in `certificate`, feasible points in `restore`; the proximal map in `prox`.
+    """
+    if not (math.isfinite(tol) and tol > 0.0):
+        raise InvalidInput("must be positive and finite", field="tol", value=tol, remedy="1e-6 is usual")
+    if time_limit is not None and not time_limit > 0.0:
+        raise InvalidInput("must be > 0", field="time_limit", value=time_limit, remedy="None is no limit")
+    if max_iter < 1:
+        raise InvalidInput("must be ≥ 1", field="max_iter", value=max_iter, remedy="5000 is usual")
+    begin = warm.state if isinstance(warm, GramConeSolution) else warm
+    if begin is not None and begin.copies.shape != (2, fit.shapes, fit.names, fit.names):
+        raise InvalidInput(
+            "comes from a problem of another shape",
+            field="warm",
+            value=begin.copies.shape,
+            remedy=f"needs (2, {fit.shapes}, {fit.names}, {fit.names})",
+        )
+    with one_thread():
+        return _Solve(fit, tol, time_limit, max_iter, progress, begin).run()
+
+
+def gram_path(
+    fit: GramConeFit,
+    penalties: Sequence[Mapping[str, float]],
+    tol: float = 1e-6,
+    time_limit: float | None = None,
+    warm: GramConeSolution | GramState | None = None,
+) -> list[GramConeSolution]:
+    """Solve for each set of penalties in turn, each from the one before; the moments are factorised once.
+
+    Parameters
+    ----------
+    fit
+        The problem; its penalties hold where a set does not name them.
+    penalties
+        Mappings with any of "ridge", "l1", "pool"; neighbours in value should be neighbours in order.
+    tol, time_limit, warm
+        See `solve_gram`; the time limit is for each.
+
+    Returns
+    -------
+    list
+        One solution for each set, in order.
+    """
+    for chosen in penalties:
+        if unknown := set(chosen) - {"ridge", "l1", "pool"}:
+            raise InvalidInput("unknown penalty", field="penalties", value=sorted(unknown), remedy="ridge, l1, pool")
+    out: list[GramConeSolution] = []
+    for chosen in penalties:
+        out.append(solve_gram(fit.with_penalties(**chosen), tol, time_limit, warm=out[-1] if out else warm))
+    return out
+
+
+class _Solve:
+    """One run: best feasible point, best bound, and when to look next."""
+
+    def __init__(
+        self,
+        fit: GramConeFit,
+        tol: float,
+        time_limit: float | None,
+        max_iter: int,
+        progress: Callable[[GramProgress], Any] | None,
+        begin: GramState | None,
+    ) -> None:
+        self.begun = time.perf_counter()
+        self.fit, self.tol, self.time_limit, self.max_iter, self.progress = fit, tol, time_limit, max_iter, progress
+        held = begin.certifier if begin is not None else None
+        self.certifier = held if held is not None and held.S is fit.S else Certifier(fit)
+        single = fit.names >= _SINGLE and tol >= _PRECISE and self.certifier.smooth(min(fit.ridge, fit.pool))
+        state = None if begin is None else (begin.copies, *begin.tau)
+        self.iteration = Iteration(fit, self.certifier, np.float32 if single else np.float64, state)
+        self.done = 0
+        self.matrices: Array | None = None
+        self.objective = np.inf
+        self.bound: Bound | None = None
+        self.history: list[GramProgress] = []
+        self.next = 1 if begin is not None else 4
+
+    def run(self) -> GramConeSolution:
+        while True:
+            self.iteration.project()
+            last = self.done + 1 >= self.max_iter
+            late = self.time_limit is not None and time.perf_counter() - self.begun >= self.time_limit
+            if self.done + 1 >= self.next or last or late:
+                gap = self._look(last or late)
+                if gap <= self.tol:
+                    return self._result(Status.OPTIMAL)
+                if late or last:
+                    return self._result(Status.TIME_LIMIT if late else Status.ITERATION_LIMIT)
+                if self._stalled():
+                    self._sharpen()
+                    self.iteration.project()
+            self.iteration.advance()
+            self.done += 1
+
+    def _lower(self) -> float:
+        return -np.inf if self.bound is None else self.bound.within
+
+    def _gap(self) -> float:
+        lower = self._lower()
+        return (self.objective - lower) / (1.0 + abs(self.objective)) if np.isfinite(lower) else np.inf
+
+    def _look(self, final: bool) -> float:
+        """Certify the state, keep what is best, and decide when to look again."""
+        K, value, bound = self.iteration.certify()
+        self._keep(K, value)
+        if bound.within > self._lower() or self.bound is None:
+            self.bound = bound
+        gap = self._gap()
+        if self.tol < gap and (gap <= _NEAR * self.tol or final) and self.fit.corr_bound > 0.0:
+            self._keep(*self.iteration.restored())
+            gap = self._gap()
+        done = self.done + 1
+        moment = GramProgress(
+            done, time.perf_counter() - self.begun, self.objective, self._lower(), gap, str(self.iteration.dtype)
+        )
+        wait = 4.0
+        if self.history and 0.0 < gap < self.history[-1].gap < np.inf:
+            rate = math.log(self.history[-1].gap / gap) / (done - self.history[-1].iteration)
+            wait = math.log(gap / self.tol) / rate if gap > self.tol else 1.0
+        self.next = done + int(np.clip(round(0.8 * wait), 2, _WAIT))
+        self.history.append(moment)
+        if self.progress is not None:
+            self.progress(moment)
+        return gap
+
+    def _keep(self, K: Array, value: float) -> None:
+        if value < self.objective or self.matrices is None:
+            self.matrices, self.objective = K, value
+
+    def _stalled(self) -> bool:
+        """Tell whether float32 iterations have given what they can."""
+        if self.iteration.dtype != np.float32 or len(self.history) < 4:
+            return False
+        return self.history[-1].gap > 0.7 * self.history[-3].gap
+
+    def _sharpen(self) -> None:
+        """Go on in float64 from the same state."""
+        self.certifier.exact()
+        count, diagonals = self.iteration.count, self.iteration.diagonals
+        self.iteration = Iteration(self.fit, self.certifier, np.float64, self.iteration.state())
+        self.iteration.count, self.iteration.diagonals = count, diagonals
+
+    def _result(self, status: Status) -> GramConeSolution:
+        assert self.matrices is not None
+        assert self.bound is not None
+        fit, K = self.fit, self.matrices
+        worst = violations(K, np.asarray(fit.floor), fit.corr_bound)
+        if worst.eigenvalue > 1e-13:
+            # Rounding of the squares; a lift of its size keeps every limit.
+            own = np.linalg.eigvalsh(K)
+            K = K + np.maximum(-2.0 * own[:, 0], 0.0)[:, None, None] * np.eye(fit.names)
+            self.objective = fit.objective(K)
+            worst = violations(K, np.asarray(fit.floor), fit.corr_bound)
+        rigorous = bool(np.isfinite(self.bound.value))
+        lower = self.bound.within
+        if status is Status.OPTIMAL and self._gap() > self.tol:
+            status = Status.INACCURATE
+        K.setflags(write=False)
+        z, tp, tq = self.iteration.state()
+        return GramConeSolution(
+            K,
+            self.objective,
+            lower,
+            rigorous,
+            status,
+            self.tol,
+            self.done + 1,
+            time.perf_counter() - self.begun,
+            self.bound.multipliers,
+            GramState(z, (tp, tq), self.certifier),
+            tuple(self.history),
+            worst,
+        )
