@@ -223,6 +223,31 @@ def test_a_base_on_factor_residuals_rests_its_level_without_factors(
     assert moved[-1].level != 1.0
 
 
+def test_a_first_stage_is_applied_live_as_in_the_fit(
+    simulated: Callable[..., tuple[MarketEvents, ImpactModel]],
+) -> None:
+    from crosswind.problems.impact import CrossImpact
+
+    events, _ = simulated(names=3, rows=900, days=1, r2=0.3, factors=2, seed=5)
+    base = CrossImpact(ridge=1.0, half_lives_s=(120.0, 1200.0)).fit(events)
+    model = RegimeScales(base, features=("volatility",), resamples=0).fit(events).model_
+    live = LiveScale(model, prior_buckets=20.0)
+    assert model.loadings is not None
+    factors = events.factors
+    assert factors is not None
+    shocks = factors.to_numpy()
+    levels = [live.update(**row, factors=shocks[t]).level for t, row in enumerate(rows(events))]
+    assert levels[-1] != 1.0
+    assert 0.7 < levels[-1] < 1.3
+    # A map of the flow that doubles it makes every forecast twice as large: the level goes to a half.
+    doubled = LiveScale(
+        replace(model, flow_map=2.0 * np.eye(3)), half_life_s=36_000.0, prior_buckets=5.0, level_bounds=(0.3, 2.0)
+    )
+    for t, row in enumerate(rows(events)):
+        reading = doubled.update(**row, factors=shocks[t])
+    assert 0.4 < reading.level < 0.65
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -199,7 +199,8 @@ class LiveScale:
             self._scale = model.multiplier({})
         r = np.full(n, np.nan) if self._mid is None else m / self._mid - 1.0
         self._mid = m if self._mid is None else np.where(np.isfinite(m), m, self._mid)
-        z = self._stream.push(np.where(np.isfinite(u), u, 0.0))
+        known = np.where(np.isfinite(u), u, 0.0)
+        z = self._stream.push(known if model.flow_map is None else model.flow_map @ known)
         level, reason = self._last.level, "" if usable.all() else f"{int((~usable).sum())} names without data"
         forecast = np.einsum("mij,mj->i", self._stacked, z)
         residual, why = self._residual(r, factors)
@@ -215,13 +216,14 @@ class LiveScale:
         return ScaleReading(multiplier, level, stamp, False, reason)
 
     def _residual(self, r: Array, factors: Any) -> tuple[Array, str]:
-        loadings = self.regime.loadings
-        if loadings is None or loadings.shape[1] == 0:
+        Q, L = self.regime.returns_map, self.regime.loadings
+        r = r if Q is None else Q @ r
+        if L is None or L.shape[1] == 0:
             return r, ""
         if factors is None:
             return r, "no factor returns: the level rests"
-        f = _vector(factors, loadings.shape[1])
-        return (r - loadings @ f, "") if np.isfinite(f).all() else (r, "factor returns not finite: the level rests")
+        f = _vector(factors, L.shape[1])
+        return (r - L @ f, "") if np.isfinite(f).all() else (r, "factor returns not finite: the level rests")
 
     def _refresh(self, r: Array, forecast: Array) -> float:
         """One step of the bounded recursion; an outlier of ten deviations counts as one of ten."""

@@ -66,8 +66,8 @@ class RegimeModel:
         λ that was used; inf: the data did not support any scaling.
     noise
         Residual variance of each name's return per bucket (N,).
-    loadings
-        Factor loadings (N, F) that the base took out of returns, or None.
+    returns_map, loadings, flow_map
+        First stage of the base, r̃ = Q r − L f and ũ = P u: Q (N, N), L (N, F), P (N, N); None for what it leaves.
     confidence
         Coverage asked of the intervals.
     rows
@@ -84,7 +84,9 @@ class RegimeModel:
     bounds: tuple[float, float]
     shrinkage: float
     noise: Array
+    returns_map: Array | None
     loadings: Array | None
+    flow_map: Array | None
     confidence: float
     rows: int
 

@@ -164,7 +164,7 @@ class RegimeScales(Parameters):
             self.shrinkage_ = float(self.shrinkage)
         theta = solve_scales(total, layout, self.shrinkage_, self.bounds, shares)
         low, high = self._interval(layout, x, a, b, shares)
-        loadings = getattr(self.base_, "loadings_", None)
+        maps = _stage_maps(self.base_)
 
         def parts(values: Array) -> dict[str, Array]:
             return {f: values[layout.slice_of(f)] for f in edges}
@@ -180,7 +180,9 @@ class RegimeScales(Parameters):
             bounds=(float(self.bounds[0]), float(self.bounds[1])),
             shrinkage=self.shrinkage_,
             noise=noise,
-            loadings=None if loadings is None else np.asarray(loadings, dtype=np.float64),
+            returns_map=maps[0],
+            loadings=maps[1],
+            flow_map=maps[2],
             confidence=float(self.confidence),
             rows=rows,
         )
@@ -324,8 +326,11 @@ def _fitted_base(base: Any, events: MarketEvents) -> Any:
 def _pair(base: Any, events: MarketEvents) -> tuple[Array, Array]:
     """Return the returns that the base explains and its predictions, both (T, N)."""
     model = _model_of(base)
-    loadings = getattr(base, "loadings_", None)
-    actual = residual_returns(events, model.names, None if loadings is None else np.asarray(loadings))
+    stage, loadings = getattr(base, "stage_", None), getattr(base, "loadings_", None)
+    if stage is not None:
+        actual = np.asarray(stage.residual_returns(events, model.names), dtype=np.float64)
+    else:
+        actual = residual_returns(events, model.names, None if loadings is None else np.asarray(loadings))
     if hasattr(base, "predict"):
         return actual, np.asarray(base.predict(events), dtype=np.float64)
     if abs(events.bucket_s - model.bucket_s) > 1e-9 * model.bucket_s:
@@ -341,6 +346,14 @@ def _pair(base: Any, events: MarketEvents) -> tuple[Array, Array]:
     for part in session_rows(session):
         out[part] = model.dictionary.regressors(flow[part]) @ stacked.T
     return actual, out
+
+
+def _stage_maps(base: Any) -> tuple[Array | None, Array | None, Array | None]:
+    """Return Q, L, P of the base's first stage r̃ = Q r − L f, ũ = P u; None for what it leaves as it is."""
+    stage, loadings = getattr(base, "stage_", None), getattr(base, "loadings_", None)
+    if stage is not None:
+        return stage.Q, stage.L, stage.P
+    return None, None if loadings is None else np.asarray(loadings, dtype=np.float64), None
 
 
 def _edges(values: Array, buckets: int) -> Array:
