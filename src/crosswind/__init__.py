@@ -68,7 +68,9 @@ _EXPORTS = {
     # impact
     "CrossImpact": "crosswind.problems.impact",
     "ImpactModel": "crosswind.problems.impact",
+    "calibrate": "crosswind.problems.impact.calibrate",
     "compare_models": "crosswind.problems.impact",
+    "promote": "crosswind.problems.impact.calibrate",
     # basket
     "BasketProblem": "crosswind.problems.basket",
     "BasketSchedule": "crosswind.problems.basket",
@@ -110,6 +112,7 @@ if TYPE_CHECKING:
     from crosswind.problems.basket import BasketProblem, BasketSchedule
     from crosswind.problems.hedge import Episode, HedgeParent, compare_policies, episodes
     from crosswind.problems.impact import CrossImpact, ImpactModel, compare_models
+    from crosswind.problems.impact.calibrate import calibrate, promote
     from crosswind.problems.market import (
         WORLDS,
         Format,

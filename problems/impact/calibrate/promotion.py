@@ -158,9 +158,10 @@ def promote(
 
     Eligible is a candidate that (1) could be fitted on all rows, every fold and both halves; (2) is admissible:
     symmetric, PSD, and no round trip pays; (3) promises costs whose ratio to those realised on held-out data is within
-    ``ratio``, or cannot be told from it: only an interval that lies wholly outside excludes; (4) is stable: the kernels
-    of the two halves differ by at most ``distance`` of their mean, or the score on the half not fitted is at least
-    ``1 − stability_loss`` of that on the half fitted.
+    ``ratio``, or cannot be told from it: only an interval that lies wholly outside excludes. Cross terms must also
+    (4) score above 0, for below it no model at all does better, and (5) be stable: the kernels of the two halves
+    differ by at most ``distance`` of their mean, or the score on the half not fitted is at least
+    ``1 − stability_loss`` of that on the half fitted. A model without cross terms need not, being what is left.
 
     Of the eligible the simplest is promoted whose score is within ``errors`` standard errors of the best one's, the
     error being that of their paired difference; simpler is fewer cross terms (see `complexity`), then the higher score.
@@ -199,10 +200,11 @@ def promote(
     scores = calibration.out_of_sample()["mean"].xs(horizon, level="horizon_s")
     rows: dict[str, dict[str, Any]] = {}
     for label in found.index:
-        why = _refusal(calibration, str(label), found.loc[label], ratio, distance, stability_loss)
+        score = float(scores.get(label, float("nan")))
+        why = _refusal(calibration, str(label), found.loc[label], score, ratio, distance, stability_loss)
         rows[str(label)] = {
             "complexity": found.loc[label, "complexity"],
-            "score": float(scores.get(label, float("nan"))),
+            "score": score,
             "eligible": not why,
             "reason": why,
         }
@@ -245,6 +247,7 @@ def _refusal(
     calibration: Calibration,
     label: str,
     found: pd.Series,
+    score: float,
     ratio: tuple[float, float],
     distance: float,
     stability_loss: float,
@@ -264,6 +267,10 @@ def _refusal(
             f"promised/realised {cost['ratio']:.2f} [{cost['ratio_low']:.2f}, {cost['ratio_high']:.2f}] lies outside "
             f"{ratio[0]:g} to {ratio[1]:g}"
         )
+    if found["complexity"] == 0:
+        return ""
+    if not score > 0.0:
+        return f"R² {score:.4f}: cross terms that do worse than no model at all"
     half = calibration.halves.loc[label]
     kept = half["r2_across"] >= (1.0 - stability_loss) * half["r2_within"]
     if not (half["distance"] <= distance or kept):
