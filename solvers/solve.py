@@ -14,12 +14,13 @@ from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, P
 from crosswind.solvers.certify import certify
 from crosswind.solvers.cones import project_dual
 from crosswind.solvers.errors import InvalidInput
+from crosswind.solvers.grade import grade
 from crosswind.solvers.matrices import Vector
 from crosswind.solvers.phase_one import find_feasible
 from crosswind.solvers.program import ConeProgram, QuadraticProgram
-from crosswind.solvers.proofs import prove_infeasible, prove_unbounded
+from crosswind.solvers.proofs import prove_infeasible
 from crosswind.solvers.registry import backend, chain_of
-from crosswind.solvers.solution import Attempt, Certificate, Proof, Solution, Status
+from crosswind.solvers.solution import Attempt, Proof, Solution, Status
 
 __all__ = ["TIGHTER", "run_chain", "solve", "warm_point"]
 
@@ -208,7 +209,7 @@ def _attempt(
         nothing = np.full(program.n, np.nan)
         raw = Raw(Claim.FAILED, f"{type(raw).__name__}: {raw}", nothing, np.full(program.m, np.nan), nothing)
     end = time.perf_counter()
-    status, certificate, proof, note = _grade(program, raw, tol)
+    status, certificate, proof, note = grade(program, raw, tol)
     if proof is not None:
         raw = _without_iterate(program, raw, proof)
     solution = Solution(
@@ -246,47 +247,6 @@ def _checked(program: Program, raw: object) -> Raw:
         if np.shape(value) != (size,):
             raise ValueError(f"the backend returned {name} of shape {np.shape(value)}, not ({size},)")
     return raw
-
-
-def _grade(program: Program, raw: Raw, tol: float) -> tuple[Status, Certificate, Proof | None, str]:
-    conic = isinstance(program, ConeProgram)
-    certificate = certify(program, raw.x, raw.y, None if conic else raw.z, raw.s, tol=tol)
-    if certificate.passes():
-        note = (
-            "" if raw.claim is Claim.SOLVED else f"the backend claimed only {raw.claim.value}; our certificate passes"
-        )
-        return Status.OPTIMAL, certificate, None, note
-    if raw.claim is Claim.INFEASIBLE and raw.farkas is not None:
-        proof = prove_infeasible(program, raw.farkas[0])
-        if proof is not None:
-            return Status.INFEASIBLE, certificate, proof, "Farkas certificate verified"
-    if raw.claim is Claim.UNBOUNDED and raw.ray is not None:
-        status, proof, note = _grade_ray(program, raw.ray)
-        if proof is not None:
-            return status, certificate, proof, note
-    finite = np.isfinite(certificate.worst)
-    if raw.claim is Claim.TIME and finite:
-        return Status.TIME_LIMIT, certificate, None, f"stopped; {certificate.summary()}"
-    if raw.claim is Claim.ITERATIONS and finite:
-        return Status.ITERATION_LIMIT, certificate, None, f"stopped; {certificate.summary()}"
-    note = f"claimed {raw.claim.value}, not confirmed: {certificate.summary()}"
-    if not finite:
-        return Status.NUMERICAL, certificate, None, note
-    if certificate.feasible():
-        return Status.FEASIBLE, certificate, None, note
-    if raw.claim in (Claim.SOLVED, Claim.ALMOST) or certificate.worst < 1.0:
-        return Status.INACCURATE, certificate, None, note
-    return Status.NUMERICAL, certificate, None, note
-
-
-def _grade_ray(program: Program, ray: Vector) -> tuple[Status, Proof | None, str]:
-    point, no_point = find_feasible(program)
-    if no_point is not None:
-        return Status.INFEASIBLE, no_point, "claimed unbounded; phase one proved that there is no feasible point"
-    if point is None:
-        return Status.NUMERICAL, None, ""
-    proof = prove_unbounded(program, ray, point)
-    return Status.UNBOUNDED, proof, "direction verified from a feasible point"
 
 
 def _prove(program: Program, best: Solution, options: Options, attempts: list[Attempt]) -> Solution:

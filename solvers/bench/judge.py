@@ -14,10 +14,11 @@ from crosswind.solvers.bench.messages import Call, Done, Failed, Loaded
 from crosswind.solvers.bench.plan import Cell
 from crosswind.solvers.bench.statistics import quantile
 from crosswind.solvers.certify import certify
+from crosswind.solvers.grade import grade
 from crosswind.solvers.matrices import Vector
 from crosswind.solvers.program import ConeProgram, QuadraticProgram
 from crosswind.solvers.solution import Certificate, Status
-from crosswind.solvers.solve import _grade, solve
+from crosswind.solvers.solve import solve
 
 __all__ = ["judge"]
 
@@ -149,7 +150,7 @@ def _graded(program: Program, raw: Raw, accuracy: float) -> tuple[Status, Certif
         nothing = np.full(program.n, np.nan)
         worthless = certify(program, nothing, np.full(program.m, np.nan), tol=accuracy)
         return Status.NUMERICAL, worthless, f"shapes {[part.shape for part, _ in shapes]} do not fit the program"
-    status, certificate, _, note = _grade(program, raw, accuracy)
+    status, certificate, _, note = grade(program, raw, accuracy)
     return status, certificate, note
 
 
