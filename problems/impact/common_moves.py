@@ -113,7 +113,7 @@ def with_factors(events: MarketEvents, factors: pd.DataFrame) -> MarketEvents:
     twice = sorted(set(held.columns) & set(() if old is None else old.columns))
     if twice:
         raise InvalidInput("is there already", field="factors", value=twice, remedy="rename the columns")
-    absent = events.index.difference(held.index)
+    absent = events.index[~events.index.isin(held.index)]
     if len(absent):
         raise DataGap(
             f"{len(absent)} buckets have no factor return",

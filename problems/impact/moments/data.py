@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from crosswind.problems.impact.features import Dictionary
-from crosswind.problems.impact.gram import FoldGrams
+from crosswind.problems.impact.gram import FoldGrams, Gram
 from crosswind.problems.impact.moments.blocks import Block, check_half_life, coarsened, decay
 from crosswind.problems.impact.moments.sums import Sums
 from crosswind.solvers.errors import DataGap, InvalidInput
@@ -228,7 +228,9 @@ class ImpactMoments:
         scale = total.weight / total.square
         fitted = None if stage is None else stage.fit_sums(total, self.names, self.factors)
         whole = total if fitted is None else fitted.apply(total)
-        trains, blocks, guards = [], [], []
+        trains: list[Gram] = []
+        blocks: list[Gram] = []
+        guards: list[Gram] = []
         for inside, beside in self._groups(folds):
             held = inside | beside
             pieces = [

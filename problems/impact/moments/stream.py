@@ -146,7 +146,8 @@ class StreamingGram:
         starts = np.flatnonzero(first | np.append(True, part[1:] != part[:-1]))
         if self._pass is None:
             self._pass = RowSums(self.dictionary, len(columns), factors.shape[1])
-        with one_thread():
+        # What overflows is refused when the block is closed.
+        with one_thread(), np.errstate(over="ignore", invalid="ignore"):
             for a, b in zip(starts, np.append(starts[1:], len(day)), strict=True):
                 self._enter((int(day[a]), int(part[a])))
                 rows = slice(int(a), int(b))
@@ -255,7 +256,7 @@ class StreamingGram:
         """
         if self.names is None or not self._terms:
             raise DataGap("no events were given", field="events", remedy="call update(events) first")
-        with one_thread():
+        with one_thread(), np.errstate(over="ignore", invalid="ignore"):
             self._flush()
         blocks = coarsened(self._blocks, self.max_blocks, self.half_life_days)
         currency, factors = self._terms["currency"], self._terms["factors"]
