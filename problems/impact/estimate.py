@@ -68,7 +68,8 @@ class CrossImpact(ImpactEstimator):
         Pull of the cross terms to zero, ≥ 0, in the same scaled coordinates; sparse at large values.
     turnover, previous
         Pull ≥ 0 of all entries, self-impact included, to ``previous``: yesterday's `ImpactModel` or a DataFrame of G_0
-        [return per currency]. It stands beside the ridge's pull to the target; names that are new are not pulled.
+        [return per currency]. It stands beside the ridge's pull to the target; entries of new names are pulled to
+        the target with this strength instead.
     sparse_threshold
         After the fit, cross terms below this share of √(K_ii K_jj) are set to zero, the constraints kept exactly; what
         that costs is in ``sparsity_``. 0 (default): off.

@@ -163,7 +163,8 @@ def resolve_previous(
 ) -> Array:
     """Return yesterday's matrices P (M, N, N) in scaled coordinates.
 
-    Entries of names that yesterday did not know are set to the problem's own target: nothing pulls them back.
+    Entries of names that yesterday did not know are set to the problem's own target: with one strength for all
+    entries, they are pulled there as strongly as the others are pulled to yesterday.
 
     Parameters
     ----------
