@@ -13,7 +13,7 @@ export MKL_NUM_THREADS = 1
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt $(wildcard solvers/native/*.[ch])
+$(STAMP): pyproject.toml setup.py constraints.txt $(wildcard solvers/native/*.[ch])
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	$(BIN)/python .ci/link_types.py
