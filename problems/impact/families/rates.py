@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -157,17 +158,16 @@ def fit_rates(
     theta = _spread(np.array([math.log(math.log(2) / start.rates_per_s[k]) for k in finite]), low, high)
     search = _Search(sample, start, finite, problem, solver, solver_tol, int(max_passes))
     gaps = np.eye(len(finite))[1:] - np.eye(len(finite))[:-1]
+    apart: Any = {"type": "ineq", "fun": lambda t: gaps @ t - _APART, "jac": lambda t: gaps}
     converged = False
     try:
-        done = minimize(
+        done: Any = minimize(
             search,
             theta,
             jac=True,
             method="SLSQP",
             bounds=[(math.log(low), math.log(high))] * len(finite),
-            constraints=[{"type": "ineq", "fun": lambda t: gaps @ t - _APART, "jac": lambda t: gaps}]
-            if len(gaps)
-            else [],
+            constraints=[apart] if len(gaps) else [],
             options={"ftol": tol, "maxiter": int(max_passes)},
         )
         converged = bool(done.success)

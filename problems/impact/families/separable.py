@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -142,7 +143,7 @@ class SeparableImpact(ImpactEstimator):
         return make_dictionary(self.kernel, bucket_s, self.half_lives_s, lags)
 
     def _recipe(self) -> Recipe:
-        previous, target = (_immediate(given) for given in (self.previous, self.target))
+        target, previous = _immediate(self.target), _immediate(self.previous)
         return Recipe(self.floor, self.corr_bound, self.l1, self.pool, target, self.sectors, self.turnover, previous)
 
     def _estimate(self, grams: FoldGrams, dictionary: Dictionary, names: tuple[str, ...]) -> Array:
@@ -190,7 +191,7 @@ class SeparableImpact(ImpactEstimator):
         )
 
 
-def _immediate(given: Target) -> Target:
+def _immediate(given: Any) -> Any:
     """G_0 of a model: the separable fit has one matrix, whatever the shapes."""
     if isinstance(given, ImpactModel):
         return pd.DataFrame(given.immediate, index=list(given.names), columns=list(given.names))

@@ -165,7 +165,7 @@ def join_venues(parts: VenueEvents | Iterable[VenueEvents]) -> VenueEvents:
     """
     if isinstance(parts, VenueEvents):
         return parts
-    held = list(parts) if isinstance(parts, Iterable) and not isinstance(parts, (str, Mapping)) else [parts]
+    held: list[VenueEvents] = list(parts) if isinstance(parts, Iterable) else [parts]
     for part in held:
         if not isinstance(part, VenueEvents):
             raise InvalidInput(

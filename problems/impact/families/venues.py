@@ -231,6 +231,7 @@ class VenueImpact:
 
     def summary(self) -> str:
         """Return the estimator's summary with the venues' weights."""
-        text = ", ".join(f"{v} {w:.3g} ({self.shares_[v]:.0%} of flow)" for v, w in self.weights_.items())
+        pairs = zip(self.weights_.index, self.weights_, self.shares_, strict=True)
+        text = ", ".join(f"{venue} {weight:.3g} ({share:.0%} of flow)" for venue, weight, share in pairs)
         ended = "converged" if self.converged_ else f"stopped at the limit of {self.limit}"
         return f"{self._fitted().summary()}\n  venues           {text}; {len(self.history_) // 2} steps, {ended}"
