@@ -183,17 +183,8 @@ def plot_costs(calibration: Calibration) -> Any:
     fig.add_vline(x=1.0, line={"color": "#555", "width": 1})
     missing = [label for label in calibration.costs.index if label not in table.index]
     if missing:
-        fig.add_annotation(
-            text=f"profit without end: {', '.join(missing)}",
-            showarrow=False,
-            font={"color": PALETTE[1]},
-            x=1.0,
-            xref="paper",
-            xanchor="right",
-            y=0.0,
-            yref="paper",
-            yanchor="bottom",
-        )
+        title = f"Promised over realised cost of optimised schedules; profit without end: {', '.join(missing)}"
+        fig.update_layout(title={"text": title})
     fig.update_layout(
         xaxis={"range": [0.0, 1.05 * top]},
         yaxis={"autorange": "reversed", "automargin": True, "zeroline": False},

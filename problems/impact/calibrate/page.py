@@ -50,7 +50,9 @@ def _decision(promotion: Promotion) -> Section:
         f"{rule['ratio'][0]:g} to {rule['ratio'][1]:g} as far as held-out data can tell, and is stable between halves; "
         f"of these the simplest within {rule['errors']:g} standard errors of the best score is taken.",
         figures=[figures.plot_decision(promotion)],
-        tables={"Why each candidate was or was not taken": promotion.to_frame()},
+        tables={
+            "Why each candidate was or was not taken": promotion.to_frame()[["score", "behind_best", "se", "reason"]]
+        },
     )
 
 
@@ -68,7 +70,7 @@ def _scores(calibration: Calibration) -> Section:
         ],
         tables={
             "All candidates; r2 of single buckets, saving: realised cost against the reference, relative": (
-                calibration.to_frame()
+                calibration.to_frame().drop(columns="error")
             ),
             f"Mean R² less that of {calibration.reference}; share_better: share of the draws above 0": _flat(
                 calibration.differences(), "model", "horizon"

@@ -23,7 +23,7 @@ from crosswind.problems.impact.calibrate.cells import (
 )
 from crosswind.problems.impact.calibrate.costs import Programme, cost_table
 from crosswind.problems.impact.calibrate.folds import Scheme, TimeFolds, cut_rows, time_folds
-from crosswind.problems.impact.calibrate.halves import Halves, fit_halves
+from crosswind.problems.impact.calibrate.stability import Halves, fit_halves
 from crosswind.problems.impact.calibrate.model import Calibration
 from crosswind.problems.impact.calibrate.refit import fresh
 from crosswind.problems.impact.calibrate.scores import HeldOut, Scores, held_out_errors, usable_horizons
