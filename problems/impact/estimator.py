@@ -6,6 +6,7 @@ import inspect
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -163,7 +164,7 @@ class ImpactEstimator(ABC):
                 "moments are not enough for some options, which pass over the rows again",
                 field=field,
                 value=needed,
-                remedy="fit the events with defactor=True or False, or leave these options at their defaults",
+                remedy="fit the events themselves, or leave these options at their defaults",
             )
 
     def _keep(
@@ -217,29 +218,39 @@ class ImpactEstimator(ABC):
         begun = time.perf_counter()
         events = join_sessions(events)
         names = tuple(str(n) for n in events.names)
-        if not isinstance(self.defactor, bool):
+        if not isinstance(self.defactor, bool) and not self._needs_rows():
             from crosswind.problems.impact.moments import event_moments
 
-            self._refuse_row_options("defactor")
             start = self._dictionary(events.bucket_s, None)
             return self.fit_moments(event_moments(events, start, self._fold_count()))
-        two_stage = self.defactor and events.factors is not None and events.factors.shape[1] > 0
-        loadings = factor_loadings(events, names) if two_stage else None
-        sample = Sample.of(events, names, loadings)
+        sample = self._first_stage(events, names)
         start = self._dictionary(sample.bucket_s, sample.longest_session_s)
         use = sample.use
         self._check_identified(int(use.sum()), (sample.flow[use] ** 2).sum(axis=0), names, start.size)
-        factors = events.factors
-        self.stage_ = None
-        self.loadings_ = (
-            None
-            if loadings is None or factors is None
-            else pd.DataFrame(loadings, index=list(names), columns=list(factors.columns))
-        )
         dictionary = self._shapes(sample, start)
         grams = self._moments(sample, dictionary)
         matrices = self._refine(sample, dictionary, self._estimate(grams, dictionary, names))
         return self._keep(grams, matrices, dictionary, names, events.currency, begun)
+
+    def _first_stage(self, events: MarketEvents, names: tuple[str, ...]) -> Sample:
+        """Fit the first stage on all rows and return what it leaves of them.
+
+        Options that pass over the rows again cannot refit a stage in each fold, as `fit_moments` does: there their
+        held-out blocks have seen the stage, not the impact, of one another.
+        """
+        self.stage_, self.loadings_ = None, None
+        if not isinstance(self.defactor, bool):
+            stage = type(self.defactor)(**self.defactor.get_params()).fit(events).stage_
+            self.stage_, self.loadings_ = stage, stage.factor_loadings
+            plain = Sample.of(events, names)
+            flow = stage.purged_flow(plain.flow, names)
+            return replace(plain, flow=flow, target=stage.residual_returns(events, names))
+        factors = events.factors
+        if not self.defactor or factors is None or factors.shape[1] == 0:
+            return Sample.of(events, names)
+        loadings = factor_loadings(events, names)
+        self.loadings_ = pd.DataFrame(loadings, index=list(names), columns=list(factors.columns))
+        return Sample.of(events, names, loadings)
 
     def fit_moments(self, moments: ImpactMoments) -> Self:
         """Estimate from moments that were summed before, without reading the data again.

@@ -194,16 +194,19 @@ def make_dictionary(
     InvalidInput
         See `Dictionary`; also a half-life that is not positive, or a lag that is not an integer.
     """
+    for field, given in (("half_lives_s", half_lives_s), ("lags", lags)):
+        if isinstance(given, str):
+            raise InvalidInput("numbers are needed here", field=field, value=given, remedy="give a tuple")
     if family == "exponential":
         lives = tuple(b * bucket_s for b in DEFAULT_HALF_LIVES_BUCKETS) if half_lives_s is None else tuple(half_lives_s)
         if any(not (life > 0) for life in lives):
             raise InvalidInput("half-lives must be positive (inf: permanent)", field="half_lives_s", value=lives)
         return Dictionary("exponential", bucket_s, tuple(math.log(2) / float(life) for life in lives))
     if family in ("monotone", "convex"):
-        given = DEFAULT_LAGS if lags is None else tuple(lags)
-        if any(int(lag) != lag for lag in given):
-            raise InvalidInput("lags are whole buckets", field="lags", value=given)
-        return Dictionary(family, bucket_s, (), tuple(int(lag) for lag in given))  # type: ignore[arg-type]
+        steps = DEFAULT_LAGS if lags is None else tuple(lags)
+        if any(int(lag) != lag for lag in steps):
+            raise InvalidInput("lags are whole buckets", field="lags", value=steps)
+        return Dictionary(family, bucket_s, (), tuple(int(lag) for lag in steps))  # type: ignore[arg-type]
     return Dictionary(family, bucket_s)  # type: ignore[arg-type]
 
 

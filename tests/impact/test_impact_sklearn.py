@@ -156,3 +156,28 @@ def test_factors_join_too(simulated) -> None:
     assert join_sessions(by_session(events)).equals(events)
     whole, parts = (CrossImpact(half_lives_s=LIVES, ridge=1.0).fit(e) for e in (events, by_session(events)))
     assert whole.model_.matrices.tobytes() == parts.model_.matrices.tobytes()
+
+
+def test_half_lives_in_words_are_for_the_estimators_that_fit_them(market) -> None:
+    for estimator in (OwnFlowOLS(half_lives_s="fit"), SeparableImpact(kernel="exponential", half_lives_s="log-grid")):
+        with pytest.raises(InvalidInput, match="numbers") as caught:
+            estimator.fit(market)
+        assert caught.value.field == "half_lives_s"
+
+
+def test_a_first_stage_of_ones_own_goes_with_options_that_read_rows(simulated) -> None:
+    from crosswind.problems.impact.factors import Defactor
+
+    events, _ = simulated(names=4, rows=600, r2=0.5, factors=2, seed=6)
+    stage = Defactor()
+    for kw in ({"loss": "huber"}, {"half_lives_s": "fit"}, {"transform": "power", "exponent": 0.9}):
+        fit = CrossImpact(**({"half_lives_s": LIVES, "ridge": 1.0, "defactor": stage} | kw)).fit(events)
+        assert fit.stage_ is not None
+        assert not hasattr(stage, "stage_")
+        assert fit.constraint_violations()["worst"] <= 1e-12
+    plain, own = (
+        CrossImpact(half_lives_s=LIVES, ridge=1.0, loss="huber", huber_c=50.0, defactor=d).fit(events)
+        for d in (True, stage)
+    )
+    # the stage regresses on the same factors: the same residuals, and so the same fit
+    np.testing.assert_allclose(own.model_.matrices, plain.model_.matrices, atol=1e-6 * plain.model_.matrices.max())

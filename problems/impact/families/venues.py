@@ -16,9 +16,8 @@ from crosswind.problems.impact.estimator import check_bucket, r2_by_name
 from crosswind.problems.impact.families.alternating import alternate, collapse_folds
 from crosswind.problems.impact.families.venue_events import VenueEvents, join_venues
 from crosswind.problems.impact.features import aligned, session_rows
-from crosswind.problems.impact.gram import factor_loadings, residual_returns
+from crosswind.problems.impact.gram import residual_returns
 from crosswind.problems.impact.model import ImpactModel
-from crosswind.problems.impact.sample import Sample
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["VenueImpact"]
@@ -122,10 +121,7 @@ class VenueImpact:
         given, inner = join_venues(events), self._inner()
         market, venues, share = given.events, given.venues, given.shares()
         names = market.names
-        loadings = None
-        if inner.defactor and market.factors is not None and market.factors.shape[1] > 0:
-            loadings = factor_loadings(market, names)
-        sample = Sample.of(market, names, loadings)
+        sample = inner._first_stage(market, names)
         dictionary = inner._dictionary(sample.bucket_s, None)
         use = sample.use
         inner._check_identified(int(use.sum()), (sample.flow[use] ** 2).sum(axis=0), names, dictionary.size)
@@ -142,12 +138,6 @@ class VenueImpact:
         self.shares_ = share
         self.weights_ = (pd.Series(found.weights, index=list(venues)) / share).rename("weight")
         self.history_, self.converged_ = found.history, found.converged
-        inner.stage_ = None
-        inner.loadings_ = (
-            None
-            if loadings is None or market.factors is None
-            else pd.DataFrame(loadings, index=list(names), columns=list(market.factors.columns))
-        )
         matrices = inner._kept(found.fitted, names)
         weighted = collapse_folds(grams, len(venues), found.weights)
         self.estimator_ = inner._keep(weighted, matrices, dictionary, names, market.currency, begun)
