@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["noise_edge", "off_components", "regress", "with_factors"]
 
 Array = NDArray[np.float64]
+_TRACY_WIDOM_95 = 0.9793  # of the real law, β = 1
 
 
 def regress(sums: Sums, A: Array, allowed: NDArray[np.bool_], use: int) -> Array:
@@ -40,10 +41,14 @@ def regress(sums: Sums, A: Array, allowed: NDArray[np.bool_], use: int) -> Array
 
 
 def noise_edge(correlation: Array, rows: float) -> int:
-    """Return the number of eigenvalues beyond the Marchenko–Pastur edge, the noise's level taken from the rest.
+    """Return the number of eigenvalues of a correlation that noise alone would hardly give.
 
-    The largest of the n eigenvalues not yet taken out is taken out while it exceeds σ²(1 + √(n/E))², σ² the mean of the
-    others. Eigenvalues that are zero (dimensions a first stage took out) do not count.
+    Of the n eigenvalues not yet taken out, with mean σ², the largest is taken out while it exceeds
+
+        σ² [(√E + √n)² + 0.98 (√E + √n)(1/√E + 1/√n)^{1/3}]/E,
+
+    the Marchenko–Pastur edge and, for finite n and E, the 95 % quantile of the Tracy–Widom law about it. Eigenvalues
+    that are zero (dimensions a first stage took out) do not count, and one dimension is always left.
 
     Parameters
     ----------
@@ -54,15 +59,16 @@ def noise_edge(correlation: Array, rows: float) -> int:
 
     References
     ----------
-    Marchenko and Pastur (1967); Laloux, Cizeau, Bouchaud, Potters (1999).
+    Johnstone (2001), on the distribution of the largest eigenvalue in principal components analysis, Annals of
+    Statistics 29; Laloux, Cizeau, Bouchaud, Potters (1999), noise dressing of financial correlation matrices.
     """
     values = np.linalg.eigvalsh(correlation)[::-1]
     values = values[values > 1e-10 * max(values[0], 0.0)]
     taken = 0
     while taken < len(values) - 1:
-        rest = values[taken:]
-        edge = rest[1:].mean() * (1.0 + np.sqrt(len(rest) / rows)) ** 2
-        if rest[0] <= edge:
+        n, e = np.sqrt(len(values) - taken), np.sqrt(rows)
+        edge = ((e + n) ** 2 + _TRACY_WIDOM_95 * (e + n) * (1.0 / e + 1.0 / n) ** (1.0 / 3.0)) / rows
+        if values[taken] <= values[taken:].mean() * edge:
             break
         taken += 1
     return taken

@@ -100,7 +100,7 @@ class LeadLag:
     covariance
         Shift θ [s] → Hayashi–Yoshida covariance, summed over the sessions.
     correlation
-        The same over the square roots of both realised variances; ticks that bounce shrink it.
+        The same over the square roots of both realised variances; not bounded by 1, and shrunk by ticks that bounce.
     shift_s
         θ of the largest |correlation|: positive where the first name leads, or the second one's clock is late [s].
     interval_s

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def test_sums_are_those_of_the_rows_of_regressors(family: str, share: float) -> 
     broken = np.where(keep[:, None], r, np.nan)
     one = RowSums(dictionary, 3, 2)
     cuts = [0, 3, 700, 701, 1800, 2500]
-    for a, b in zip(cuts[:-1], cuts[1:], strict=True):
+    for a, b in pairwise(cuts):
         one.add(u[a:b], broken[a:b], f[a:b], keep[a:b])
     found = one.take()
     Z, r, f, v = dictionary.regressors(u)[keep], r[keep], f[keep], u[keep]
@@ -83,7 +84,7 @@ def test_any_cuts_give_the_moments_of_the_whole(simulated) -> None:
     for _ in range(5):
         cuts = np.unique(np.concatenate([[0, 900], rng.choice(900, 8, replace=False)]))
         stream = StreamingGram(dictionary)
-        for a, b in zip(cuts[:-1], cuts[1:], strict=True):
+        for a, b in pairwise(cuts):
             keep = np.zeros(900, dtype=bool)
             keep[a:b] = True
             stream.update(events._rows(keep))
