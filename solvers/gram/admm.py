@@ -170,7 +170,8 @@ class Iteration:
             primal = float(np.linalg.norm(f[b])) / max(float(np.linalg.norm(copy)), 1e-30)
             moved = float(np.linalg.norm(copy - self._before[b])) * self.tau[b] / size
             ratio = _FAVOUR * primal / max(moved, 1e-30)
-            if not 0.4 <= ratio <= 2.5:
+            # At rounding level the ratio of the two says nothing.
+            if max(primal, moved) > 1e-11 and not 0.4 <= ratio <= 2.5:
                 taus[b] = self.tau[b] * float(np.clip(np.sqrt(ratio), 0.25, 4.0))
         taus[1] = max(taus[1], 0.1 * taus[0])
         return taus

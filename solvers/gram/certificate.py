@@ -139,7 +139,7 @@ class Certifier:
 
     def _floor_of(self, values: Array) -> float:
         """Return a number below the smallest eigenvalue, rounding allowed for."""
-        return max(0.0, float(values[0]) - 4.0 * EPS * float(values[-1]) * len(values) ** 0.5)
+        return max(0.0, float(values[0]) - 4.0 * EPS * float(values[-1]) * float(np.sqrt(len(values))))
 
     def primal(self, fit: GramConeFit, psd: list[Array]) -> tuple[Array, float]:
         """Return exactly feasible matrices near the PSD ones, and their objective."""
@@ -162,30 +162,38 @@ class Certifier:
         """
         weights, target = np.asarray(fit.weights), np.asarray(fit.target)
         c = min(fit.ridge, fit.pool)
-        constant = 0.5 * c * float(np.sum(target**2)) if c > 0.0 else 0.0
-        R = fit.blocks(weights[:, None] * fit.B) + A + W - y
-        if c > 0.0:
-            R += c * target
+        steep = self._steep(fit)
+        off, own_target = fit.ridge if steep else c, fit.pool if steep else c
+        pull = off * target
+        np.einsum("mii->mi", pull)[:] = own_target * np.einsum("mii->mi", target)
+        constant = 0.5 * float(np.sum(pull * target))
+        R = fit.blocks(weights[:, None] * fit.B) + A + W - y + pull
         inner = y
         if fit.ridge != fit.pool:
             away = Q - target
             slope = (fit.ridge - c) * away
             np.einsum("mii->mi", slope)[:] = (fit.pool - c) * np.einsum("mii->mi", away)
-            constant -= float(np.sum(slope * target)) + 0.5 * float(np.sum(slope * away))
-            inner = y - slope  # R keeps y: −e − (y − e)
+            inner = y - slope
+            if steep:
+                R += slope  # all of the quadratics are in H
+            else:
+                # Tangents of what is beyond c at Q: R carries −slope − (y − slope).
+                constant -= float(np.sum(slope * target)) + 0.5 * float(np.sum(slope * away))
         price = np.maximum(np.abs(inner) - fit.l1, 0.0)
         np.einsum("mii->mi", price)[:] = 0.0
         own = np.einsum("mii->mi", Q)
         root = np.sqrt(np.maximum(own, np.finfo(float).tiny))
-        pull = fit.corr_bound * np.einsum("mij,mj->mi", price, root) / root
-        cost = -np.einsum("mii->mi", inner) - pull
+        cost = -np.einsum("mii->mi", inner) - fit.corr_bound * np.einsum("mij,mj->mi", price, root) / root
         np.einsum("mii->mi", R)[:] -= np.minimum(cost, 0.0)
         cost = np.maximum(cost, 0.0)
         constant += float(np.sum(cost @ np.asarray(fit.floor)))
         if fit.corr_bound == 0.0:
             price[:] = 0.0
         multipliers = Multipliers(A, price, cost)
-        everywhere, within = self._data(fit, fit.stacked(R), c, trace)
+        if steep:
+            everywhere = within = self._steep_data(fit, fit.stacked(R))
+        else:
+            everywhere, within = self._data(fit, fit.stacked(R), c, trace)
         slack = 16.0 * EPS * abs(constant)
         return Bound(constant + everywhere - slack, constant + within - slack, multipliers)
 
@@ -214,6 +222,54 @@ class Certifier:
             value = -0.5 * float(np.sum(X * (R + left)))
         value -= missed + 16.0 * EPS * float(np.sum(np.abs(X * R)))
         return value, value
+
+    def _steep(self, fit: GramConeFit) -> bool:
+        """Tell whether S is flat somewhere, the ridge is not, and the pool alone would leave it so."""
+        flat = self.values is not None and self.bottom <= 1e-6 * float(self.spectrum[-1])
+        return bool(flat and fit.ridge > fit.pool and fit.pool < 1e-6 * fit.ridge)
+
+    def _steep_data(self, fit: GramConeFit, R: Array) -> float:
+        """Return the first minimum with H_i = w_i S + ridge·I + (pool − ridge) E_i, E_i on name i's own M columns.
+
+        By the Woodbury identity, with what is left of the equations charged through the smallest eigenvalue. That is
+        bounded from below on own columns J and others apart: √(w S_JJ) is at least √μ on the first and at most √L on
+        the others, so that |S^½x| ≥ √μ|x_J| − √L|x_o|.
+        """
+        n, m = fit.names, fit.shapes
+        weights = np.asarray(fit.weights)
+        V = self.vectors
+        curvature = np.multiply.outer(weights, self.spectrum) + fit.ridge
+        rows = np.arange(n)
+        own = rows[:, None] + n * np.arange(m)  # (N, M): columns of x_i on name i itself
+        drop = fit.ridge - fit.pool
+        VJ = V[own]  # (N, M, NM)
+        small = np.einsum("nak,nk,nbk->nab", VJ, 1.0 / curvature, VJ, optimize=True)
+        core = np.linalg.inv(np.eye(m) / drop - small)
+
+        def solve(right: Array) -> Array:
+            rotated = (right @ V) / curvature
+            held = np.einsum("nak,nk->na", VJ, rotated)
+            extra = np.einsum("nab,nb->na", core, held)
+            rotated += np.einsum("nak,na->nk", VJ, extra) / curvature
+            return np.asarray(rotated @ V.T)
+
+        def residual(X: Array) -> Array:
+            out = R - self._curved(X, weights[:, None], fit.ridge)
+            np.put_along_axis(out, own, np.take_along_axis(out, own, 1) + drop * np.take_along_axis(X, own, 1), 1)
+            return out
+
+        X = solve(R)
+        X += solve(residual(X))
+        left = residual(X)
+        blocks = fit.S[own[:, :, None], own[:, None, :]]
+        mu = np.maximum(weights * np.linalg.eigvalsh(blocks)[:, 0] * (1.0 - 1e-9), 0.0)
+        top = weights * float(self.spectrum[-1]) * (1.0 + 1e-9)
+        bottom = np.maximum(fit.ridge * mu / (mu + top + fit.ridge), fit.pool)
+        if float(bottom.min()) <= 0.0:
+            return -np.inf
+        missed = 0.5 * float((left**2).sum(axis=1) @ (1.0 / bottom))
+        value = -0.5 * float(np.sum(X * (R + left)))
+        return value - missed - 16.0 * EPS * float(np.sum(np.abs(X * R)))
 
     def _curved(self, X: Array, weights: Array, c: float) -> Array:
         out = X @ self.S

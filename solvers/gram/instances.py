@@ -72,7 +72,7 @@ def gram_instance(
     cov = _spectrum(spectrum, n, condition, rng)
     lag = 0.55 ** np.abs(np.subtract.outer(np.arange(m), np.arange(m)))
     values, vectors = np.linalg.eigh(np.kron(lag, cov))
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    root = vectors * np.sqrt(np.where(values > 1e-13 * values[-1], values, 0.0))
     wide = n * m
     # A Wishart sample by its Bartlett factor: no rows are drawn, whatever E.
     draws = np.tril(rng.standard_normal((wide, wide)), -1)

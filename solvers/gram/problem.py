@@ -159,7 +159,7 @@ class GramConeFit:
         data = 0.5 * np.einsum("ij,ij->i", X @ self.S, X) - np.einsum("ij,ij->i", X, self.B)
         value = float(np.asarray(self.weights) @ data)
         if self.ridge > 0.0 or self.pool > 0.0:
-            away = matrices - self.target
+            away = matrices - np.asarray(self.target)
             own = np.einsum("mii->mi", away)
             diagonal = float(np.sum(own**2))
             value += 0.5 * self.ridge * (float(np.sum(away**2)) - diagonal) + 0.5 * self.pool * diagonal

@@ -91,9 +91,9 @@ def prox_floor_correlation(
         raise InvalidInput("must be ≥ 0", field="floor", value=float(d.min()), remedy="0 is no floor")
     if not 0.0 <= corr_bound <= 1.0:
         raise InvalidInput("ρ must lie in [0, 1]", field="corr_bound", value=corr_bound, remedy="1 is PSD's own bound")
-    for name, value in (("ridge", ridge), ("l1", l1), ("pool", pool)):
-        if not (np.isfinite(value) and value >= 0.0):
-            raise InvalidInput("must be finite and ≥ 0", field=name, value=value, remedy="0 turns it off")
+    for name, penalty in (("ridge", ridge), ("l1", l1), ("pool", pool)):
+        if not (np.isfinite(penalty) and penalty >= 0.0):
+            raise InvalidInput("must be finite and ≥ 0", field=name, value=penalty, remedy="0 turns it off")
     if not (np.isfinite(step) and step > 0.0):
         raise InvalidInput("must be > 0", field="step", value=step, remedy="1 is the plain prox")
     batch = V[None] if V.ndim == 2 else V
@@ -130,13 +130,14 @@ def shrink(V: Floats, by: float) -> None:
 def clip_to_diagonal(s: Floats, d: Array, rho: float, kappa: float, out: Floats, start: Array | None) -> Array:
     """Write Q into ``out`` given the shrunk off-diagonals and the diagonal v of ``s``; return the diagonal a.
 
-    ``s`` must be symmetric; ρ = inf leaves the bound out. ``start`` is a diagonal to begin from. Matrices may be float32; the diagonal is float64.
+    ``s`` must be symmetric; ρ = inf leaves the bound out. ``start`` is a diagonal to begin from.
+    Matrices may be float32; the diagonal is float64.
     """
     n = len(d)
     v = np.einsum("ii->i", s).astype(np.float64)
     if rho == 0.0:
         out[:] = 0.0
-        a = np.maximum(v, d)
+        a: Array = np.maximum(v, d)
         np.einsum("ii->i", out)[:] = a
         return a
     if rho == np.inf:
@@ -191,17 +192,11 @@ def _slope(size: Floats, v: Array, rho: float, kappa: float, a: Array, excess: F
     """Return F and its gradient at a, and leave (|s_ij| − ρ√(a_i a_j))₊ in ``excess``."""
     root = np.sqrt(a)
     short = root.astype(size.dtype)
-    np.multiply.outer(rho * short, short, out=excess) if size.dtype == np.float64 else np.multiply.outer(
-        (rho * root).astype(size.dtype), short, out=excess
-    )
+    np.multiply.outer((rho * root).astype(size.dtype), short, out=excess)
     np.subtract(size, excess, out=excess)
     np.maximum(excess, 0.0, out=excess)
     pull = (excess @ short).astype(np.float64)
-    squares = (
-        float(np.einsum("ij,ij->", excess, excess, optimize=False))
-        if size.dtype == np.float64
-        else float(np.dot(excess.ravel(), excess.ravel()))
-    )
+    squares = float(np.dot(excess.ravel(), excess.ravel()))
     away = a - v
     return 0.5 * float(away @ away) + 0.5 * kappa * squares, away - kappa * rho * pull / root
 

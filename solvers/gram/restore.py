@@ -42,8 +42,9 @@ class _Face:
         np.einsum("ii->i", self.miss)[:] = 0.0
 
     def forward(self, D: Floats) -> Floats:
+        """h'(P)Δ."""
         share = np.einsum("ii->i", D) / self.b
-        out = np.multiply.outer(share, self.b)
+        out: Floats = np.multiply.outer(share, self.b)
         out += out.T
         out *= -0.5 * self.rho
         out *= self.price
@@ -52,6 +53,7 @@ class _Face:
         return out
 
     def adjoint(self, L: Floats) -> Floats:
+        """h'(P)*Λ."""
         own = np.einsum("ii->i", L) * self.floor
         out = (self.sign + self.zero) * L
         pull = np.einsum("ij,j->i", L * self.price, self.b)
@@ -86,9 +88,9 @@ def restored(spectrum: Spectrum, P: Floats, Q: Floats, inner: Floats, l1: float,
         return spectrum
 
     def tangent(D: Floats) -> Floats:
-        half = basis.T @ D
+        half: Floats = basis.T @ D
         half -= 0.5 * ((half @ basis) @ basis.T)
-        out = basis @ half
+        out: Floats = basis @ half
         out += out.T
         return out
 

@@ -40,7 +40,7 @@ def solve_gram(
     fit
         The problem.
     tol
-        Largest (objective − lower bound)/(1 + |objective|) that counts as OPTIMAL; > 0.
+        Largest (objective − lower bound)/(1 + |objective|) that counts as OPTIMAL, in (0, 1).
     time_limit
         Seconds after which the best certified iterate is returned, whatever its gap.
     max_iter
@@ -67,8 +67,8 @@ def solve_gram(
     -----
     Method in `admm`, bound in `certificate`, feasible points in `restore`; the proximal map in `prox`.
     """
-    if not (math.isfinite(tol) and tol > 0.0):
-        raise InvalidInput("must be positive and finite", field="tol", value=tol, remedy="1e-6 is usual")
+    if not 0.0 < tol < 1.0:
+        raise InvalidInput("must lie between 0 and 1", field="tol", value=tol, remedy="for example 1e-6")
     if time_limit is not None and not time_limit > 0.0:
         raise InvalidInput("must be > 0", field="time_limit", value=time_limit, remedy="None is no limit")
     if max_iter < 1:

@@ -319,7 +319,7 @@ def test_a_solver_that_fails_is_an_error_and_no_model(simulated, monkeypatch) ->
         return dataclasses.replace(real(*args, **kw), status=Status.NUMERICAL)
 
     monkeypatch.setattr(solving, "solve", failing)
-    estimator = joint()
+    estimator = joint(solver="clarabel")
     with pytest.raises(SolverFailure, match="NUMERICAL"):
         estimator.fit(events)
     assert not hasattr(estimator, "model_")
@@ -333,7 +333,7 @@ def test_an_iterate_stopped_early_is_refused(simulated, monkeypatch) -> None:
     real = solving.solve
     monkeypatch.setattr(solving, "solve", lambda *args, **kw: real(*args, max_iter=3, **kw))
     with pytest.raises(SolverFailure):
-        joint().fit(events)
+        joint(solver="clarabel").fit(events)
 
 
 def test_predicting_on_other_buckets_or_without_a_name_is_refused(simulated) -> None:

@@ -106,11 +106,13 @@ def test_independent_formulation_agrees(simulated, family: str, shapes: dict, ri
     problem = scaled_problem(gram, 0.3, corr_bound, ridge, l1)
     target = random_matrices(problem, 1) * 0.1
     problem = replace(problem, target=target, pool=pool)
-    fitted = fit_problem(problem, tol=1e-9)
+    fitted = fit_problem(problem, solver="clarabel", tol=1e-9)
+    structured = fit_problem(problem, tol=1e-9)
     oracle, K = reference_fit(problem)
     oracle.solve(solver="CLARABEL", tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
     expected = oracle.value + 0.0
-    assert fitted.repair.objective_after == pytest.approx(expected, abs=1e-6 * (1 + abs(expected)))
+    for found in (fitted, structured):
+        assert found.repair.objective_after == pytest.approx(expected, abs=1e-6 * (1 + abs(expected)))
     if ridge > 0:  # strictly convex: the matrices agree too
         np.testing.assert_allclose(fitted.repair.matrices, [k.value for k in K], atol=2e-4)
 
@@ -119,7 +121,7 @@ def test_independent_formulation_agrees(simulated, family: str, shapes: dict, ri
 @pytest.mark.parametrize(("ridge", "l1"), [(0.0, 0.0), (1.0, 0.0), (0.3, 0.2)])
 def test_certificate_and_bound_enclose_the_optimum(seed: int, ridge: float, l1: float) -> None:
     problem = impact_instance(6, 2, seed=seed, ridge=ridge, l1=l1)
-    fitted = fit_problem(problem)
+    fitted = fit_problem(problem, solver="clarabel")
     assert fitted.solution.status.ok
     assert fitted.certificate.passes(1e-6)
     assert fitted.rigorous
@@ -131,7 +133,7 @@ def test_certificate_and_bound_enclose_the_optimum(seed: int, ridge: float, l1: 
 
 
 def test_bound_holds_for_duals_that_leave_their_cone() -> None:
-    fitted = fit_problem(impact_instance(5, 2, seed=3, corr_bound=0.3))
+    fitted = fit_problem(impact_instance(5, 2, seed=3, corr_bound=0.3), solver="clarabel")
     program, y = fitted.lowered.program, fitted.solution.y
     slack = program.b - program.A @ fitted.lowered.vector(fitted.repair.matrices)
     # Along −s the dual function rises beyond the optimum, as soon as y is not held to the dual cone.
@@ -176,7 +178,7 @@ def test_block_target_keeps_the_correlation_bound() -> None:
 
 
 def test_kkt_stationarity_holds_at_the_returned_matrices() -> None:
-    fitted = fit_problem(impact_instance(5, 2, seed=9, corr_bound=0.3))
+    fitted = fit_problem(impact_instance(5, 2, seed=9, corr_bound=0.3), solver="clarabel")
     program, y = fitted.lowered.program, fitted.solution.y
     x = fitted.lowered.vector(fitted.repair.matrices)
     assert np.abs(program.P @ x + program.q + program.A.T @ y).max() < 1e-6
