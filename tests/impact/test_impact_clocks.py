@@ -213,3 +213,13 @@ def test_bad_ticks_and_parameters_are_refused(build_events) -> None:
     for kwargs in ({"draws": 1}, {"level": 1.0}, {"block_s": 1.0}, {"max_shift_s": 1.0}):
         with pytest.raises(InvalidInput):
             clock_report(events, **kwargs)
+
+
+@pytest.mark.data
+def test_recorded_clocks_are_in_step_and_a_planted_fault_is_found(lean_dir) -> None:
+    names = ["SPY", "IBM", "BAC", "AIG"]
+    events = cw.read(f"lean:{lean_dir}", names=names, days=["2013-10-07", "2013-10-08"], bucket_s=1).events
+    assert clock_report(events).flagged == ()
+    report = clock_report(shift_clock(events, {"IBM": -3.0}))
+    assert report.flagged == ("IBM",)
+    assert report.table.loc["IBM", ["shift_s", "low_s", "high_s"]].tolist() == [3.0] * 3

@@ -34,6 +34,7 @@ __all__ = ["RowSums", "Sums"]
 Array = NDArray[np.float64]
 TILE = 1024  # rows held at once, a multiple of GROUP: the tile stays in the processor's cache
 _MANY = 0.3  # share of rows left out above which a tile is summed as it stands
+_LARGE = 100.0  # so it is where Σ u² over the rows left out exceeds that over the others so many times: two digits
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,10 +160,18 @@ class RowSums:
         if count:
             V[out, N:] = 0.0
         self._rows += rows - count
-        if self._recursive and count <= _MANY * rows:
+        if self._recursive and count <= _MANY * rows and not self._dominate(V[:, :N], out, count):
             self._run_tile(u, V, out, count)
         else:
             self._plain_tile(u, V, keep)
+
+    @staticmethod
+    def _dominate(u: Array, out: NDArray[np.bool_], count: int) -> bool:
+        """Return whether the flow of rows left out is so large that taking it off again would cost digits."""
+        if not count:
+            return False
+        left = np.einsum("ij,ij->j", u[out], u[out])
+        return bool((left > _LARGE * (np.einsum("ij,ij->j", u, u) - left)).any())
 
     def _run_tile(self, u: Array, V: Array, out: NDArray[np.bool_], count: int) -> None:
         if self._start is None:
