@@ -1,14 +1,16 @@
-"""CPLEX: its barrier for quadratic programs; the package's own licence takes 1 000 variables and 1 000 rows."""
+"""CPLEX: its barrier, for quadratic programs and second-order cones; its own licence takes 1 000 variables and rows."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
-from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program, Raw, WarmStart
-from crosswind.solvers.backends.one_sided import OneSidedPrepared, refusal
-from crosswind.solvers.program import QuadraticProgram
+from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program
+from crosswind.solvers.backends.one_sided import refusal
+from crosswind.solvers.backends.slack_form import SlackFormPrepared, Vectors
 
 __all__ = ["BACKEND", "Cplex"]
 
@@ -35,7 +37,7 @@ class Cplex(Backend):
     name = "cplex"
     module = "cplex"
     licence = "proprietary"
-    kinds = frozenset({"qp"})
+    kinds = frozenset({"qp", "soc"})
     releases_gil = True
     updates = True
     keeps_time = True
@@ -43,96 +45,81 @@ class Cplex(Backend):
     limits = "1000 variables, 1000 rows without a licence"
 
     def prepare(self, program: Program, options: Options) -> Prepared:
-        """Set a quadratic program up."""
-        assert isinstance(program, QuadraticProgram)
+        """Set a quadratic or second-order cone program up."""
         return _CplexPrepared(program, options)
 
 
-class _CplexPrepared(OneSidedPrepared):
-    def __init__(self, program: QuadraticProgram, options: Options) -> None:
+class _CplexPrepared(SlackFormPrepared):
+    def open(self, options: Options) -> None:
         import cplex
 
-        super().__init__(program, boxes=False)
-        self.cplex = cplex
-        self.model = model = cplex.Cplex()
+        self.model: Any = cplex.Cplex()
+        model = self.model
         for silence in (model.set_log_stream, model.set_results_stream, model.set_warning_stream):
             silence(None)
         model.set_error_stream(None)
         tol = float(np.clip(1e-3 * options.tol, 1e-9, 1e-1))
-        chosen = {
+        gap = max(1e-12, 1e-4 * options.tol)
+        chosen: dict[str, Any] = {
             "threads": 1,
             "parallel": 1,
             "qpmethod": 4,
             "lpmethod": 4,
             "solutiontype": 2,  # no crossover: the interior point's own iterate
-            "barrier.convergetol": max(1e-12, 1e-4 * options.tol),
+            "barrier.convergetol": gap,
             "simplex.tolerances.feasibility": tol,
             "simplex.tolerances.optimality": tol,
         }
+        if self.form.soc:
+            # The second keeps the reductions away that would leave no multipliers.
+            chosen |= {"barrier.qcpconvergetol": gap, "preprocessing.qcpduals": 2}
         for key, value in (chosen | options.settings).items():
             _set(model, cplex, key, value)
+        self.far = cplex.infinity
         self.forever = float(model.parameters.timelimit.get())
-        q, e, g = self.vectors(program)
-        low, high = self._boxes(program)
-        model.variables.add(obj=q.tolist(), lb=low, ub=high)
-        E, G = self.rows.matrices(program.A)
-        if E.shape[0] + G.shape[0]:
-            senses = "E" * E.shape[0] + "L" * G.shape[0]
-            model.linear_constraints.add(rhs=np.concatenate((e, g)).tolist(), senses=senses)
-            for block, start in ((E.tocoo(), 0), (G.tocoo(), E.shape[0])):
-                if block.nnz:
-                    rows = (block.row + start).tolist()
-                    model.linear_constraints.set_coefficients(
-                        list(zip(rows, block.col.tolist(), block.data.tolist(), strict=True))
-                    )
-        if program.P.nnz:
-            P = program.P
-            values = P.data * self.scaling.quadratic
-            columns = [slice(P.indptr[j], P.indptr[j + 1]) for j in range(program.n)]
-            model.objective.set_quadratic([[P.indices[c].tolist(), values[c].tolist()] for c in columns])
+        self.absent = (cplex.exceptions.CplexError,)
 
-    def _boxes(self, program: QuadraticProgram) -> tuple[list[float], list[float]]:
-        shrink, far = 1.0 / self.scaling.length, self.cplex.infinity
-        return np.maximum(program.lb * shrink, -far).tolist(), np.minimum(program.ub * shrink, far).tolist()
+    def load(self, vectors: Vectors) -> None:
+        model, form = self.model, self.form
+        model.variables.add(obj=vectors.cost.tolist(), lb=vectors.low.tolist(), ub=vectors.high.tolist())
+        if form.height:
+            senses = "E" * form.equalities + "L" * form.inequalities
+            model.linear_constraints.add(rhs=vectors.right.tolist(), senses=senses)
+            A = sparse.coo_matrix(form.A)
+            if A.nnz:
+                entries = zip(A.row.tolist(), A.col.tolist(), A.data.tolist(), strict=True)
+                model.linear_constraints.set_coefficients(list(entries))
+        P = form.P
+        if P.nnz:
+            columns = [slice(start, stop) for start, stop in pairwise(P.indptr)]
+            model.objective.set_quadratic([[P.indices[c].tolist(), P.data[c].tolist()] for c in columns])
+        for index in form.soc:
+            j = index.tolist()
+            model.quadratic_constraints.add(quad_expr=[j, j, [-1.0, *[1.0] * (len(j) - 1)]], sense="L", rhs=0.0)
 
-    def update(self, program: Program) -> None:
-        assert isinstance(program, QuadraticProgram)
-        q, e, g = self.vectors(program)
-        low, high = self._boxes(program)
-        every = range(program.n)
-        self.model.objective.set_linear(list(zip(every, q.tolist(), strict=True)))
-        self.model.variables.set_lower_bounds(list(zip(every, low, strict=True)))
-        self.model.variables.set_upper_bounds(list(zip(every, high, strict=True)))
-        sides = np.concatenate((e, g)).tolist()
-        if sides:
-            self.model.linear_constraints.set_rhs(list(enumerate(sides)))
+    def change(self, vectors: Vectors) -> None:
+        model = self.model
+        model.objective.set_linear(list(enumerate(vectors.cost.tolist())))
+        model.variables.set_lower_bounds(list(enumerate(vectors.low.tolist())))
+        model.variables.set_upper_bounds(list(enumerate(vectors.high.tolist())))
+        if self.form.height:
+            model.linear_constraints.set_rhs(list(enumerate(vectors.right.tolist())))
 
-    def solve(self, warm: WarmStart | None, time_limit: float | None) -> Raw:
-        model, rows = self.model, self.rows
-        model.parameters.timelimit.set(self.forever if time_limit is None else min(self.forever, time_limit))
-        model.solve()
-        found = model.solution
-        status = int(found.get_status())
-        x, reduced = self._read(found.get_values, rows.n), self._read(found.get_reduced_costs, rows.n)
-        dual = self._read(found.get_dual_values, rows.equalities + rows.inequalities)
-        y, _ = rows.multipliers(-dual[: rows.equalities], -dual[rows.equalities :])
-        factor = self.scaling.dual
-        return Raw(
-            _CLAIMS.get(status, Claim.FAILED),
-            str(found.get_status_string()),
-            x * self.scaling.length,
-            y * factor,
-            -reduced * factor,
-            iterations=int(found.progress.get_num_barrier_iterations()),
-        )
+    def run(self, seconds: float) -> tuple[Claim, str, int]:
+        self.model.parameters.timelimit.set(seconds)
+        self.model.solve()
+        found = self.model.solution
+        claim = _CLAIMS.get(int(found.get_status()), Claim.FAILED)
+        return claim, str(found.get_status_string()), int(found.progress.get_num_barrier_iterations())
 
-    def _read(self, get: Any, size: int) -> Any:
-        if not size:
-            return np.zeros(0)
-        try:
-            return np.asarray(get(), dtype=np.float64)
-        except self.cplex.exceptions.CplexError:  # there is no iterate
-            return np.full(size, np.nan)
+    def values(self) -> Any:
+        return self.model.solution.get_values()
+
+    def slopes(self) -> Any:
+        return self.model.solution.get_dual_values()
+
+    def reduced_costs(self) -> Any:
+        return self.model.solution.get_reduced_costs()
 
 
 def _set(model: Any, cplex: Any, key: str, value: Any) -> None:

@@ -12,14 +12,13 @@ factor of k(k+1)/2 entries (up to k² where it is singular) at a cost of k³ onc
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy import linalg, sparse
-from scipy.sparse import csgraph
+from scipy import sparse
 
 from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program, Raw, Scaling, WarmStart
+from crosswind.solvers.backends.epigraph import factor
 from crosswind.solvers.backends.keywords import merged
 from crosswind.solvers.backends.one_sided import ConeOrder, OneSided
 from crosswind.solvers.backends.stacking import Sides
@@ -94,7 +93,7 @@ class _EcosPrepared(Prepared):
             equal, other = program.A[self.order.zero], program.A[self.order.cone_rows]
             self.linear = self.order.nonneg.size
             soc = [rows.size for rows in self.order.soc]
-        self.factor = _factor(program.P * self.scaling.quadratic)
+        self.factor = factor(program.P * self.scaling.quadratic)
         self.lifted = self.factor.shape[0] > 0
         self.quadratic, self.plain = program.P * self.scaling.quadratic, sparse.csc_matrix(other)
         if self.lifted:
@@ -216,41 +215,6 @@ def _readable(matrix: Any) -> Csc:
     out.sort_indices()
     out.indices, out.indptr = out.indices.astype(np.int64), out.indptr.astype(np.int64)
     return out
-
-
-def _factor(P: Csc) -> Csc:
-    """Return F (rank, n) with F'F = P, made from the blocks of variables that P couples."""
-    P = sparse.csc_matrix(P)
-    P.eliminate_zeros()
-    n = P.shape[0]
-    _, label = csgraph.connected_components(P, directed=False)
-    order = np.argsort(label, kind="stable")
-    bounds = np.concatenate(([0], np.cumsum(np.bincount(label))))
-    diagonal = P.diagonal()
-    single = np.flatnonzero(np.bincount(label)[label] == 1)
-    single = single[diagonal[single] > 0.0]
-    pieces = [sparse.csc_matrix((np.sqrt(diagonal[single]), (np.arange(single.size), single)), shape=(single.size, n))]
-    for start, stop in pairwise(bounds):
-        if stop - start == 1:
-            continue
-        block = order[start:stop]
-        root = _root(P[block][:, block].toarray())
-        spread = sparse.csc_matrix((np.ones(block.size), (np.arange(block.size), block)), shape=(block.size, n))
-        pieces.append(sparse.csc_matrix(root) @ spread)
-    return sparse.vstack(pieces, format="csc")
-
-
-def _root(block: Vector) -> Vector:
-    """Return R with R'R = block: the Cholesky factor, or one from the eigenvalues where the block is singular."""
-    try:
-        factor = linalg.cholesky(block)
-        if np.min(np.diag(factor)) > 1e-7 * np.max(np.diag(factor)):
-            return np.asarray(factor)
-    except linalg.LinAlgError:
-        pass
-    values, vectors = np.linalg.eigh(block)
-    kept = values > block.shape[0] * np.finfo(np.float64).eps * max(values[-1], 0.0)
-    return np.asarray(np.sqrt(values[kept])[:, None] * vectors[:, kept].T)
 
 
 BACKEND = Ecos

@@ -1,4 +1,4 @@
-"""Gurobi: its barrier for quadratic programs; the package's own licence takes 200 variables and 2 000 rows."""
+"""Gurobi: its barrier, for quadratic programs and second-order cones; its own licence takes 200 to 2 000 variables."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program, Raw, WarmStart
-from crosswind.solvers.backends.one_sided import OneSidedPrepared, refusal
-from crosswind.solvers.program import QuadraticProgram
+from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program
+from crosswind.solvers.backends.one_sided import refusal
+from crosswind.solvers.backends.slack_form import SlackFormPrepared, Vectors
 
 __all__ = ["BACKEND", "Gurobi"]
 
@@ -33,7 +33,7 @@ class Gurobi(Backend):
     name = "gurobi"
     module = "gurobipy"
     licence = "proprietary"
-    kinds = frozenset({"qp"})
+    kinds = frozenset({"qp", "soc"})
     releases_gil = True
     updates = True
     keeps_time = True
@@ -41,90 +41,75 @@ class Gurobi(Backend):
     limits = "200 variables in quadratic programs, 2000 in linear ones and 2000 rows without a licence"
 
     def prepare(self, program: Program, options: Options) -> Prepared:
-        """Set a quadratic program up."""
-        assert isinstance(program, QuadraticProgram)
+        """Set a quadratic or second-order cone program up."""
         return _GurobiPrepared(program, options)
 
 
-class _GurobiPrepared(OneSidedPrepared):
-    def __init__(self, program: QuadraticProgram, options: Options) -> None:
+class _GurobiPrepared(SlackFormPrepared):
+    def open(self, options: Options) -> None:
         import gurobipy
 
-        super().__init__(program, boxes=False)
         tol = float(np.clip(1e-3 * options.tol, 1e-9, 1e-6))
-        chosen = {
+        gap = max(1e-12, 1e-4 * options.tol)
+        chosen: dict[str, Any] = {
             "OutputFlag": 0,
             "Threads": 1,
             "Method": 2,
             "NonConvex": 0,
-            "BarConvTol": max(1e-12, 1e-4 * options.tol),
+            "BarConvTol": gap,
             "FeasibilityTol": tol,
             "OptimalityTol": tol,
         }
+        if self.form.soc:
+            # Without the first there are no multipliers at all, not of the linear rows either.
+            chosen |= {"QCPDual": 1, "BarQCPConvTol": gap}
         env = gurobipy.Env(empty=True)
         try:
             for key, value in (chosen | options.settings).items():
                 _set(env, gurobipy, key, value)
             env.start()
-            self.model = gurobipy.Model(env=env)
+            self.model: Any = gurobipy.Model(env=env)
         finally:
             # The model keeps its own copy; a refused parameter or licence leaves nothing open.
             env.dispose()
-        self.infinity = gurobipy.GRB.INFINITY
-        E, G = self.rows.matrices(program.A)
-        q, e, g = self.vectors(program)
-        low, high = self._boxes(program)
-        self.x: Any = self.model.addMVar(program.n, lb=low, ub=high)
-        self.model.setMObjective(
-            program.P * (0.5 * self.scaling.quadratic), q, 0.0, xQ_L=self.x, xQ_R=self.x, xc=self.x
-        )
-        self.equal: Any = self.model.addMConstr(E, self.x, "=", e) if E.shape[0] else None
-        self.other: Any = self.model.addMConstr(G, self.x, "<", g) if G.shape[0] else None
-        self.model.update()
+        self.far = gurobipy.GRB.INFINITY
         self.forever = float(self.model.Params.TimeLimit)
+        self.absent = (AttributeError, gurobipy.GurobiError)
 
-    def _boxes(self, program: QuadraticProgram) -> tuple[Any, Any]:
-        shrink = 1.0 / self.scaling.length
-        return np.maximum(program.lb * shrink, -self.infinity), np.minimum(program.ub * shrink, self.infinity)
+    def load(self, vectors: Vectors) -> None:
+        model, form = self.model, self.form
+        self.x: Any = model.addMVar(form.columns, lb=vectors.low, ub=vectors.high)
+        model.setMObjective(0.5 * form.P, vectors.cost, 0.0, xQ_L=self.x, xQ_R=self.x, xc=self.x)
+        senses = np.repeat(np.array(["=", "<"]), (form.equalities, form.inequalities))
+        self.sides: Any = model.addMConstr(form.A, self.x, senses, vectors.right) if form.height else None
+        for columns in form.soc:
+            signs = np.ones(columns.size)
+            signs[0] = -1.0
+            cone = self.x[columns]
+            model.addMQConstr(np.diag(signs), None, "<", 0.0, xQ_L=cone, xQ_R=cone)
+        model.update()
 
-    def update(self, program: Program) -> None:
-        assert isinstance(program, QuadraticProgram)
-        q, e, g = self.vectors(program)
-        self.x.Obj = q
-        self.x.LB, self.x.UB = self._boxes(program)
-        if self.equal is not None:
-            self.equal.RHS = e
-        if self.other is not None:
-            self.other.RHS = g
+    def change(self, vectors: Vectors) -> None:
+        self.x.Obj, self.x.LB, self.x.UB = vectors.cost, vectors.low, vectors.high
+        if self.sides is not None:
+            self.sides.RHS = vectors.right
 
-    def solve(self, warm: WarmStart | None, time_limit: float | None) -> Raw:
-        model, rows = self.model, self.rows
-        model.Params.TimeLimit = self.forever if time_limit is None else min(self.forever, time_limit)
+    def run(self, seconds: float) -> tuple[Claim, str, int]:
+        model = self.model
+        model.Params.TimeLimit = seconds
         model.reset()  # a kept basis or iterate would make the answer depend on what was solved before
         model.optimize()
         claim, word = _CLAIMS.get(int(model.Status), (Claim.FAILED, f"status {model.Status}"))
-        x, reduced = self._read(self.x, "X", rows.n), self._read(self.x, "RC", rows.n)
-        equal, other = self._read(self.equal, "Pi", rows.equalities), self._read(self.other, "Pi", rows.inequalities)
-        y, _ = rows.multipliers(-equal, -other)
-        factor = self.scaling.dual
-        return Raw(
-            claim,
-            word,
-            x * self.scaling.length,
-            y * factor,
-            -reduced * factor,
-            iterations=int(model.BarIterCount or model.IterCount),
-        )
+        return claim, word, int(model.BarIterCount or model.IterCount)
 
-    def _read(self, items: Any, attribute: str, size: int) -> Any:
-        import gurobipy
+    def values(self) -> Any:
+        return self.x.X
 
-        if items is None:
-            return np.zeros(size)
-        try:
-            return np.asarray(getattr(items, attribute), dtype=np.float64)
-        except (AttributeError, gurobipy.GurobiError):  # there is no iterate
-            return np.full(size, np.nan)
+    def slopes(self) -> Any:
+        return self.sides.Pi
+
+    def reduced_costs(self) -> Any:
+        return self.x.RC
 
 
 def _set(env: Any, gurobipy: Any, key: str, value: Any) -> None:

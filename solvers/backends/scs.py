@@ -11,6 +11,7 @@ from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, P
 from crosswind.solvers.backends.keywords import merged
 from crosswind.solvers.backends.one_sided import ConeOrder, OneSided
 from crosswind.solvers.backends.stacking import Index, Sides
+from crosswind.solvers.backends.triangles import lower_by_columns
 from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.matrices import Csc, Vector
 from crosswind.solvers.program import Cone, ConeProgram, QuadraticProgram
@@ -69,12 +70,6 @@ class Scs(Backend):
         return _ScsPrepared(program, options)
 
 
-def _lower_by_columns(order: int) -> Index:
-    """Return where SCS's svec entries (lower triangle by columns) stand in ours (upper triangle by columns)."""
-    column, row = np.triu_indices(order)
-    return np.asarray(row * (row + 1) // 2 + column)
-
-
 class _ScsPrepared(Prepared):
     def __init__(self, program: Program, options: Options) -> None:
         self.P, self.A = program.P, program.A
@@ -90,7 +85,7 @@ class _ScsPrepared(Prepared):
             assert isinstance(program, ConeProgram)
             self.cones = program.cones
             order = ConeOrder.of(program.cones)
-            lower = [rows[_lower_by_columns(size)] for rows, size in zip(order.psd, order.orders, strict=True)]
+            lower = [rows[lower_by_columns(size)] for rows, size in zip(order.psd, order.orders, strict=True)]
             self.order: Index = np.concatenate((order.zero, order.nonneg, *order.soc, *lower))
             matrix = program.A[self.order]
             self.cone = {

@@ -1,4 +1,4 @@
-"""Xpress: its barrier for quadratic programs; the package's community licence takes 200 rows plus columns."""
+"""Xpress: its barrier, for quadratic programs and second-order cones; the community licence takes small ones."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program, Raw, WarmStart
-from crosswind.solvers.backends.one_sided import OneSidedPrepared, refusal
-from crosswind.solvers.program import QuadraticProgram
+from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program
+from crosswind.solvers.backends.one_sided import refusal
+from crosswind.solvers.backends.slack_form import SlackFormPrepared, Vectors
 
 __all__ = ["BACKEND", "Xpress"]
 
@@ -32,7 +32,7 @@ class Xpress(Backend):
     name = "xpress"
     module = "xpress"
     licence = "proprietary"
-    kinds = frozenset({"qp"})
+    kinds = frozenset({"qp", "soc"})
     releases_gil = True
     updates = True
     keeps_time = True
@@ -40,22 +40,18 @@ class Xpress(Backend):
     limits = "200 rows plus columns in quadratic programs, 5000 in linear ones without a licence"
 
     def prepare(self, program: Program, options: Options) -> Prepared:
-        """Set a quadratic program up."""
-        assert isinstance(program, QuadraticProgram)
+        """Set a quadratic or second-order cone program up."""
         return _XpressPrepared(program, options)
 
 
-class _XpressPrepared(OneSidedPrepared):
-    def __init__(self, program: QuadraticProgram, options: Options) -> None:
+class _XpressPrepared(SlackFormPrepared):
+    def open(self, options: Options) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that the community licence is in use
             import xpress
 
             self.xpress: Any = xpress
             self.model: Any = xpress.problem()
-        model = self.model
-        super().__init__(program, boxes=False)
-        self.infinity = float(self.xpress.infinity)
         tol = max(1e-9, 1e-3 * options.tol)
         chosen = {
             "outputlog": 0,
@@ -69,74 +65,63 @@ class _XpressPrepared(OneSidedPrepared):
             "bardualstop": tol,
         }
         for key, value in (chosen | options.settings).items():
-            _set(model, self.xpress, key, value)
-        self.forever = float(model.controls.timelimit)
-        E, G = self.rows.matrices(program.A)
-        A = sparse.vstack((E, G), format="csc")
-        q, e, g = self.vectors(program)
-        low, high = self._boxes(program)
-        upper = sparse.coo_matrix(sparse.triu(program.P) * self.scaling.quadratic)
-        model.loadQP(
+            _set(self.model, self.xpress, key, value)
+        self.far = float(self.xpress.infinity)
+        self.forever = float(self.model.controls.timelimit)
+        self.absent = (self.xpress.SolverError, self.xpress.ModelError, self.xpress.InterfaceError)
+
+    def load(self, vectors: Vectors) -> None:
+        form = self.form
+        A, upper = form.A, sparse.coo_matrix(sparse.triu(form.P))
+        cones = len(form.soc)
+        self.model.loadQCQP(
             "",
-            ["E"] * e.size + ["L"] * g.size,
-            np.r_[e, g].tolist(),
-            [0.0] * (e.size + g.size),
-            q.tolist(),
+            ["E"] * form.equalities + ["L"] * (form.inequalities + cones),
+            [*vectors.right.tolist(), *[0.0] * cones],
+            [0.0] * (form.height + cones),
+            vectors.cost.tolist(),
             A.indptr.tolist(),
             np.diff(A.indptr).tolist(),
             A.indices.tolist(),
             A.data.tolist(),
-            low.tolist(),
-            high.tolist(),
+            vectors.low.tolist(),
+            vectors.high.tolist(),
             upper.row.tolist(),
             upper.col.tolist(),
             upper.data.tolist(),
+            list(range(form.height, form.height + cones)),
+            [columns.size for columns in form.soc],
+            *[[int(j) for columns in form.soc for j in columns]] * 2,
+            [sign for columns in form.soc for sign in (-1.0, *[1.0] * (columns.size - 1))],
         )
 
-    def _boxes(self, program: QuadraticProgram) -> tuple[Any, Any]:
-        shrink = 1.0 / self.scaling.length
-        return np.maximum(program.lb * shrink, -self.infinity), np.minimum(program.ub * shrink, self.infinity)
+    def change(self, vectors: Vectors) -> None:
+        every, rows = list(range(self.form.columns)), list(range(self.form.height))
+        self.model.chgObj(every, vectors.cost.tolist())
+        sides = ["L"] * len(every) + ["U"] * len(every)
+        self.model.chgBounds(every + every, sides, [*vectors.low.tolist(), *vectors.high.tolist()])
+        if rows:
+            self.model.chgRHS(rows, vectors.right.tolist())
 
-    def update(self, program: Program) -> None:
-        assert isinstance(program, QuadraticProgram)
-        q, e, g = self.vectors(program)
-        low, high = self._boxes(program)
-        every = list(range(program.n))
-        self.model.chgObj(every, q.tolist())
-        self.model.chgBounds(every + every, ["L"] * program.n + ["U"] * program.n, [*low.tolist(), *high.tolist()])
-        if e.size + g.size:
-            self.model.chgRHS(list(range(e.size + g.size)), np.r_[e, g].tolist())
-
-    def solve(self, warm: WarmStart | None, time_limit: float | None) -> Raw:
-        model, rows = self.model, self.rows
-        model.controls.timelimit = self.forever if time_limit is None else min(self.forever, time_limit)
+    def run(self, seconds: float) -> tuple[Claim, str, int]:
+        model = self.model
+        model.controls.timelimit = seconds
         model.lpOptimize("b")
         found = model.attributes.solstatus.name
         stop = self.xpress.StopType(int(model.attributes.stopstatus)).name
         claim, word = _SOLUTIONS.get(found, Claim.FAILED), found
         if stop in _STOPS:
             claim, word = _STOPS[stop], stop
-        x, reduced = self._read(model.getSolution, rows.n), self._read(model.getRedCosts, rows.n)
-        dual = self._read(model.getDuals, rows.equalities + rows.inequalities)
-        y, _ = rows.multipliers(-dual[: rows.equalities], -dual[rows.equalities :])
-        factor = self.scaling.dual
-        return Raw(
-            claim,
-            word,
-            x * self.scaling.length,
-            y * factor,
-            -reduced * factor,
-            iterations=int(model.attributes.bariter),
-        )
+        return claim, word, int(model.attributes.bariter)
 
-    def _read(self, get: Any, size: int) -> Any:
-        xp = self.xpress
-        if not size:
-            return np.zeros(0)
-        try:
-            return np.asarray(get(), dtype=np.float64)
-        except (xp.SolverError, xp.ModelError, xp.InterfaceError):  # there is no iterate
-            return np.full(size, np.nan)
+    def values(self) -> Any:
+        return self.model.getSolution()
+
+    def slopes(self) -> Any:
+        return self.model.getDuals()[: self.form.height]
+
+    def reduced_costs(self) -> Any:
+        return self.model.getRedCosts()
 
 
 def _set(model: Any, xpress: Any, key: str, value: Any) -> None:

@@ -9,6 +9,7 @@ from scipy import sparse
 from crosswind.solvers import Cone, ConeProgram, QuadraticProgram, Status, certify, solve
 from crosswind.solvers.backends import ecos as module
 from crosswind.solvers.backends.base import Options
+from crosswind.solvers.backends.epigraph import factor
 from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.registry import backend
 
@@ -39,7 +40,7 @@ def test_the_factor_is_exact(kind):
         "zero": np.zeros((6, 6)),
         "with zeros": np.outer([1.0, 0.0, 1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 1.0, 0.0, 0.0, 1.0]),
     }[kind]
-    F = module._factor(sparse.csc_matrix(P))
+    F = factor(sparse.csc_matrix(P))
     assert np.max(np.abs((F.T @ F).toarray() - P)) <= 1e-13 * max(1.0, np.max(np.abs(P)))
     assert F.shape[0] == np.linalg.matrix_rank(P, tol=1e-14)
     if kind in ("diagonal", "blocks"):
