@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crosswind.problems.impact.features import Dictionary
-from crosswind.problems.impact.fit import fit_problem
+from crosswind.problems.impact.fit import Fitted, fit_problem
 from crosswind.problems.impact.gram import FoldGrams, Gram
 from crosswind.problems.impact.model import ImpactModel
 from crosswind.problems.impact.program import FitProblem, scaled_problem
@@ -143,9 +143,10 @@ def cross_validate_ridge(
     for fold, block in enumerate(grams.blocks):
         base = recipe.base(grams.train(fold), grams.raw_return_cov, dictionary, names)
         table[fold] = {}
+        fitted: Fitted | None = None
         for ridge in grid:
             problem = recipe.at(base, dictionary, names, float(ridge))
-            fitted = fit_problem(problem, solver, max(tol, _CV_TOL))
+            fitted = fit_problem(problem, solver, max(tol, _CV_TOL), warm=fitted)
             X = problem.stacked(problem.unscale(fitted.repair.matrices))
             total = np.diag(block.rr)
             moved = total > 0

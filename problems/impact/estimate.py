@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,9 @@ from crosswind.problems.impact.sample import Sample
 from crosswind.problems.impact.targets import Target
 from crosswind.problems.impact.transforms import EXPONENT_GRID, power_flow
 from crosswind.solvers.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from crosswind.problems.impact.factors import Defactor
 
 __all__ = ["RIDGE_GRID", "CrossImpact", "Fitted", "fit_problem"]
 
@@ -90,7 +93,8 @@ class CrossImpact(ImpactEstimator):
     ridge_grid, folds
         Grid and number of blocks of the cross-validation.
     defactor
-        Regress returns on the events' factor returns first, where there are any (two-stage fit).
+        Regress returns on the events' factor returns first, where there are any (two-stage fit); or a `Defactor`, for
+        market, sectors, styles and components, fitted on the training rows of each fold.
     solver, tol
         Passed to `crosswind.solvers.solve`.
 
@@ -134,7 +138,7 @@ class CrossImpact(ImpactEstimator):
         sectors: pd.Series | None = None,
         ridge_grid: Sequence[float] = RIDGE_GRID,
         folds: int = 3,
-        defactor: bool = True,
+        defactor: bool | Defactor = True,
         transform: str = "linear",
         exponent: float | str = 0.5,
         exponent_grid: Sequence[float] = EXPONENT_GRID,
@@ -279,7 +283,7 @@ class CrossImpact(ImpactEstimator):
         rows = pseudo_returns(sample, dictionary, fitted.problem.stacked(K), first.sigma, c)
         clean = rows.dictionary_moments(dictionary)
         problem = self._recipe().build(clean.total, clean.raw_return_cov, dictionary, sample.names, self.ridge_)
-        start = fit_problem(problem, self.solver, self.tol)
+        start = fit_problem(problem, self.solver, self.tol, warm=first.fitted)
         self.huber_ = huber_fit(sample, dictionary, start, c, passes, solver=self.solver, solver_tol=self.tol)
         return self._kept(self.huber_.fitted, sample.names)
 
@@ -325,4 +329,16 @@ class CrossImpact(ImpactEstimator):
             f"  constraints      worst relative violation {worst:.1e} after exact repair ({self.repair_.method})",
             f"  suboptimality    ≤ {self.suboptimality_:.1e} of 1 + |objective|{proof}",
         ]
+        if self.rate_search_ is not None:
+            ended = "" if self.rate_search_.converged else ", stopped at the limit"
+            lines.append(f"  half-lives       fitted in {self.rate_search_.passes} passes{ended}")
+        if self.huber_ is not None:
+            ended = "" if self.huber_.converged else ", stopped at the limit"
+            lines.append(
+                f"  Huber loss       {np.mean(self.huber_.clipped):.0%} of residuals beyond {self.huber_c:g} σ; "
+                f"{len(self.huber_.history) - 1} passes{ended}; the suboptimality is the last surrogate's"
+            )
+        if self.sparsity_.dropped and self.sparse_threshold > 0:
+            tail = self.sparsity_
+            lines.append(f"  sparse tail      {tail.density:.0%} of pairs stay, at {tail.cost:.1e} of the objective")
         return "\n".join(lines)

@@ -317,6 +317,11 @@ class ImpactModel:
                 f"  cross share      {self.cross_share():.1%}; condition {self.condition_number:.3g}",
                 f"  asymmetry        {worst['asymmetry']:.1e}; below PSD {worst['psd']:.1e} (relative)",
             ]
+            + (
+                []
+                if self.transform is None
+                else [f"  flow             counts as |u|^{self.transform.exponent:g}: predicts, not for schedules"]
+            )
         )
 
     def plot(self, sectors: pd.Series | None = None) -> go.Figure:

@@ -150,7 +150,7 @@ def alternate(
     converged = False
     for _ in range(limit):
         problem = problem_at(a)
-        trial = fit_problem(problem, solver, solver_tol)
+        trial = fit_problem(problem, solver, solver_tol, warm=fitted)
         value = problem.objective(trial.repair.matrices)
         if fitted is None or value <= history[-1]:
             # A fit within its own tolerance may miss the last digits of what is there already.

@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from scipy.signal import lfilter
 
 from crosswind.problems.impact.features import Dictionary
-from crosswind.problems.impact.fit import fit_problem
+from crosswind.problems.impact.fit import Fitted, fit_problem
 from crosswind.problems.impact.gram import Gram
 from crosswind.problems.impact.program import FitProblem
 from crosswind.problems.impact.sample import Sample
@@ -203,6 +203,7 @@ class _Search:
         self._solver, self._tol, self._limit = solver, tol, limit
         self.history: list[float] = []
         self.best: Array = np.zeros(len(finite))
+        self._last: Fitted | None = None
 
     def dictionary(self, theta: Array) -> Dictionary:
         """Return the shapes at these log half-lives."""
@@ -236,7 +237,8 @@ class _Search:
         B = gram.B / base.scale[:, None] * wide
         inner = slice(0, n * m)
         problem = replace(base, S=0.5 * (S[inner, inner] + S[inner, inner].T), B=B[:, inner])
-        K = fit_problem(problem, self._solver, self._tol).repair.matrices
+        self._last = fit_problem(problem, self._solver, self._tol, warm=self._last)
+        K = self._last.repair.matrices
         X = problem.stacked(K)
         gradient = np.zeros(len(self._finite))
         for position, k in enumerate(self._finite):

@@ -162,7 +162,7 @@ def huber_fit(
     zero = _pass(sample, dictionary, problem, np.zeros_like(start.repair.matrices), sigma, c)[0]
     history.append(value)
     for _ in range(int(passes)):
-        trial = fit_problem(replace(problem, B=B), solver, solver_tol)
+        trial = fit_problem(replace(problem, B=B), solver, solver_tol, warm=fitted)
         trial_value, trial_B, trial_clipped = _pass(sample, dictionary, problem, trial.repair.matrices, sigma, c)
         decrease = value - trial_value
         enough = decrease > tol * (1.0 + abs(value - zero))

@@ -70,6 +70,11 @@ class VenueImpact:
         self.limit = limit
         self.tol = tol
 
+    def __repr__(self) -> str:
+        shown = [] if self.estimator is None else [repr(self.estimator)]
+        shown += [f"limit={self.limit!r}"] * (self.limit != 100) + [f"tol={self.tol!r}"] * (self.tol != 1e-8)
+        return f"VenueImpact({', '.join(shown)})"
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments; with ``deep`` those of the estimator too, as ``estimator__ridge``."""
         out: dict[str, Any] = {"estimator": self.estimator, "limit": self.limit, "tol": self.tol}
