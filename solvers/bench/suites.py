@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,28 @@ class Suite:
         return (*self.cases, *self.streams)
 
 
-_SUITES: dict[str, Callable[[], Suite]] = {}
+def _regular() -> Suite:
+    from crosswind.solvers.bench.families import REGULAR
+
+    return _of_families("regular", REGULAR, "a hundred small programs without degeneracy, ten families")
+
+
+def _degenerate() -> Suite:
+    from crosswind.solvers.bench.families import DEGENERATE
+
+    return _of_families("degenerate", DEGENERATE, "a hundred small programs, each family with a trouble of its own")
+
+
+def _of_families(name: str, families: dict[str, Callable[..., Program]], text: str) -> Suite:
+    from crosswind.solvers.bench.families import family_programs
+
+    made = dict(family_programs(families))
+    quick = list(made)[: len(families)]
+    cases = [Case(label, partial(made.__getitem__, label), label in quick, seed=0) for label in made]
+    return Suite(name, tuple(cases), text=text)
+
+
+_SUITES: dict[str, Callable[[], Suite]] = {"regular": _regular, "degenerate": _degenerate}
 
 
 def register_suite(name: str, make: Callable[[], Suite]) -> None:

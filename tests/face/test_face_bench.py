@@ -102,7 +102,7 @@ def test_bad_words_leave_with_2_and_write_nothing(
 
 def test_suites_are_named_seeded_and_repeatable():
     register_suites()
-    assert {"hedge", "basket", "impact"} <= set(suite_names())
+    assert {"hedge", "basket", "impact", "regular", "degenerate"} <= set(suite_names())
     for name in ("hedge", "basket", "impact"):
         first, second = find_suite(name), find_suite(name)
         quick = list(first.items(quick=True))
@@ -112,6 +112,16 @@ def test_suites_are_named_seeded_and_repeatable():
         assert case.make().digest == second.cases[0].make().digest
         digests = {item.make().digest for item in first.cases if item.quick}
         assert len(digests) == sum(item.quick for item in first.cases)
+
+
+@pytest.mark.parametrize(("name", "families"), [("regular", 10), ("degenerate", 13)])
+def test_the_suites_of_families_have_a_hundred_programs_and_one_of_each_kind_when_quick(name, families):
+    suite = find_suite(name)
+    assert len(suite.cases) == 100
+    quick = list(suite.items(quick=True))
+    assert len({item.name.rsplit(" ", 1)[0] for item in quick}) == len(quick) == families
+    again = find_suite(name)
+    assert [case.make().digest for case in suite.cases] == [case.make().digest for case in again.cases]
 
 
 def test_a_stream_keeps_its_matrices_and_moves_its_vectors():
