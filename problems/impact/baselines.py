@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,9 @@ from crosswind.problems.impact.gram import FoldGrams, Gram
 from crosswind.problems.impact.program import FitProblem, nonnegative_quadratic, own_slopes, scaled_problem
 from crosswind.problems.impact.targets import Target, resolve_target
 from crosswind.solvers.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from crosswind.problems.impact.factors import Defactor
 
 __all__ = ["DiagonalNNLS", "FullOLS", "KyleImpact", "OwnFlowOLS", "SequentialHeuristic", "ridge_rows"]
 
@@ -40,7 +44,7 @@ class _Plain(ImpactEstimator):
         kernel: str = "exponential",
         half_lives_s: Sequence[float] | None = None,
         lags: Sequence[int] | None = None,
-        defactor: bool = True,
+        defactor: bool | Defactor = True,
     ) -> None:
         self.kernel = kernel
         self.half_lives_s = half_lives_s
@@ -164,7 +168,7 @@ class SequentialHeuristic(ImpactEstimator):
         ridge: float = 0.0,
         target: Target = None,
         sectors: pd.Series | None = None,
-        defactor: bool = True,
+        defactor: bool | Defactor = True,
     ) -> None:
         self.kernel = kernel
         self.half_lives_s = half_lives_s

@@ -13,6 +13,7 @@ from crosswind.problems.impact import (
     CrossImpact,
     DiagonalNNLS,
     ImpactMoments,
+    PowerFlow,
     StreamingGram,
     event_moments,
     event_parts,
@@ -205,6 +206,13 @@ def test_products_beyond_floating_point_are_an_error_not_a_nan(build_events) -> 
     events = build_events(flow, np.full((40, 2), 1e-4))
     with pytest.raises(InvalidInput, match="beyond floating point"):
         StreamingGram(make_dictionary("instantaneous", 60.0)).update(events).moments()
+
+
+def test_a_transform_of_flow_is_refused_before_anything_is_summed(simulated) -> None:
+    events, _ = simulated(names=2, rows=40, days=1)
+    dictionary = replace(make_dictionary("exponential", 60.0, LIVES), transform=PowerFlow(0.5, (1.0, 1.0)))
+    with pytest.raises(InvalidInput, match="passes over the rows"):
+        StreamingGram(dictionary).update(events)
 
 
 def test_one_bucket_is_a_gap(build_events) -> None:

@@ -40,13 +40,20 @@ class RegressorState:
     Raises
     ------
     InvalidInput
-        A family of shapes that is not a fixed filter of the flow.
+        Shapes that are not a fixed linear filter of the flow.
     """
 
     def __init__(self, dictionary: Dictionary, names: int) -> None:
         self.dictionary, self.names = dictionary, names
         if dictionary.family not in ("instantaneous", "exponential", "monotone", "convex"):
             raise InvalidInput("cannot be summed in one pass", field="kernel", value=dictionary.family)
+        if dictionary.transform is not None:
+            raise InvalidInput(
+                "a transform of flow is fitted by passes over the rows, not from moments",
+                field="dictionary.transform",
+                value=dictionary.transform,
+                remedy='fit the events themselves with transform="power"',
+            )
         rates = dictionary.rates_per_s if dictionary.family == "exponential" else ()
         #: Shapes that carry a state y: the exponentials that fade. A permanent one is the flow itself.
         self.fading = tuple(m for m, rate in enumerate(rates) if rate > 0)
