@@ -23,6 +23,7 @@ from crosswind.problems.impact.families.venue_events import VenueEvents
 from crosswind.problems.impact.families.venues import VenueImpact
 from crosswind.problems.impact.features import Dictionary, make_dictionary
 from crosswind.problems.impact.intake import IntakeReport, check_events, events_with_gaps
+from crosswind.problems.impact.laws import AlmgrenLaw, PropagatorLaw, SquareRootLaw
 from crosswind.problems.impact.lead_lag import LeadLag, hayashi_yoshida, hayashi_yoshida_lead_lag
 from crosswind.problems.impact.masks import (
     Buckets,
@@ -45,10 +46,13 @@ from crosswind.problems.impact.moments import (
     merge_moments,
     stream_moments,
 )
+from crosswind.problems.impact.regimes import LiveScale, RegimeModel, RegimeScales
 from crosswind.problems.impact.sample import by_session, join_sessions
+from crosswind.problems.impact.store import ModelStore
 from crosswind.problems.impact.transforms import PowerFlow
 
 __all__ = [
+    "AlmgrenLaw",
     "Buckets",
     "ClockReport",
     "CrossImpact",
@@ -67,16 +71,22 @@ __all__ = [
     "Jumps",
     "KyleImpact",
     "LeadLag",
+    "LiveScale",
+    "ModelStore",
     "NewsWindows",
     "OpenClose",
     "OwnFlowOLS",
     "PowerFlow",
     "Predicate",
+    "PropagatorLaw",
     "RateSearch",
     "Recovery",
+    "RegimeModel",
+    "RegimeScales",
     "SeparableImpact",
     "SequentialHeuristic",
     "Sparsified",
+    "SquareRootLaw",
     "StreamingGram",
     "Times",
     "VenueEvents",

@@ -174,7 +174,7 @@ def test_intervals_are_those_of_linear_least_squares_where_the_model_is_linear()
     slope = x @ y / (x @ x)
     error = y - slope * x
     hc1 = (x**2 @ error**2) / (x @ x) ** 2 * 400 / 399
-    np.testing.assert_allclose(found.theta, slope, rtol=1e-10)
+    np.testing.assert_allclose(found.theta, slope, rtol=1e-8)
     np.testing.assert_allclose(found.covariance, hc1, rtol=1e-8)
     assert normal_quantile(0.95) == pytest.approx(1.959963985, abs=1e-8)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crosswind.problems.impact import ImpactModel, make_dictionary
+from crosswind.problems.impact import ImpactModel, PowerFlow, make_dictionary
 from crosswind.problems.impact.regimes import LiveScale, RegimeModel, RegimeScales, ScaleReading
 from crosswind.problems.impact.regimes.live import RegressorStream
 from crosswind.problems.market import MarketEvents
@@ -48,9 +48,12 @@ def fitted(simulated: Callable[..., tuple[MarketEvents, ImpactModel]]) -> tuple[
     return events, fit.model_
 
 
+@pytest.mark.parametrize("bent", [False, True], ids=["linear", "power"])
 @pytest.mark.parametrize("family", ["instantaneous", "exponential", "monotone", "convex"])
-def test_the_stream_of_regressors_is_the_batch(family: str) -> None:
+def test_the_stream_of_regressors_is_the_batch(family: str, bent: bool) -> None:
     dictionary = make_dictionary(family, 60.0, (120.0, float("inf")), (0, 2, 5))
+    if bent:
+        dictionary = replace(dictionary, transform=PowerFlow(0.5, (1.0, 2.0, 0.3)))
     flow = np.random.default_rng(0).standard_normal((40, 3))
     batch = dictionary.regressors(flow)
     stream = RegressorStream(dictionary, 3)

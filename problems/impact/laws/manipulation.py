@@ -40,7 +40,8 @@ class Manipulation:
 
     def summary(self) -> str:
         """Return one line."""
-        word = {True: "no round trip pays", False: "round trips pay", None: "not decided"}[self.free]
+        words = {True: "no round trip pays", False: "round trips pay", None: "not decided"}
+        word = "round trips that pay exist" if self.free is False and self.worst_bps >= 0 else words[self.free]
         a, b = self.worst_lengths
         return f"{word}: {self.reason}; cheapest of those tried {self.worst_bps:+.3g} bps ({a} buckets in, {b} out)"
 

@@ -47,13 +47,16 @@ class RegressorStream:
     def push(self, flow: Array) -> Array:
         """Take in one bucket's flow (N,) and return its regressors (M, N)."""
         family = self.dictionary.family
+        flow = np.array(flow, dtype=np.float64)
+        if self.dictionary.transform is not None:
+            flow = self.dictionary.transform.apply(flow[None, :])[0]
         if family == "instantaneous":
-            return np.asarray(flow, dtype=np.float64)[None, :].copy()
+            return flow[None, :]
         if family == "exponential":
             before = self._y
             self._y = self._decay * before + flow
             return self._y - before
-        self._past.appendleft(np.asarray(flow, dtype=np.float64))
+        self._past.appendleft(flow)
         past = np.stack(self._past)
         if family == "monotone":
             return np.stack([past[0] - past[lag + 1] for lag in self.dictionary.lags])
