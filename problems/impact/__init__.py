@@ -9,8 +9,6 @@ from crosswind.problems.impact.baselines import (
     OwnFlowOLS,
     SequentialHeuristic,
 )
-from crosswind.problems.impact.clocks import ClockReport, clock_report, lagged_correlation, shift_clock
-from crosswind.problems.impact.common_moves import noise_edge, with_factors
 from crosswind.problems.impact.estimate import CrossImpact
 from crosswind.problems.impact.estimator import ImpactEstimator
 from crosswind.problems.impact.evaluate import Recovery, compare_models, recovery, truth_model
@@ -22,10 +20,16 @@ from crosswind.problems.impact.families.sparsify import Sparsified, sparsify
 from crosswind.problems.impact.families.venue_events import VenueEvents
 from crosswind.problems.impact.families.venues import VenueImpact
 from crosswind.problems.impact.features import Dictionary, make_dictionary
-from crosswind.problems.impact.intake import IntakeReport, check_events, events_with_gaps
-from crosswind.problems.impact.laws import AlmgrenLaw, PropagatorLaw, SquareRootLaw
-from crosswind.problems.impact.lead_lag import LeadLag, hayashi_yoshida, hayashi_yoshida_lead_lag
-from crosswind.problems.impact.masks import (
+from crosswind.problems.impact.intake.checks import IntakeReport, check_events, events_with_gaps
+from crosswind.problems.impact.intake.clocks import (
+    ClockReport,
+    clock_report,
+    lagged_correlation,
+    pair_shift,
+    shift_clock,
+)
+from crosswind.problems.impact.intake.lead_lag import LeadLag, hayashi_yoshida, hayashi_yoshida_lead_lag
+from crosswind.problems.impact.intake.masks import (
     Buckets,
     EventMask,
     Halts,
@@ -36,6 +40,7 @@ from crosswind.problems.impact.masks import (
     Times,
     apply_masks,
 )
+from crosswind.problems.impact.laws import AlmgrenLaw, PropagatorLaw, SquareRootLaw
 from crosswind.problems.impact.model import ImpactModel
 from crosswind.problems.impact.moments import (
     ImpactMoments,
@@ -46,6 +51,7 @@ from crosswind.problems.impact.moments import (
     merge_moments,
     stream_moments,
 )
+from crosswind.problems.impact.moments.common_moves import noise_edge, with_factors
 from crosswind.problems.impact.regimes import LiveScale, RegimeModel, RegimeScales
 from crosswind.problems.impact.sample import by_session, join_sessions
 from crosswind.problems.impact.store import ModelStore
@@ -108,6 +114,7 @@ __all__ = [
     "make_dictionary",
     "merge_moments",
     "noise_edge",
+    "pair_shift",
     "recovery",
     "shift_clock",
     "sparsify",

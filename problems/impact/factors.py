@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from crosswind.problems.impact.common_moves import off_components, regress
 from crosswind.problems.impact.features import aligned, factor_values
+from crosswind.problems.impact.moments.common_moves import off_components, regress
 from crosswind.problems.impact.moments.sums import Sums
 from crosswind.solvers.errors import DataGap, InvalidInput
 

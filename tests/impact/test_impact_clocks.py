@@ -12,6 +12,7 @@ from crosswind.problems.impact import (
     hayashi_yoshida,
     hayashi_yoshida_lead_lag,
     lagged_correlation,
+    pair_shift,
     shift_clock,
 )
 from crosswind.solvers.errors import DataGap, InvalidInput
@@ -116,6 +117,11 @@ def test_a_name_three_seconds_late_is_found_flagged_and_put_right(seconds) -> No
     assert (others["shift_s"] == 0).all()
     assert not report.table["flow_flagged"].any()  # trades and quotes of the name were moved together
     assert report.corrections == {"N03": 3.0}
+    pair = pair_shift(late, "N01", "N03")
+    assert (pair.shift_s, pair.interval_s) == (3.0, (3.0, 3.0))
+    pd.testing.assert_series_equal(pair.correlation, lagged_correlation(late, "N01", "N03"), check_names=False)
+    assert pair_shift(late, "N03", "N01").shift_s == -3.0
+    assert pair_shift(late, "N01", "N02").shift_s == 0.0
     assert clock_report(shift_clock(late, report.corrections)).flagged == ()
     assert "N03: +3 s against the others" in report.summary()
     assert {trace.name for trace in report.plot().data} == set(late.names)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from crosswind.problems.impact.features import Dictionary
-from crosswind.problems.impact.masks import EventMask
+from crosswind.problems.impact.intake.masks import EventMask
 from crosswind.problems.impact.moments.data import ImpactMoments, merge_moments
 from crosswind.problems.impact.moments.stream import StreamingGram
 from crosswind.solvers.errors import DataGap, InvalidInput

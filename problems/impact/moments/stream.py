@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosswind.problems.impact.features import Dictionary
-from crosswind.problems.impact.masks import EventMask, apply_masks
+from crosswind.problems.impact.intake.masks import EventMask, apply_masks
 from crosswind.problems.impact.moments.blocks import Block, check_half_life, coarsened
 from crosswind.problems.impact.moments.data import ImpactMoments
 from crosswind.problems.impact.moments.sums import RowSums
@@ -58,7 +58,7 @@ class StreamingGram:
     names
         Names to use; None: those of the first part.
     masks
-        Buckets that are no rows, see `crosswind.problems.impact.masks`.
+        Buckets that are no rows, see `crosswind.problems.impact.intake.masks`.
     block_s
         Cut sessions into parts of this length [s], counted from local midnight, so that folds may lie within days;
         None: each session is a block.

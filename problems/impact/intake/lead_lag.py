@@ -93,12 +93,12 @@ def _ticks(when: Any, price: Any, name: str) -> tuple[Int, Float]:
 
 @dataclass(frozen=True, eq=False)
 class LeadLag:
-    """Covariance of two names over shifts of the second one's clock.
+    """Covariance of two names over shifts of the second one's clock, from ticks or from buckets.
 
     Parameters
     ----------
     covariance
-        Shift θ [s] → Hayashi–Yoshida covariance, summed over the sessions.
+        Shift θ [s] → covariance, summed over the sessions.
     correlation
         The same over the square roots of both realised variances; not bounded by 1, and shrunk by ticks that bounce.
     shift_s
@@ -141,7 +141,7 @@ class LeadLag:
         from crosswind.problems.plotting import figure
 
         fig = figure("Lead and lag", "shift of the second clock [s], > 0: the first leads", "correlation")
-        fig.add_scatter(x=self.correlation.index, y=self.correlation, mode="lines+markers", name="Hayashi–Yoshida")
+        fig.add_scatter(x=self.correlation.index, y=self.correlation, mode="lines+markers", name="correlation")
         fig.add_vrect(x0=self.interval_s[0], x1=self.interval_s[1], opacity=0.15, line_width=0)
         return fig.add_vline(x=self.shift_s, line_dash="dot")
 
@@ -201,14 +201,34 @@ def hayashi_yoshida_lead_lag(
     parts = np.empty((blocks, len(grid)))
     for k, theta in enumerate(grid):
         parts[:, k] = np.bincount(code, hayashi_yoshida_parts(tx, px, ty - _nanoseconds(theta), py), blocks)
-    covariance = pd.Series(parts.sum(axis=0), pd.Index(grid, name="shift_s"), name="covariance")
-    correlation = (covariance / np.sqrt(variance)).rename("correlation")
+    return lead_lag_of(parts, grid, np.sqrt(variance), draws, level, seed)
+
+
+def lead_lag_of(parts: Float, shifts_s: Float, scale: float, draws: int, level: float, seed: int) -> LeadLag:
+    """Return the peak of a curve and its interval.
+
+    Parameters
+    ----------
+    parts
+        Products by block of time and shift (blocks, L).
+    shifts_s
+        Shifts [s], ascending, (L,).
+    scale
+        What turns the sum over blocks into a correlation.
+    draws, level, seed
+        Of the bootstrap over blocks.
+    """
+    total = parts.sum(axis=0)
+    covariance = pd.Series(total, pd.Index(shifts_s, name="shift_s"), name="covariance")
+    correlation = (covariance / scale).rename("correlation")
     squares = correlation.to_numpy() ** 2
-    behind = float(squares[grid < 0].sum())
-    ratio = float(squares[grid > 0].sum()) / behind if behind > 0 else float("inf")
-    peak = grid[int(np.argmax(np.abs(covariance.to_numpy())))]
-    drawn = resampled(parts, draws, np.random.default_rng(seed))
-    tops = grid[np.argmax(np.abs(drawn), axis=1)]
+    ahead, behind = float(squares[shifts_s > 0].sum()), float(squares[shifts_s < 0].sum())
+    ratio = ahead / behind if behind > 0 else float("inf")
+    # Among equal peaks the one nearest to zero.
+    order = np.argsort(np.abs(shifts_s), kind="stable")
+    held = shifts_s[order]
+    peak = held[int(np.argmax(np.abs(total[order])))]
+    tops = held[np.argmax(np.abs(resampled(parts, draws, np.random.default_rng(seed)))[:, order], axis=1)]
     tail = 0.5 * (1.0 - level)
     low, high = np.quantile(tops, [tail, 1.0 - tail], method="nearest")
     return LeadLag(covariance, correlation, float(peak), (float(low), float(high)), ratio, level)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from crosswind.problems.impact.clocks import ClockReport, clock_report, shift_clock
 from crosswind.problems.impact.features import session_rows
-from crosswind.problems.impact.masks import Buckets, EventMask, Jumps
+from crosswind.problems.impact.intake.clocks import ClockReport, clock_report, shift_clock
+from crosswind.problems.impact.intake.masks import Buckets, EventMask, Jumps
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from crosswind.problems.impact.features import session_rows
-from crosswind.problems.impact.lead_lag import check_draws, resampled
+from crosswind.problems.impact.intake.lead_lag import LeadLag, check_draws, lead_lag_of, resampled
 from crosswind.solvers.errors import DataGap, InvalidInput
 
 if TYPE_CHECKING:
     from crosswind.problems.market import MarketEvents
 
-__all__ = ["ClockReport", "clock_report", "lagged_correlation", "shift_clock"]
+__all__ = ["ClockReport", "clock_report", "lagged_correlation", "pair_shift", "shift_clock"]
 
 Array = NDArray[np.float64]
 _PAIR = 4.0  # a pair's peak must be this many standard errors high to say anything about its clocks
@@ -134,20 +134,63 @@ def lagged_correlation(
     DataGap
         A name that does not move, or trade.
     """
+    reach = _reach(events, max_shift_s)
+    a, b = _pair(events, first, second, of)
+    parts = _block_products(a, b, events, reach, None)
+    shifts = pd.Index(np.arange(-reach, reach + 1) * events.bucket_s, name="shift_s")
+    return pd.Series(parts.sum(axis=0)[:, 0], shifts, name=f"{first} → {second}")
+
+
+def pair_shift(
+    events: MarketEvents,
+    first: str,
+    second: str,
+    max_shift_s: float | None = None,
+    *,
+    of: str = "returns",
+    block_s: float | None = None,
+    draws: int = 500,
+    level: float = 0.95,
+    seed: int = 0,
+) -> LeadLag:
+    """Return how much the second name's clock is behind the first one's, with an interval.
+
+    Parameters
+    ----------
+    events, first, second, max_shift_s, of
+        As for :func:`lagged_correlation`.
+    block_s
+        Length of the blocks of time that are drawn [s]; default six times the span of shifts.
+    draws, level, seed
+        Bootstrap draws, level of the interval, seed.
+
+    Raises
+    ------
+    InvalidInput
+        As :func:`lagged_correlation`; parameters of the bootstrap out of range.
+    DataGap
+        A name that does not move, or trade; fewer than two blocks.
+    """
+    check_draws(draws, level)
+    reach = _reach(events, max_shift_s)
+    a, b = _pair(events, first, second, of)
+    codes = _block_codes(events, 6.0 * (2 * reach + 1) * events.bucket_s if block_s is None else block_s)
+    parts = _block_products(a, b, events, reach, codes)[:, :, 0]
+    return lead_lag_of(parts, np.arange(-reach, reach + 1) * events.bucket_s, 1.0, draws, level, seed)
+
+
+def _pair(events: MarketEvents, first: str, second: str, of: str) -> tuple[Array, Array]:
     for field, name in (("first", first), ("second", second)):
         if name not in events.names:
             raise InvalidInput("unknown name", field=field, value=name, remedy=f"one of {', '.join(events.names)}")
     if of not in ("returns", "flow"):
         raise InvalidInput('"returns" or "flow"', field="of", value=of)
-    reach = _reach(events, max_shift_s)
     source = events.returns if of == "returns" else events.flow
     a, b = (_unit(frame[[name]].to_numpy()) for frame, name in ((source, first), (events.returns, second)))
     still = [n for n, v in ((first, a), (second, b)) if not v.any()]
     if still:
         raise DataGap("a name does not move or trade", field="events", value=still, remedy="leave it out")
-    parts = _block_products(a, b, events, reach, None)
-    shifts = pd.Index(np.arange(-reach, reach + 1) * events.bucket_s, name="shift_s")
-    return pd.Series(parts.sum(axis=0)[:, 0], shifts, name=f"{first} → {second}")
+    return a, b
 
 
 def clock_report(
