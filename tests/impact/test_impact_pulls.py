@@ -194,3 +194,43 @@ def test_the_estimator_reports_what_its_tail_cost(simulated) -> None:
         with pytest.raises(CrosswindError) as caught:
             CrossImpact(half_lives_s=LIVES, ridge=0.1, sparse_threshold=bad).fit(events)
         assert caught.value.field == "sparse_threshold"
+
+
+# -- the block target ----------------------------------------------------------------------------------------------
+def test_nearly_collinear_shapes_do_not_blow_up_the_block_target(simulated) -> None:
+    """Six half-lives that two would do for: free levels are huge and offset each other, ours are not."""
+    events, _ = simulated(names=5, rows=800, r2=0.05, seed=3)
+    train, test = (events.on(d) for d in events.days)
+    lives = tuple(120.0 * 1.6**k for k in range(6))
+    few = CrossImpact(half_lives_s=LIVES, ridge=30.0).fit(train)
+    many = CrossImpact(half_lives_s=lives, ridge=30.0).fit(train)
+    target = many.fitted_.problem.target
+    assert many.fitted_.problem.objective(target) < 0  # better than no impact at all
+    own = np.einsum("mii->m", target)
+    assert own.sum() < 2.0 * np.einsum("mii->m", few.fitted_.problem.target).sum()
+    assert many.score(test) > few.score(test) - 0.02
+
+
+def test_the_block_target_is_the_best_of_its_levels() -> None:
+    """Against cvxpy: levels under their constraints, from the same moments; without a floor the two are one."""
+    import cvxpy as cp
+
+    from crosswind.problems.impact.targets import block_target
+
+    for seed in range(4):
+        problem = replace(impact_instance(6, 2, seed=seed, corr_bound=0.3), floor=np.zeros(6), ridge=0.0, pool=0.0)
+        groups = np.arange(6, dtype=np.intp) % 3
+        same = groups[:, None] == groups[None, :]
+        eye = np.eye(6)
+        level = cp.Variable((2, 3))
+        K = [level[k, 0] * eye + level[k, 1] * (same - eye) + level[k, 2] * ~same for k in range(2)]
+        values, vectors = np.linalg.eigh(problem.S)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        w = np.sqrt(problem.weights)[:, None]
+        X = cp.hstack(K)
+        data = 0.5 * cp.sum_squares(cp.multiply(w, X @ root)) - cp.sum(cp.multiply(w**2 * problem.B, X))
+        limits = [level[:, 0] >= 0, cp.abs(level[:, 1:]) <= 0.3 * cp.vstack([level[:, 0]] * 2).T]
+        program = cp.Problem(cp.Minimize(data), limits)
+        program.solve(solver="CLARABEL", tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
+        ours = block_target(problem, groups)
+        assert replace(problem, target=ours).objective(ours) == pytest.approx(program.value, rel=1e-7, abs=1e-9)

@@ -181,3 +181,33 @@ def test_a_first_stage_of_ones_own_goes_with_options_that_read_rows(simulated) -
     )
     # the stage regresses on the same factors: the same residuals, and so the same fit
     np.testing.assert_allclose(own.model_.matrices, plain.model_.matrices, atol=1e-6 * plain.model_.matrices.max())
+
+
+def test_moments_alone_are_refused_where_options_read_the_rows(market) -> None:
+    from crosswind.problems.impact import make_dictionary
+    from crosswind.problems.impact.moments import event_moments
+
+    moments = event_moments(market, make_dictionary("exponential", 60.0, LIVES), 0)
+    plain = CrossImpact(half_lives_s=LIVES, ridge=1.0)
+    np.testing.assert_allclose(
+        plain.fit_moments(moments).model_.matrices, plain.fit(market).model_.matrices, rtol=1e-6, atol=1e-16
+    )
+    for kw in ({"loss": "huber"}, {"transform": "power"}, {"half_lives_s": "fit"}, {"half_lives_s": "log-grid"}):
+        with pytest.raises(InvalidInput, match="pass over the rows") as caught:
+            CrossImpact(**({"half_lives_s": LIVES, "ridge": 1.0} | kw)).fit_moments(moments)
+        assert next(iter(kw)) in str(caught.value)
+
+
+def test_summaries_say_what_the_options_did(market) -> None:
+    def text(**kw) -> str:
+        return CrossImpact(**({"half_lives_s": LIVES, "ridge": 1.0} | kw)).fit(market).summary()
+
+    assert "Huber" in text(loss="huber")
+    assert "stopped at the limit" in text(loss="huber", passes=1)
+    assert "fitted in 2 passes, stopped" in text(half_lives_s="fit", passes=2)
+    assert "sparse tail" in text(sparse_threshold=0.5)
+    assert "not for schedules" in text(transform="power", exponent=0.5)
+    for word in ("Huber", "fitted in", "sparse tail", "not for schedules"):
+        assert word not in text()
+    assert repr(VenueImpact()) == "VenueImpact()"
+    assert repr(VenueImpact(CrossImpact(ridge=1.0), limit=5)) == "VenueImpact(CrossImpact(ridge=1.0), limit=5)"
