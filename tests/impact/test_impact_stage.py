@@ -152,6 +152,14 @@ def test_prediction_uses_the_flow_and_the_returns_of_the_fit(events) -> None:
     assert fit.loadings_ is None
 
 
+def test_one_day_is_cut_for_the_folds_of_a_cross_validation(events) -> None:
+    day = events.on(events.days[0])
+    fit = CrossImpact(half_lives_s=LIVES, ridge_grid=(0.3, 3.0), defactor=Defactor(market="equal")).fit(day)
+    assert fit.cv_.shape == (2, 3)
+    assert np.isfinite(fit.cv_.to_numpy()).all()
+    assert len(fit.grams_.trains) == 3
+
+
 def test_each_fold_fits_its_stage_on_its_own_training_rows(simulated) -> None:
     events, _ = simulated(names=4, rows=900, days=3, r2=0.3, factors=1)
     moments = event_moments(events, make_dictionary("exponential", 60.0, LIVES))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -235,6 +236,32 @@ def test_workers_give_the_same_bits(simulated, tmp_path: Path) -> None:
         stream_moments(sources, dictionary, workers=0)
     with pytest.raises(InvalidInput, match="at least one source"):
         stream_moments([], dictionary)
+
+
+def test_dask_sums_by_day_to_the_same_bits(simulated) -> None:
+    dask = pytest.importorskip("dask")
+    events, _ = simulated(names=3, rows=300, days=3, r2=0.5)
+    dictionary = make_dictionary("exponential", 60.0, LIVES)
+    tasks = [dask.delayed(event_moments)(events.on(day), dictionary) for day in events.days]
+    found = dask.delayed(merge_moments)(tasks[::-1]).compute(scheduler="threads")
+    assert same_bits(found, event_moments(events, dictionary))
+
+
+def test_memory_does_not_grow_with_the_days(build_events) -> None:
+    rng = np.random.default_rng(0)
+    dictionary = make_dictionary("exponential", 60.0, LIVES)
+    events = build_events(rng.standard_normal((1600, 20)), 1e-4 * rng.standard_normal((1600, 20)), days=16)
+    parts = [events.on(day) for day in events.days]
+    peaks = []
+    for days in (4, 16):
+        stream = StreamingGram(dictionary, max_blocks=2)
+        tracemalloc.start()
+        for part in parts[:days]:
+            stream.update(part)
+        stream.moments()
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 def test_folders_are_read_part_by_part(simulated, tmp_path: Path) -> None:

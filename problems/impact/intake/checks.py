@@ -242,8 +242,7 @@ def _outliers(
     mask = Jumps(jump, reason="jump")
     rows: list[dict[str, Any]] = []
     returns, flow = events.returns, events.flow
-    for name in events.names:
-        jumps = int(mask.rows(events.select([name])).sum())
+    for name, jumps in zip(events.names, mask.by_name(events).sum(axis=0).tolist(), strict=True):
         if jumps:
             top = float(np.nanmax(np.abs(returns[name].to_numpy())))
             rows.append({"what": "jumps", "where": name, "value": f"{jumps}, up to {top:.2%}", "done": "kept"})

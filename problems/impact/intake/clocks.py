@@ -176,7 +176,8 @@ def pair_shift(
     a, b = _pair(events, first, second, of)
     codes = _block_codes(events, 6.0 * (2 * reach + 1) * events.bucket_s if block_s is None else block_s)
     parts = _block_products(a, b, events, reach, codes)[:, :, 0]
-    return lead_lag_of(parts, np.arange(-reach, reach + 1) * events.bucket_s, 1.0, draws, level, seed)
+    shifts: Array = np.asarray(np.arange(-reach, reach + 1) * events.bucket_s, dtype=np.float64)
+    return lead_lag_of(parts, shifts, 1.0, draws, level, seed)
 
 
 def _pair(events: MarketEvents, first: str, second: str, of: str) -> tuple[Array, Array]:

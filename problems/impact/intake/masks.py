@@ -219,7 +219,12 @@ class Jumps(EventMask):
         return type(self)(self.threshold, self.share, scale, self.reason)
 
     def rows(self, events: MarketEvents) -> Flags:
-        """Return the buckets of jumps; a bucket without a return is none.
+        """Return the buckets of jumps; see :meth:`by_name` for what is raised."""
+        beyond = self.by_name(events)
+        return np.asarray(beyond.mean(axis=1) >= max(self.share, 0.5 / beyond.shape[1]))
+
+    def by_name(self, events: MarketEvents) -> Flags:
+        """Return (T, N) whether each name jumps in each bucket; a bucket without a return is none.
 
         Raises
         ------
@@ -227,22 +232,16 @@ class Jumps(EventMask):
             The mask was fitted without one of the names.
         """
         returns = events.returns.to_numpy()
-        beyond = np.zeros(returns.shape, dtype=bool)
         if self.scale is not None:
             scale = self.scale.reindex(list(events.names)).to_numpy(dtype=np.float64)
             if np.isnan(scale).any():
                 missing = [n for n, v in zip(events.names, scale, strict=True) if np.isnan(v)]
-                raise DataGap(
-                    "the mask was fitted without these names", field="scale", value=missing, remedy="fit again"
-                )
-            beyond = np.abs(np.nan_to_num(returns)) > self.threshold * np.where(scale > 0, scale, np.inf)
-        else:
-            for part in session_rows(events.session.to_numpy()):
-                scale = _robust_scale(returns[part])
-                beyond[part] = np.abs(np.nan_to_num(returns[part])) > self.threshold * np.where(
-                    scale > 0, scale, np.inf
-                )
-        return np.asarray(beyond.mean(axis=1) >= max(self.share, 0.5 / returns.shape[1]))
+                raise DataGap("was fitted without these names", field="scale", value=missing, remedy="fit again")
+            return _beyond(returns, scale, self.threshold)
+        out = np.zeros(returns.shape, dtype=bool)
+        for part in session_rows(events.session.to_numpy()):
+            out[part] = _beyond(returns[part], _robust_scale(returns[part]), self.threshold)
+        return out
 
 
 def _beyond(returns: NDArray[np.float64], scale: NDArray[np.float64], threshold: float) -> Flags:
