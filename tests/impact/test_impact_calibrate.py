@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from crosswind.problems.impact.calibrate.cells import cell_moments, cell_of_rows
 from crosswind.problems.impact.calibrate.costs import Programme, least_squares, realised_costs, schedule_weights
 from crosswind.problems.impact.calibrate.folds import time_folds
 from crosswind.problems.impact.calibrate.scores import usable_horizons
-from crosswind.problems.market import MarketEvents, read
+from crosswind.problems.market import MarketEvents
 from crosswind.solvers.errors import DataGap, InvalidInput, LimitBreach
 
 LIVES = (120.0, 1200.0)
@@ -174,8 +175,8 @@ def test_promotes_cross_terms_where_they_are_strong(strong: tuple, calibrated) -
 
 
 def test_promotes_the_diagonal_where_the_truth_is_diagonal(simulated: Callable) -> None:
-    """With independent flow and no cross-impact the joint fit cannot be told from the diagonal, in 5 of 5 samples."""
-    for seed in range(5):
+    """With independent flow and no cross-impact the joint fit cannot be told from the diagonal, in 3 of 3 samples."""
+    for seed in range(3):
         rng = np.random.default_rng(seed)
         flow = 1e6 * rng.standard_normal((900, 3))
         events = diagonal_events(simulated, flow, seed)
@@ -207,17 +208,25 @@ def test_nothing_eligible_is_refused_with_each_reason(strong: tuple) -> None:
 
 
 def test_bounds_of_the_rule_are_felt(calibrated) -> None:
-    """Promises: only an interval that lies wholly outside excludes. Stability and scores as asked."""
+    """Promises: only an interval that lies wholly outside excludes. Stability: cross terms alone are held to it."""
     kept = calibrated.costs.loc["joint"]
-    edge = float(kept["ratio_high"])
-    assert np.isfinite(edge)
-    decision = cw.promote(calibrated, ratio=(0.999, 1.0)) if kept["ratio_low"] < 1 < edge else None
-    if decision is not None:
-        assert decision.table.loc["joint", "eligible"]
-    strict = cw.promote(calibrated, distance=1e-6, stability_loss=0.0)
-    half = calibrated.halves.loc["joint"]
-    assert strict.table.loc["joint", "eligible"] == (half["r2_across"] >= half["r2_within"])
-    assert strict.choice != "joint" or half["r2_across"] >= half["r2_within"]
+    assert kept["ratio_low"] < 1 < kept["ratio_high"]
+    assert cw.promote(calibrated, ratio=(0.999, 1.001)).table.loc["joint", "eligible"]
+
+    def verdict(table: str, **cells: float) -> str:
+        changed = getattr(calibrated, table).copy()
+        for column, value in cells.items():
+            changed.loc["joint", column] = value
+        decision = cw.promote(replace(calibrated, **{table: changed}))
+        assert decision.choice != "joint"
+        return str(decision.table.loc["joint", "reason"])
+
+    assert "promised/realised" in verdict("costs", ratio_low=2.5, ratio=2.7, ratio_high=3.0)
+    assert "promised/realised" in verdict("costs", ratio_low=0.1, ratio=0.2, ratio_high=0.4)
+    assert "without end" in verdict("costs", bounded=False)
+    assert "unstable" in verdict("halves", distance=1.2, r2_across=0.01)
+    scattered = calibrated.halves.assign(distance=2.0, r2_across=-1.0)
+    assert cw.promote(replace(calibrated, halves=scattered)).choice in ("diagonal NNLS", "own-flow OLS")
     loose = cw.promote(calibrated, errors=1e6)
     assert loose.choice in ("diagonal NNLS", "own-flow OLS")
     for field, kw in {
@@ -311,7 +320,7 @@ def test_drift_is_seen_against_its_noise(simulated: Callable) -> None:
     events, _ = simulated(names=2, rows=800, days=2, r2=0.5, half_lives_s=(120.0,), seed=1)
     models = {"own": OwnFlowOLS(half_lives_s=(120.0,))}
     steady = cw.calibrate(events, models, main="own", draws=4).drift
-    assert (steady["distance"] < 2.0 * steady["noise_q90"]).all()
+    assert (steady["distance"] < steady["noise_q90"]).all()
     flow = events.flow.to_numpy().copy()
     flow[400:] *= 10.0
     frame = pd.DataFrame(flow, events.index, list(events.names))
@@ -325,7 +334,10 @@ def test_drift_is_seen_against_its_noise(simulated: Callable) -> None:
         tz=events.tz,
     )
     drift = cw.calibrate(moved, models, main="own", draws=4).drift
-    assert drift["distance"].max() > 3.0 * drift["noise_q90"].max() or drift["self_ratio"].max() > 5.0
+    # The fit on all rows is nearly that of the deep day, whose flow outweighs the other's a hundred times.
+    assert drift["distance"].iloc[0] > 20.0 * drift["noise_q90"].iloc[0]
+    assert drift["self_ratio"].iloc[0] == pytest.approx(10.0, rel=0.15)
+    assert drift["distance"].iloc[1] < drift["noise_q90"].iloc[1]
 
 
 def test_results_show_themselves(calibrated, tmp_path: Path) -> None:
@@ -355,34 +367,3 @@ def test_default_estimators_name_the_joint_fit_last_and_all_baselines() -> None:
     assert list(models)[-1] == "joint"
     assert {"own-flow OLS", "diagonal NNLS", "Kyle", "heuristic, tuned", "full OLS", "separable"} < set(models)
     assert all(m.get_params()["half_lives_s"] == LIVES for m in models.values())
-
-
-@pytest.mark.data
-@pytest.mark.parametrize("bucket_s", [60.0, 300.0])
-def test_on_recorded_equities_the_promoted_model_is_not_worse_than_own_flow(lean_dir: Path, bucket_s: float) -> None:
-    """Fit on 2013-10-07 and 08, test on 09; SPY, IBM, BAC, AIG."""
-    events = read(f"lean:{lean_dir}").events.resample(bucket_s)
-    models = default_estimators(kernel="instantaneous")
-    decision = cw.promote(cw.calibrate(events.on(events.days[:-1]), models, draws=10))
-    verified = decision.verify(events.on(events.days[-1:]))
-    assert verified["holds"].all()
-    assert decision.model.admissible().admissible
-    assert (verified["promoted"] > 0).all()
-
-
-@pytest.mark.data
-def test_on_the_stress_set_nothing_blows_up(raw_dir: Path) -> None:
-    """Eleven minutes of Binance: least squares on all flows fails out of sample, what is promoted does not."""
-    names = ["BTCUSDT.spot", "ETHUSDT.spot", "BTCUSD_PERP.cm", "ETHUSD_PERP.cm"]
-    events = read(f"binance-raw:{raw_dir}", names=names, bucket_s=1.0).events
-    middle = events.index[2 * len(events.index) // 3]
-    train = events.between(events.index[0], middle)
-    test = events.between(middle, events.index[-1])
-    found = cw.calibrate(train, default_estimators(ridge=3.0, half_lives_s=(2.0, 20.0)), draws=10)
-    decision = cw.promote(found)
-    verified = decision.verify(test)
-    assert verified["holds"].all()
-    assert (verified["promoted"] > -1.0).all()
-    assert np.isfinite(decision.model.matrices).all()
-    scores = found.out_of_sample()["mean"]
-    assert scores["full OLS", 1.0] < scores[decision.choice, 1.0]

@@ -107,7 +107,7 @@ class Bands:
         """
         lags = np.atleast_1d(np.asarray(lags_s, dtype=np.float64))
         if not np.isfinite(lags).all() or (lags < 0).any():
-            raise InvalidInput("lags must be finite and ≥ 0", field="lags_s", value=lags_s)
+            raise InvalidInput("must be finite and ≥ 0", field="lags_s", value=lags_s, remedy="give seconds")
         n = len(self.model.names)
 
         def curves(G: Array) -> tuple[Array, Array]:
@@ -221,7 +221,9 @@ def drift_table(
                     )
                 except CrosswindError:
                     continue  # a draw may miss a name's flow altogether
-            row["noise_q90"] = float(np.quantile(noise, 0.9)) if noise else float("nan")
+            # A period is part of all rows, so its distance from their fit is smaller than that of a draw.
+            apart = np.sqrt(max(0.0, 1.0 - len(part.grams) / len(cells.grams)))
+            row["noise_q90"] = apart * float(np.quantile(noise, 0.9)) if noise else float("nan")
         except CrosswindError as error:
             row["error"] = str(error)
         rows[label] = row

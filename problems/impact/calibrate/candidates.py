@@ -79,17 +79,8 @@ class TunedHeuristic(ImpactEstimator):
         return int(self.folds) if self.ridge == "cv" else 0
 
     def _at(self, ridge: float) -> SequentialHeuristic:
-        return SequentialHeuristic(
-            self.kernel,
-            self.half_lives_s,
-            self.lags,
-            self.corr_bound,
-            self.floor,
-            ridge,
-            self.target,
-            self.sectors,
-            self.defactor,
-        )
+        shared = {k: v for k, v in self.get_params().items() if k not in ("ridge", "ridge_grid", "folds")}
+        return SequentialHeuristic(**shared, ridge=ridge)
 
     def _estimate(self, grams: FoldGrams, dictionary: Dictionary, names: tuple[str, ...]) -> Array:
         if self.ridge != "cv":
@@ -164,11 +155,14 @@ def checked(estimators: Mapping[str, ImpactEstimator], two_stage: bool) -> dict[
         Nothing given, no estimator, or one that takes factors out beside one that does not.
     """
     if not estimators:
-        raise InvalidInput("no models to compare", field="estimators")
+        raise InvalidInput("no models to compare", field="estimators", remedy="leave it None for the default ones")
     for label, estimator in estimators.items():
         if not isinstance(estimator, ImpactEstimator):
             raise InvalidInput(
-                "is not an impact estimator", field=f"estimators[{label!r}]", value=type(estimator).__name__
+                "is not an impact estimator",
+                field=f"estimators[{label!r}]",
+                value=type(estimator).__name__,
+                remedy="pass estimators by name, as default_estimators() does",
             )
     stages = {label: bool(e.defactor) for label, e in estimators.items()}
     if two_stage and len(set(stages.values())) > 1:

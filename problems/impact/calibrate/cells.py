@@ -32,7 +32,7 @@ def cell_of_rows(events: MarketEvents, cells: int = 60) -> NDArray[np.intp]:
     Each session gets a share in proportion to its rows, at least one cell.
     """
     if int(cells) != cells or cells < 1:
-        raise InvalidInput("must be a whole number ≥ 1", field="cells", value=cells)
+        raise InvalidInput("must be a whole number ≥ 1", field="cells", value=cells, remedy="60 is usual")
     sessions = list(session_rows(events.session.to_numpy()))
     rows = sessions[-1].stop
     out = np.empty(rows, dtype=np.intp)
@@ -160,9 +160,11 @@ def resampling_weights(
             "unknown resampling", field="bootstrap", value=method, remedy=", ".join(get_args(Resampling))
         )
     if not 1 <= length <= count:
-        raise InvalidInput(f"must lie between 1 and the {count} cells", field="length", value=length)
+        raise InvalidInput(
+            f"must lie between 1 and the {count} cells", field="length", value=length, remedy="C^(1/3) is usual"
+        )
     if int(draws) != draws or draws < 2:
-        raise InvalidInput("two draws or more are needed", field="draws", value=draws)
+        raise InvalidInput("two draws or more are needed", field="draws", value=draws, remedy="100 is usual")
     out = np.zeros((int(draws), count), dtype=np.intp)
     if method == "days":
         labels = np.unique(session)

@@ -84,7 +84,12 @@ class TimeFolds:
             The events are not those that the folds were cut for.
         """
         if len(events.index) != self.rows:
-            raise InvalidInput("other events than the folds were cut for", field="events", value=len(events.index))
+            raise InvalidInput(
+                "other events than the folds were cut for",
+                field="events",
+                value=len(events.index),
+                remedy="call time_folds on these events",
+            )
         for fold in self.folds:
             yield _take(events, fold.train), _take(events, (fold.test,))
 
@@ -139,10 +144,10 @@ def time_folds(
     if scheme not in get_args(Scheme):
         raise InvalidInput("unknown scheme", field="scheme", value=scheme, remedy='use "blocked" or "forward"')
     if isinstance(folds, bool) or int(folds) != folds or folds < 2:
-        raise InvalidInput("cross-validation needs two blocks or more", field="folds", value=folds)
+        raise InvalidInput("two blocks or more are needed", field="folds", value=folds, remedy="5 is usual")
     for field, value in (("memory_buckets", memory_buckets), ("embargo_buckets", embargo_buckets)):
         if int(value) != value or value < 0:
-            raise InvalidInput("must be a whole number ≥ 0", field=field, value=value)
+            raise InvalidInput("must be a whole number ≥ 0", field=field, value=value, remedy="count buckets")
     sessions = list(session_rows(events.session.to_numpy()))
     rows = sessions[-1].stop
     if rows < 4 * folds:

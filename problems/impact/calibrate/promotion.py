@@ -191,11 +191,16 @@ def promote(
     if horizon not in calibration.horizons_s:
         raise InvalidInput("was not scored", field="horizon_s", value=horizon_s, remedy=str(calibration.horizons_s))
     if not (np.isfinite(errors) and errors >= 0):
-        raise InvalidInput("must be finite and ≥ 0", field="errors", value=errors)
+        raise InvalidInput("must be finite and ≥ 0", field="errors", value=errors, remedy="1 is usual")
     if not 0 < ratio[0] <= 1 <= ratio[1]:
-        raise InvalidInput("must hold 1 between positive bounds", field="ratio", value=ratio)
+        raise InvalidInput("must hold 1 between positive bounds", field="ratio", value=ratio, remedy="(0.5, 2)")
     if not (distance > 0 and 0 <= stability_loss <= 1):
-        raise InvalidInput("must be positive, and a share", field="distance", value=(distance, stability_loss))
+        raise InvalidInput(
+            "must be positive, and a share of the R²",
+            field="distance, stability_loss",
+            value=(distance, stability_loss),
+            remedy="1 and 0.5 are usual",
+        )
     found = calibration.candidates()
     scores = calibration.out_of_sample()["mean"].xs(horizon, level="horizon_s")
     rows: dict[str, dict[str, Any]] = {}

@@ -23,10 +23,10 @@ from crosswind.problems.impact.calibrate.cells import (
 )
 from crosswind.problems.impact.calibrate.costs import Programme, cost_table
 from crosswind.problems.impact.calibrate.folds import Scheme, TimeFolds, cut_rows, time_folds
-from crosswind.problems.impact.calibrate.stability import Halves, fit_halves
 from crosswind.problems.impact.calibrate.model import Calibration
 from crosswind.problems.impact.calibrate.refit import fresh
 from crosswind.problems.impact.calibrate.scores import HeldOut, Scores, held_out_errors, usable_horizons
+from crosswind.problems.impact.calibrate.stability import Halves, fit_halves
 from crosswind.problems.impact.estimator import ImpactEstimator
 from crosswind.problems.impact.evaluate import recovery
 from crosswind.problems.impact.features import session_rows
@@ -126,7 +126,10 @@ def calibrate(
     if not hasattr(events, "flow"):
         raise InvalidInput("is not MarketEvents", field="events", value=type(events).__name__, remedy="pass .events")
     if not 0.5 <= level < 1.0:
-        raise InvalidInput("must lie in [0.5, 1)", field="level", value=level)
+        raise InvalidInput("must lie in [0.5, 1)", field="level", value=level, remedy="0.9 is usual")
+    for word, number in (("folds", folds), ("draws", draws)):
+        if isinstance(number, bool) or int(number) != number or number < 2:
+            raise InvalidInput("must be a whole number ≥ 2", field=word, value=number, remedy=f"give {word}=5 or more")
     two_stage = events.factors is not None and events.factors.shape[1] > 0
     models = checked(default_estimators(sectors=sectors) if estimators is None else estimators, two_stage)
     if main not in models:
@@ -147,7 +150,7 @@ def calibrate(
     shapes = max(e.model_.dictionary.size for e in fitted.values())
     cell = cell_of_rows(events, affordable_cells(len(events.names), shapes, _CELLS))
     resample = _Resample.of(events, cell, bootstrap, block_s, seed)
-    resample.weights(2)  # refuses what cannot be drawn before the long part
+    resample.weights(draws)  # what cannot be drawn is refused before the long part
     held, failed = _cross_validate({k: models[k] for k in fitted}, events, cut, cell, horizons, report)
     errors |= failed
     if not held:
@@ -227,7 +230,7 @@ def calibrate(
 
 def _buckets(value_s: float, bucket_s: float, name: str) -> int:
     if not (np.isfinite(value_s) and value_s >= 0):
-        raise InvalidInput("must be finite and ≥ 0 seconds", field=name, value=value_s)
+        raise InvalidInput("must be finite and ≥ 0", field=name, value=value_s, remedy="give it in seconds")
     return int(np.ceil(value_s / bucket_s - 1e-9))
 
 
@@ -259,7 +262,7 @@ class _Resample:
             length = max(1, round(count ** (1.0 / 3.0)))
         else:
             if not (np.isfinite(block_s) and block_s > 0):
-                raise InvalidInput("must be finite and positive", field="block_s", value=block_s)
+                raise InvalidInput("must be finite and > 0", field="block_s", value=block_s, remedy="give seconds")
             length = int(np.clip(round(block_s / cell_s), 1, count))
         return cls(session, method, length, cell_s, count, seed)
 
@@ -314,7 +317,7 @@ def _cross_validate(
 
 def _session_s(events: MarketEvents) -> float:
     longest = max(s.stop - s.start for s in session_rows(events.session.to_numpy()))
-    return longest * events.bucket_s
+    return float(longest * events.bucket_s)
 
 
 def _periods(events: MarketEvents, cells: Cells) -> tuple[NDArray[np.intp], list[str]]:

@@ -45,7 +45,12 @@ def usable_horizons(events: MarketEvents, asked_s: Sequence[float] | None = None
         steps = horizon / bucket
         whole = np.isfinite(steps) and steps >= 1 - 1e-9 and abs(steps - round(steps)) <= 1e-9 * max(steps, 1.0)
         if not whole and asked_s is not None:
-            raise InvalidInput(f"must be a whole number of {bucket:g} s buckets", field="horizons_s", value=horizon)
+            raise InvalidInput(
+                f"must be a whole number of {bucket:g} s buckets",
+                field="horizons_s",
+                value=horizon,
+                remedy=f"give k × {bucket:g}",
+            )
         if whole and round(steps) > 1 and (asked_s is not None or len(events.index) / steps >= _FEWEST):
             out.append(float(bucket * round(steps)))
     return tuple(sorted(set(out)))

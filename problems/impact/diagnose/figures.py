@@ -167,7 +167,10 @@ def plot_lead_lag(curves: pd.DataFrame) -> Any:
     lags = curves.index.to_numpy()
     if not len(curves.columns) or not np.issubdtype(lags.dtype, np.number) or (np.diff(lags) <= 0).any():
         raise InvalidInput(
-            "needs an increasing index of lags [s] and a column per pair", field="curves", value=curves.shape
+            "needs an increasing index of lags [s] and a column per pair",
+            field="curves",
+            value=curves.shape,
+            remedy="set_index to the lags and sort",
         )
     go = graph_objects()
     fig = figure(

@@ -8,8 +8,9 @@ Where returns know nothing of other names' flow, their squares follow Wachter's 
 
     λ₊ = (√(p(1 − q)) + √(q(1 − p)))²,    p = N/E,  q = NM/E
 
-is Marchenko and Pastur's (√p + √q)² for E ≫ NM. What lies above is cross-impact that the data can tell from noise; the
-fitted matrices in the same coordinates, R^{−½}(X − X_own)S^{½}, show how much of it the fit keeps.
+is Marchenko and Pastur's (√p + √q)² for E ≫ NM; the largest one wavers about it by Johnstone's (2008) approximation,
+logit σ₁² ≈ μ + s·TW₁, whose 95 % quantile is drawn as the noise edge. What lies above is cross-impact that the data can
+tell from noise; the fitted matrices in the same coordinates, R^{−½}(X − X_own)S^{½}, show how much of it the fit keeps.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from crosswind.problems.impact.gram import Gram
 from crosswind.problems.impact.model import ImpactModel
 from crosswind.solvers.errors import DataGap, InvalidInput
 
-__all__ = ["CrossSignal", "cross_signal", "effective_rank"]
+__all__ = ["CrossSignal", "canonical_edge", "cross_signal", "effective_rank"]
 
 Array = NDArray[np.float64]
 _SINGULAR = 1e-12
+_TRACY_WIDOM_95 = 0.9793  # of the law with β = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +43,9 @@ class CrossSignal:
     fitted
         Of the fitted matrices in the same coordinates.
     edge
-        Largest value that pure noise reaches for many names and rows.
+        What the largest of pure noise stays below in 95 % of all samples.
+    limit
+        √λ₊, where the spectrum of pure noise ends for many names and rows.
     rows
         E.
     """
@@ -49,6 +53,7 @@ class CrossSignal:
     raw: Array
     fitted: Array
     edge: float
+    limit: float
     rows: int
 
     @property
@@ -96,7 +101,7 @@ def cross_signal(gram: Gram, model: ImpactModel) -> CrossSignal:
     if model.matrices.shape != (m, n, n):
         raise InvalidInput("moments of another model", field="gram", value=(m, n), remedy="pass estimator.grams_.total")
     if rows <= n * m + n:
-        raise DataGap("noise needs more rows than regressors", field="gram", value=rows)
+        raise DataGap("noise needs more rows than regressors", field="gram", value=rows, remedy="give longer data")
     S, B = gram.S, gram.B
     own = np.zeros((n, n * m))
     for i in range(n):
@@ -109,8 +114,29 @@ def cross_signal(gram: Gram, model: ImpactModel) -> CrossSignal:
     raw = np.linalg.svd(left @ (B - own @ S) @ inverse, compute_uv=False)
     fitted = np.linalg.svd(left @ (X - own) @ root, compute_uv=False)
     p, q = n / rows, n * m / rows
-    edge = np.sqrt(p * (1.0 - q)) + np.sqrt(q * (1.0 - p))
-    return CrossSignal(raw, fitted, float(edge), round(rows))
+    limit = np.sqrt(p * (1.0 - q)) + np.sqrt(q * (1.0 - p))
+    return CrossSignal(raw, fitted, canonical_edge(n, n * m, rows), float(limit), round(rows))
+
+
+def canonical_edge(names: int, regressors: int, rows: float) -> float:
+    """Return the 95 % quantile of the largest canonical correlation of two sets of independent Gaussian variables.
+
+    Parameters
+    ----------
+    names, regressors, rows
+        Sizes of the sets, and number of rows, more than both together.
+
+    References
+    ----------
+    Johnstone (2008), multivariate analysis and Jacobi ensembles, equations (4) to (6).
+    """
+    total = rows - 1.0
+    small, large = sorted((float(names), float(regressors)))
+    gamma = 2.0 * np.arcsin(np.sqrt((small - 0.5) / total))
+    phi = 2.0 * np.arcsin(np.sqrt((large - 0.5) / total))
+    centre = 2.0 * np.log(np.tan(0.5 * (phi + gamma)))
+    spread = (16.0 / total**2 / (np.sin(phi + gamma) ** 2 * np.sin(phi) * np.sin(gamma))) ** (1.0 / 3.0)
+    return float(np.sqrt(1.0 / (1.0 + np.exp(-(centre + _TRACY_WIDOM_95 * spread)))))
 
 
 def _inverse_root(R: Array, what: str) -> Array:
