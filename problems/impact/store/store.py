@@ -419,6 +419,9 @@ def _sums(folder: Path) -> list[str]:
 
 
 def _code_version() -> str:
-    import crosswind
+    from importlib.metadata import PackageNotFoundError, version
 
-    return f"crosswind {crosswind.__version__}"
+    try:
+        return f"crosswind {version('crosswind')}"
+    except PackageNotFoundError:  # run from a tree that is not installed
+        return "crosswind, not installed"
