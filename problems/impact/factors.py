@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Defactor", "FittedStage", "Residuals"]
 
 Array = NDArray[np.float64]
+_NOTHING = 1e-12  # share of Σ r² left: rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,7 +267,7 @@ class Defactor:
         DataGap
             Too few rows, or a name without sector, weight or exposure.
         InvalidInput
-            A parameter that is out of its range.
+            A parameter that is out of its range, or a name of whose returns nothing is left.
         """
         names = tuple(events.names)
         flow, returns, _ = aligned(events, names)
@@ -319,6 +320,14 @@ class Defactor:
         P, flow_count = self._purge(sums)
         before = np.diag(sums.rr)
         share = np.divide(np.diag(rr), before, out=np.full(N, np.nan), where=before > 0)
+        gone = [n for n, left in zip(labels, share, strict=True) if left < _NOTHING]
+        if gone:
+            raise InvalidInput(
+                "the first stage explains returns whole: nothing is left that flow could move",
+                field="defactor",
+                value=gone,
+                remedy="leave these names out, or take out fewer factors or components (is a name among the factors?)",
+            )
         explained = pd.Series(1.0 - share, index=list(labels), name="explained")
         return FittedStage(labels, given, Q, L, P, explained, count, flow_count)
 
@@ -339,7 +348,7 @@ class Defactor:
         if self.sectors is not None:
             if self.sector_mode not in ("fitted", "dummies"):
                 raise InvalidInput('"fitted" or "dummies"', field="sector_mode", value=self.sector_mode)
-            held = self._by_name(self.sectors, names, "sectors").astype(str).to_numpy()
+            held = self._sector_of(names)
             if self.sector_mode == "fitted":
                 for sector in sorted(set(held)):
                     inside = held == sector
@@ -351,7 +360,7 @@ class Defactor:
     def _exposures(self, names: tuple[str, ...]) -> Array:
         parts = []
         if self.sectors is not None and self.sector_mode == "dummies":
-            held = self._by_name(self.sectors, names, "sectors").astype(str).to_numpy()
+            held = self._sector_of(names)
             parts += [(held == s).astype(np.float64)[:, None] for s in sorted(set(held)) if (held == s).sum() > 1]
         if self.styles is not None:
             X = self._by_name(self.styles, names, "styles").to_numpy(dtype=np.float64)
@@ -364,6 +373,14 @@ class Defactor:
                 "as many exposures as names leave nothing", field="styles", value=joined.shape[1], remedy="give fewer"
             )
         return joined
+
+    def _sector_of(self, names: tuple[str, ...]) -> NDArray[Any]:
+        held = self._by_name(self.sectors, names, "sectors")
+        if held.isna().any():
+            raise DataGap(
+                "is not known for every name", field="sectors", value=list(held.index[held.isna()]), remedy="fill them"
+            )
+        return np.asarray(held.astype(str).to_numpy())
 
     @staticmethod
     def _by_name(table: Any, names: tuple[str, ...], field: str) -> Any:

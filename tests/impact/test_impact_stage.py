@@ -175,7 +175,7 @@ def test_each_fold_fits_its_stage_on_its_own_training_rows(simulated) -> None:
 
 def test_dead_and_collinear_columns_give_no_nan(build_events) -> None:
     rng = np.random.default_rng(8)
-    flow, returns = rng.standard_normal((300, 3)), 1e-4 * rng.standard_normal((300, 3))
+    flow, returns = rng.standard_normal((300, 5)), 1e-4 * rng.standard_normal((300, 5))
     flow[:, 1], returns[:, 1] = 0.0, 0.0
     twice = 1e-3 * np.repeat(rng.standard_normal((300, 1)), 2, axis=1)
     events = build_events(flow, returns, factors=twice)
@@ -183,6 +183,17 @@ def test_dead_and_collinear_columns_give_no_nan(build_events) -> None:
         fitted = stage.fit(events).stage_
         assert all(np.isfinite(a).all() for a in (fitted.Q, fitted.L, fitted.P))
         assert np.isnan(fitted.explained["BBB"])
+    with pytest.raises(InvalidInput, match="explains returns whole"):  # five names, three of them dimensions taken out
+        Defactor(market="equal", components=3).fit(events)
+
+
+def test_a_stage_that_leaves_nothing_is_refused(events) -> None:
+    """A fund among the names and among the factors, or a market of one name: no silent fit of rounding."""
+    own = events.returns[["CCC"]].fillna(0.0).rename(columns={"CCC": "fund"})
+    with pytest.raises(InvalidInput, match=r"explains returns whole.*CCC"):
+        Defactor().fit(with_factors(events, own))
+    with pytest.raises(InvalidInput, match="AAA"):
+        Defactor(market="equal").fit(events.select(["AAA"]))
 
 
 def test_styles_given_as_series_become_factors(events) -> None:
@@ -205,6 +216,7 @@ def test_bad_stages_are_refused(events) -> None:
         (Defactor(sectors=SECTORS, sector_mode="mean"), "sector_mode"),
         (Defactor(sectors=SECTORS.drop("FFF")), "sectors"),
         (Defactor(sectors=pd.concat([SECTORS, SECTORS])), "sectors"),
+        (Defactor(sectors=SECTORS.where(SECTORS != "z")), "FFF"),
         (Defactor(styles=STYLES * np.nan), "styles"),
         (Defactor(styles=pd.concat([STYLES.add_suffix(k) for k in "abcdef"], axis=1)), "styles"),
         (Defactor(components=6), "components"),

@@ -232,6 +232,8 @@ def test_workers_give_the_same_bits(simulated, tmp_path: Path) -> None:
     alone = stream_moments(sources, dictionary)
     assert same_bits(alone, stream_moments(sources, dictionary, workers=2))
     assert same_bits(alone, event_moments(events, dictionary))
+    with pytest.raises(DataGap, match="absent"):
+        stream_moments([*sources, tmp_path / "none"], dictionary)
     with pytest.raises(InvalidInput, match="at least 1"):
         stream_moments(sources, dictionary, workers=0)
     with pytest.raises(InvalidInput, match="at least one source"):

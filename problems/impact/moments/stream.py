@@ -74,8 +74,8 @@ class StreamingGram:
 
     Notes
     -----
-    Work per row: about 2MN² + 3N² multiplications for the exponential family, not M²N²; see
-    `crosswind.problems.impact.moments.sums`.
+    For the exponential family a row costs about (M/2 + 5) N² multiplications; forming its regressors and multiplying
+    them out costs (M²/2 + M) N². See `crosswind.problems.impact.moments.sums`.
     """
 
     def __init__(
