@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 import crosswind as cw
 from crosswind.problems.impact import CrossImpact, ImpactModel, OwnFlowOLS, truth_model
-from crosswind.problems.impact.regimes import FEATURES, RegimeScales, market_state
+from crosswind.problems.impact.regimes import FEATURES, LiveScale, RegimeModel, RegimeScales, market_state
 from crosswind.problems.impact.regimes.model import bucket_codes, scaled
 from crosswind.problems.impact.regimes.program import Layout, ScaleMoments, solve_scales
 from crosswind.problems.market import MarketEvents
@@ -281,6 +282,37 @@ def test_same_seed_same_bytes_and_what_is_shown(stress: Any) -> None:
     assert len(compared.plot().data) == 2
     assert compared.verdict in compared.summary()
     assert compared.to_frame().shape == (5, 3)
+
+
+def test_a_saved_model_comes_back_bit_for_bit(stress: Any, tmp_path: Path) -> None:
+    events, base = stress(0, 2.0)
+    train = events.on(events.days[:3])
+    for fit in (
+        RegimeScales(base, resamples=5).fit(train),
+        RegimeScales(CrossImpact(ridge=1.0).fit(train), shrinkage=float("inf")).fit(train),
+    ):
+        path = tmp_path / "scales.npz"
+        fit.model_.save(path)
+        again = RegimeModel.load(path)
+        assert again.to_frame().equals(fit.model_.to_frame())
+        assert again.shrinkage == fit.model_.shrinkage
+        assert again.base.matrices.tobytes() == fit.model_.base.matrices.tobytes()
+        assert again.multipliers(events).equals(fit.multipliers(events))
+        live, wanted = LiveScale(again), LiveScale(fit.model_)
+        for t in range(30):
+            row = [f.to_numpy()[t] for f in (events.flow, events.mid, events.spread, events.volume, events.depth)]
+            factors = None if events.factors is None else events.factors.to_numpy()[t]
+            assert live.update(events.index[t], *row, factors) == wanted.update(events.index[t], *row, factors)
+    with pytest.raises(DataGap, match="no such file"):
+        RegimeModel.load(tmp_path / "none.npz")
+    content = path.read_bytes()
+    for damaged in (b"", b"text", content[: len(content) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(InvalidInput, match="not a saved regime model"):
+            RegimeModel.load(path)
+    base.save(path)
+    with pytest.raises(InvalidInput, match="not a saved regime model"):
+        RegimeModel.load(path)
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -201,6 +202,27 @@ class RegimeModel:
             )
         fig.add_hline(y=1.0, line_dash="dot", line_color="#777")
         return fig
+
+    def save(self, path: str | Path) -> None:
+        """Write base and multipliers to one .npz file, atomically; `load` gives back the same bits."""
+        from crosswind.problems.impact.regimes.storage import write_regime_model
+
+        write_regime_model(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> RegimeModel:
+        """Read a model written by `save`.
+
+        Raises
+        ------
+        DataGap
+            The file is absent.
+        InvalidInput
+            The file is not a saved regime model.
+        """
+        from crosswind.problems.impact.regimes.storage import read_regime_model
+
+        return read_regime_model(Path(path))
 
     def _repr_html_(self) -> str:
         return f"<pre>{self.summary()}</pre>{self.to_frame().round(3).to_html()}"
