@@ -11,7 +11,7 @@ import pytest
 from crosswind.cli.app import main
 from crosswind.problems.impact import ImpactModel, OwnFlowOLS
 from crosswind.problems.impact.calibrate import Promotion
-from crosswind.problems.impact.calibrate.run import calibrate as real_calibrate
+from crosswind.problems.impact.calibrate.calibration import calibrate as real_calibrate
 
 SMALL = "sim:names=3,days=3,seed=1,close_local=10:15"
 FAST = ("--ridge", "1.0", "--half-lives", "20,200", "--draws", "4", "--folds", "3")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from crosswind.problems.impact.calibrate.bands import Bands, bootstrap_matrices
+from crosswind.problems.impact.calibrate.calibration import calibrate
 from crosswind.problems.impact.calibrate.candidates import TunedHeuristic, complexity, default_estimators
 from crosswind.problems.impact.calibrate.folds import Fold, TimeFolds, halves, time_folds
 from crosswind.problems.impact.calibrate.model import Calibration
 from crosswind.problems.impact.calibrate.promotion import Promotion, promote
-from crosswind.problems.impact.calibrate.run import calibrate
 from crosswind.problems.impact.calibrate.scores import Scores
 
 __all__ = [

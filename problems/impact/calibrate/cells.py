@@ -6,7 +6,7 @@ every model and every figure, so that differences between models are paired.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -19,7 +19,7 @@ from crosswind.solvers.errors import DataGap, InvalidInput
 if TYPE_CHECKING:
     from crosswind.problems.market import MarketEvents
 
-__all__ = ["Cells", "Resampling", "affordable_cells", "cell_moments", "cell_of_rows", "resampling_weights"]
+__all__ = ["CellDraws", "Cells", "Resampling", "affordable_cells", "cell_moments", "cell_of_rows", "resampling_weights"]
 
 Array = NDArray[np.float64]
 Resampling = Literal["moving", "stationary", "days"]
@@ -112,7 +112,7 @@ def cell_moments(
     names = list(events.names)
     flow, returns, session = aligned(events, names)
     target = returns if target is None else target
-    use = np.isfinite(target).all(axis=1)
+    use: NDArray[np.bool_] = np.asarray(np.isfinite(target).all(axis=1))
     if not use.any():
         raise DataGap("no bucket has a return for every name", field="events", remedy="read more than one bucket a day")
     grams: list[Gram] = []
@@ -183,3 +183,42 @@ def resampling_weights(
             np.add.at(row, (begin + np.arange(size)) % count, 1)
             filled += size
     return out
+
+
+@dataclass(frozen=True)
+class CellDraws:
+    """Cells of the events and how they are drawn; every call starts from the seed."""
+
+    session: NDArray[np.intp]
+    method: Resampling
+    length: int
+    cell_s: float
+    cells_asked: int
+    seed: int
+    count: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "count", len(self.session))
+
+    @classmethod
+    def of(
+        cls, events: MarketEvents, cell: NDArray[np.intp], method: Resampling, block_s: float | None, seed: int
+    ) -> CellDraws:
+        """Return the draws for the cells of some events; blocks hold C^{1/3} cells unless ``block_s`` [s] says else."""
+        session = np.concatenate(
+            [np.full(len(np.unique(cell[s])), k) for k, s in enumerate(session_rows(events.session.to_numpy()))]
+        )
+        count = len(session)
+        cell_s = len(cell) / count * events.bucket_s
+        if block_s is None:
+            length = max(1, round(count ** (1.0 / 3.0)))
+        else:
+            if not (np.isfinite(block_s) and block_s > 0):
+                raise InvalidInput("must be finite and > 0", field="block_s", value=block_s, remedy="give seconds")
+            length = int(np.clip(round(block_s / cell_s), 1, count))
+        return cls(session, method, length, cell_s, count, seed)
+
+    def weights(self, draws: int) -> NDArray[np.intp]:
+        """Return cell weights (draws, C), the same on every call."""
+        rng = np.random.default_rng(self.seed)
+        return resampling_weights(self.session, self.method, self.length, draws, rng)

@@ -106,9 +106,9 @@ def plot_differences(calibration: Calibration) -> Any:
         left = -3.0 * max(best, 1e-3)
         fig.update_layout(xaxis={"range": [left, 1.2 * max(best, 1e-3)]})
         gone = table[table["difference"] < left]
-        for (label, horizon), row in gone.iterrows():
+        for (label, horizon), value in zip(gone.index.to_list(), gone["difference"].tolist(), strict=True):
             fig.add_annotation(
-                text=f"◂ {row['difference']:.2g}",
+                text=f"◂ {value:.2g}",
                 showarrow=False,
                 font={"color": colours[label]},
                 x=left,

@@ -115,7 +115,8 @@ def cross_signal(gram: Gram, model: ImpactModel) -> CrossSignal:
     fitted = np.linalg.svd(left @ (X - own) @ root, compute_uv=False)
     p, q = n / rows, n * m / rows
     limit = np.sqrt(p * (1.0 - q)) + np.sqrt(q * (1.0 - p))
-    return CrossSignal(raw, fitted, canonical_edge(n, n * m, rows), float(limit), round(rows))
+    edge = canonical_edge(n, n * m, rows)
+    return CrossSignal(np.asarray(raw, np.float64), np.asarray(fitted, np.float64), edge, float(limit), round(rows))
 
 
 def canonical_edge(names: int, regressors: int, rows: float) -> float:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,24 +13,29 @@ from numpy.typing import NDArray
 from crosswind.problems.impact.calibrate.bands import Bands, bootstrap_matrices, drift_table
 from crosswind.problems.impact.calibrate.candidates import DIAGONAL, JOINT, OWN_FLOW, checked, default_estimators
 from crosswind.problems.impact.calibrate.cells import (
+    CellDraws,
     Cells,
     Resampling,
     affordable_cells,
     cell_moments,
     cell_of_rows,
-    resampling_weights,
 )
 from crosswind.problems.impact.calibrate.costs import Programme, cost_table
-from crosswind.problems.impact.calibrate.folds import Scheme, TimeFolds, cut_rows, time_folds
+from crosswind.problems.impact.calibrate.folds import Scheme, time_folds
 from crosswind.problems.impact.calibrate.model import Calibration
-from crosswind.problems.impact.calibrate.refit import fresh
-from crosswind.problems.impact.calibrate.scores import HeldOut, Scores, held_out_errors, usable_horizons
+from crosswind.problems.impact.calibrate.passes import (
+    Progress,
+    cross_validate,
+    fit_all,
+    periods,
+    recoveries,
+    session_s,
+)
+from crosswind.problems.impact.calibrate.scores import Scores, usable_horizons
 from crosswind.problems.impact.calibrate.stability import Halves, fit_halves
 from crosswind.problems.impact.estimator import ImpactEstimator
-from crosswind.problems.impact.evaluate import recovery
-from crosswind.problems.impact.features import session_rows
 from crosswind.problems.impact.program import own_slopes
-from crosswind.solvers.errors import CrosswindError, DataGap, InvalidInput
+from crosswind.solvers.errors import DataGap, InvalidInput
 
 if TYPE_CHECKING:
     from crosswind.problems.market import MarketEvents, SimulatedTruth
@@ -39,7 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["calibrate"]
 
 Array = NDArray[np.float64]
-Progress = Callable[[str, float], None]
 
 _CELLS = 60
 _SCORE_DRAWS = 1000  # resampled sums of errors cost nothing; refits do
@@ -140,7 +143,7 @@ def calibrate(
     bucket = events.bucket_s
     horizons = usable_horizons(events, horizons_s)
     report("fit on all rows", 0.0)
-    fitted, seconds, errors = _fit_all(models, events)
+    fitted, seconds, errors = fit_all(models, events)
     if not fitted:
         raise DataGap("no estimator could be fitted", field="events", value=errors, remedy="see the errors by name")
     memory = max(e.model_.dictionary.memory_buckets for e in fitted.values())
@@ -149,9 +152,9 @@ def calibrate(
     cut = time_folds(events, folds, purge, embargo, scheme)
     shapes = max(e.model_.dictionary.size for e in fitted.values())
     cell = cell_of_rows(events, affordable_cells(len(events.names), shapes, _CELLS))
-    resample = _Resample.of(events, cell, bootstrap, block_s, seed)
+    resample = CellDraws.of(events, cell, bootstrap, block_s, seed)
     resample.weights(draws)  # what cannot be drawn is refused before the long part
-    held, failed = _cross_validate({k: models[k] for k in fitted}, events, cut, cell, horizons, report)
+    held, failed = cross_validate({k: models[k] for k in fitted}, events, cut, cell, horizons, report)
     errors |= failed
     if not held:
         raise DataGap("no estimator could be fitted in all folds", field="folds", value=errors, remedy="fewer folds")
@@ -162,7 +165,7 @@ def calibrate(
     lead = fitted.get(main, next(iter(fitted.values())))
     base = fitted.get(DIAGONAL, lead).grams_.total
     programme = Programme.standard(
-        tuple(events.names), own_slopes(base)[1], lead.model_.dictionary, _session_s(events), seed
+        tuple(events.names), own_slopes(base)[1], lead.model_.dictionary, session_s(events), seed
     )
     halved: Halves = fit_halves(
         {k: models[k] for k in held},
@@ -185,7 +188,7 @@ def calibrate(
         cells = cell_moments(events, estimator.model_.dictionary, cell, estimator._target(events))
         bands = bootstrap_matrices(estimator, cells, resample.weights(draws), level)
         report("drift", 0.9)
-        period, labels = _periods(events, cells)
+        period, labels = periods(events, cells)
         drift = drift_table(estimator, cells, period, labels, seed)
     report("done", 1.0)
 
@@ -201,7 +204,7 @@ def calibrate(
         halves=halved.table,
         bands=bands,
         drift=drift,
-        recovery=None if truth is None else _recovery(fitted, truth),
+        recovery=None if truth is None else recoveries(fitted, truth),
         sectors=sectors,
         moments=cells,
         settings={
@@ -232,107 +235,3 @@ def _buckets(value_s: float, bucket_s: float, name: str) -> int:
     if not (np.isfinite(value_s) and value_s >= 0):
         raise InvalidInput("must be finite and ≥ 0", field=name, value=value_s, remedy="give it in seconds")
     return int(np.ceil(value_s / bucket_s - 1e-9))
-
-
-@dataclass(frozen=True)
-class _Resample:
-    """Cells of the events and how they are drawn; every call starts from the seed."""
-
-    session: NDArray[np.intp]
-    method: Resampling
-    length: int
-    cell_s: float
-    cells_asked: int
-    seed: int
-    count: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "count", len(self.session))
-
-    @classmethod
-    def of(
-        cls, events: MarketEvents, cell: NDArray[np.intp], method: Resampling, block_s: float | None, seed: int
-    ) -> _Resample:
-        session = np.concatenate(
-            [np.full(len(np.unique(cell[s])), k) for k, s in enumerate(session_rows(events.session.to_numpy()))]
-        )
-        count = len(session)
-        cell_s = len(cell) / count * events.bucket_s
-        if block_s is None:
-            length = max(1, round(count ** (1.0 / 3.0)))
-        else:
-            if not (np.isfinite(block_s) and block_s > 0):
-                raise InvalidInput("must be finite and > 0", field="block_s", value=block_s, remedy="give seconds")
-            length = int(np.clip(round(block_s / cell_s), 1, count))
-        return cls(session, method, length, cell_s, count, seed)
-
-    def weights(self, draws: int) -> NDArray[np.intp]:
-        rng = np.random.default_rng(self.seed)
-        return resampling_weights(self.session, self.method, self.length, draws, rng)
-
-
-def _fit_all(
-    models: Mapping[str, ImpactEstimator], events: MarketEvents
-) -> tuple[dict[str, ImpactEstimator], dict[str, float], dict[str, str]]:
-    fitted: dict[str, ImpactEstimator] = {}
-    seconds: dict[str, float] = {}
-    errors: dict[str, str] = {}
-    for label, estimator in models.items():
-        begun = time.perf_counter()
-        try:
-            fitted[label] = fresh(estimator).fit(events)
-        except CrosswindError as error:
-            errors[label] = str(error)
-        seconds[label] = time.perf_counter() - begun
-    return fitted, seconds, errors
-
-
-def _cross_validate(
-    models: Mapping[str, ImpactEstimator],
-    events: MarketEvents,
-    cut: TimeFolds,
-    cell: NDArray[np.intp],
-    horizons: Sequence[float],
-    report: Progress,
-) -> tuple[dict[str, dict[float, HeldOut]], dict[str, str]]:
-    count = int(cell.max()) + 1
-    held: dict[str, dict[float, HeldOut]] = {}
-    errors: dict[str, str] = {}
-    for k, (fold, (train, test)) in enumerate(zip(cut.folds, cut.split(events), strict=True)):
-        report(f"fold {k + 1} of {len(cut.folds)}", 0.1 + 0.5 * k / len(cut.folds))
-        at = cell[fold.test[0] : fold.test[1]]
-        for label, estimator in models.items():
-            if label in errors:
-                continue
-            try:
-                found = held_out_errors(fresh(estimator).fit(train), test, at, count, horizons)
-            except CrosswindError as error:
-                errors[label] = f"fold {k + 1}: {error}"
-                held.pop(label, None)
-                continue
-            before = held.get(label)
-            held[label] = found if before is None else {h: before[h] + found[h] for h in found}
-    return held, errors
-
-
-def _session_s(events: MarketEvents) -> float:
-    longest = max(s.stop - s.start for s in session_rows(events.session.to_numpy()))
-    return float(longest * events.bucket_s)
-
-
-def _periods(events: MarketEvents, cells: Cells) -> tuple[NDArray[np.intp], list[str]]:
-    """Days, or four equal parts where there is one day."""
-    days = [str(d) for d in events.days]
-    if len(days) > 1:
-        return cells.session, days
-    parts = min(4, len(cells.grams))
-    edges = cut_rows([slice(0, len(cells.grams))], parts)
-    period = np.searchsorted(edges, np.arange(len(cells.grams)), side="right") - 1
-    return period.astype(np.intp), [f"{days[0]} part {k + 1}" for k in range(parts)]
-
-
-def _recovery(fitted: Mapping[str, ImpactEstimator], truth: SimulatedTruth) -> pd.DataFrame:
-    rows: dict[str, Any] = {
-        label: vars(recovery(e.model_, truth)) for label, e in fitted.items() if e.model_.transform is None
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
