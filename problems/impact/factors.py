@@ -150,6 +150,14 @@ class FittedStage:
         """Return the loadings on the factors and the share explained, one row per name."""
         return pd.DataFrame(self.L, list(self.names), list(self.factors)).assign(explained=self.explained)
 
+    def plot(self) -> Any:
+        """Return a plotly figure: the share of each name's Σ r² that was taken out."""
+        from crosswind.problems.plotting import figure
+
+        fig = figure("Taken out by the first stage", "name", "share of Σ r²")
+        fig.add_bar(x=list(self.names), y=self.explained.to_numpy(), name="explained")
+        return fig.update_layout(yaxis_range=[0.0, 1.0])
+
     def summary(self) -> str:
         """Say what was taken out."""
         lines = [

@@ -113,6 +113,7 @@ def test_outliers_are_reported_masked_or_refused(build_events) -> None:
         check_events(events, outliers="refuse")
     masked = check_events(events, outliers="mask")
     assert masked.findings["done"].tolist() == ["masked", "kept"]
+    assert {trace.name for trace in masked.plot().data} == {"masked", "kept"}
     dictionary = make_dictionary("exponential", 60.0, LIVES)
     moments = StreamingGram(dictionary, masks=masked.masks).update(events).moments()
     assert moments.left_out == {"no return": 2, "jump": 1}

@@ -57,6 +57,7 @@ def test_buckets_count_for_the_first_mask_that_leaves_them_out(events) -> None:
     assert moments.left_out == {"no return": 2, "open": 18, "even": 110}
     assert "open: 20 (8.33%)" in report.summary()
     assert report.to_frame().shape == (240, 2)
+    assert [trace.y[-1] for trace in report.plot().data] == [20, 120]
 
 
 def test_open_and_close_follow_each_sessions_own_hours(events) -> None:

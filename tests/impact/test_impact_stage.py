@@ -117,6 +117,7 @@ def test_components_are_taken_off_the_correlation(build_events) -> None:
     left = stage.transform(events).returns.dropna()
     assert np.abs(np.corrcoef((left / size).to_numpy().T)[np.triu_indices(4, 1)]).max() < 0.9
     assert "1 components" in stage.summary()
+    assert stage.plot().data[0].y.min() > 0.9
     assert "explained" in stage.to_frame().columns
 
 

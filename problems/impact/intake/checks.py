@@ -64,6 +64,16 @@ class IntakeReport:
         """Return a copy of the findings."""
         return self.findings.copy()
 
+    def plot(self) -> Any:
+        """Return a plotly figure: number of findings by kind, and what was done."""
+        from crosswind.problems.plotting import figure
+
+        fig = figure("Findings", "finding", "count")
+        for done, rows in self.findings.groupby("done"):
+            counts = rows["what"].value_counts()
+            fig.add_bar(x=list(counts.index), y=counts.to_numpy(), name=str(done))
+        return fig.update_layout(barmode="stack")
+
     def summary(self) -> str:
         """Say what was found and done, one line each."""
         head = (

@@ -11,7 +11,7 @@ import datetime as dt
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -394,6 +394,16 @@ class MaskReport:
     def to_frame(self) -> pd.DataFrame:
         """Return a copy of the flags."""
         return self.flags.copy()
+
+    def plot(self) -> Any:
+        """Return a plotly figure: buckets left out so far, by mask."""
+        from crosswind.problems.plotting import figure
+
+        fig = figure("Buckets left out", "time, UTC", "count so far")
+        when = pd.DatetimeIndex(self.flags.index).tz_localize(None)
+        for k, reason in enumerate(self.flags.columns):
+            fig.add_scatter(x=when, y=self.flags.iloc[:, k].cumsum(), name=str(reason), line={"shape": "hv"})
+        return fig
 
     def summary(self) -> str:
         """Return how many buckets are left out, by reason."""
