@@ -8,6 +8,7 @@ import pytest
 
 import crosswind as cw
 from crosswind.problems.impact import (
+    CrossImpact,
     clock_report,
     hayashi_yoshida,
     hayashi_yoshida_lead_lag,
@@ -125,6 +126,17 @@ def test_a_name_three_seconds_late_is_found_flagged_and_put_right(seconds) -> No
     assert clock_report(shift_clock(late, report.corrections)).flagged == ()
     assert "N03: +3 s against the others" in report.summary()
     assert {trace.name for trace in report.plot().data} == set(late.names)
+
+
+def test_a_late_clock_costs_a_fit_its_cross_terms_and_the_repair_gives_them_back(seconds) -> None:
+    late = shift_clock(seconds, {"N03": -3.0})
+    right = shift_clock(late, clock_report(late).corrections)
+    estimator = CrossImpact(half_lives_s=(2.0, 20.0, 200.0), ridge=0.3, target="diagonal")
+    cross = {}
+    for label, events in (("true", seconds), ("late", late), ("right", right)):
+        cross[label] = estimator.fit(events).model_.correlation.loc["N03"].drop("N03").to_numpy()
+    assert cross["late"].mean() < 0.4 * cross["true"].mean()
+    np.testing.assert_allclose(cross["right"], cross["true"], atol=0.02)
 
 
 def test_trades_stamped_late_against_their_own_quotes_are_found(seconds) -> None:

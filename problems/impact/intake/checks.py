@@ -280,7 +280,7 @@ def _outliers(
 def _clocks(events: MarketEvents, clock: ClockReport, clocks: str, found: list[dict[str, Any]]) -> MarketEvents:
     if clock.flagged and clocks == "refuse":
         raise InvalidInput(
-            "clocks are shifted, which looks like cross-impact",
+            "clocks are shifted, so that cross-impact is lost or found where it is not",
             field="events",
             value=clock.summary().splitlines()[1:],
             remedy='put them right with shift_clock, or clocks="repair"',

@@ -1,7 +1,7 @@
 """Are the clocks in step? Shifted-bucket curves, the shift of each name with its interval, and the remedy.
 
-A name whose stamps are late by three seconds seems to follow all others: its moves look like their cross-impact. So the
-shift is measured before the fit, name by name, and put right or the name left out.
+A name whose stamps are late by three seconds seems to follow all others: a free regression reads that as others leading
+it, a symmetric fit loses its cross terms. So the shift is measured before the fit, name by name, and put right.
 """
 
 from __future__ import annotations
