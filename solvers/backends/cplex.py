@@ -42,7 +42,7 @@ class Cplex(Backend):
     updates = True
     keeps_time = True
     commercial = True
-    limits = "1000 variables, 1000 rows without a licence"
+    limits = "1000 variables (cones' slacks too), 1000 rows without a licence"
 
     def prepare(self, program: Program, options: Options) -> Prepared:
         """Set a quadratic or second-order cone program up."""
@@ -50,6 +50,8 @@ class Cplex(Backend):
 
 
 class _CplexPrepared(SlackFormPrepared):
+    undecided = ("unbounded or infeasible",)
+
     def open(self, options: Options) -> None:
         import cplex
 
@@ -71,8 +73,9 @@ class _CplexPrepared(SlackFormPrepared):
             "simplex.tolerances.optimality": tol,
         }
         if self.form.soc:
-            # The second keeps the reductions away that would leave no multipliers.
-            chosen |= {"barrier.qcpconvergetol": gap, "preprocessing.qcpduals": 2}
+            # Asked for a smaller gap it loses the point that it had. The other keeps away the reductions that would
+            # leave no multipliers.
+            chosen |= {"barrier.qcpconvergetol": max(1e-8, gap), "preprocessing.qcpduals": 2}
         for key, value in (chosen | options.settings).items():
             _set(model, cplex, key, value)
         self.far = cplex.infinity

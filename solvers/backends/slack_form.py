@@ -12,11 +12,13 @@ The multiplier of Cx + t = c is that of the cone, y ∈ K*, and is there at the 
 inequality t₂² + … ≤ t₁² is not. It is one of the linear rows, whose multipliers all four solvers give; each solver's
 file says what must be switched on for it.
 
-Claims of infeasibility come without a proof unless a solver's file says otherwise; our own phase one finds it.
+None of the four gives proofs for quadratic or cone programs. That of infeasibility is left to our own phase one; a
+direction of endless descent is found by a second solve where the solver says that there is one (:mod:`.recession`).
 """
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,11 +32,14 @@ from crosswind.solvers.backends.base import Claim, Options, Prepared, Program, R
 from crosswind.solvers.backends.epigraph import factor
 from crosswind.solvers.backends.face import sharpened
 from crosswind.solvers.backends.one_sided import ConeOrder, OneSided
+from crosswind.solvers.backends.recession import direction_program
 from crosswind.solvers.backends.stacking import Index, Sides
 from crosswind.solvers.matrices import Csc, Vector
 from crosswind.solvers.program import ConeProgram, QuadraticProgram
 
 __all__ = ["SlackForm", "SlackFormPrepared", "Vectors"]
+
+_DESCENT = 1e-7  # of the largest cost: less is a solver's rounding
 
 
 class Vectors(NamedTuple):
@@ -140,6 +145,8 @@ class SlackFormPrepared(Prepared):
         The solver's time limit when none is asked: its default or the user's setting.
     absent
         The errors by which the solver says that there is no iterate to read.
+    undecided
+        The solver's words behind which an unbounded program may hide: "infeasible or unbounded", numerical trouble.
     lifts_cones
         Whether a quadratic objective must be lifted by us where semidefinite cones are around.
     takes_vectors
@@ -149,6 +156,7 @@ class SlackFormPrepared(Prepared):
     far: float = np.inf
     forever: float = np.inf
     absent: tuple[type[Exception], ...] = ()
+    undecided: tuple[str, ...] = ()
     lifts_cones = False
     takes_vectors = True
 
@@ -197,9 +205,6 @@ class SlackFormPrepared(Prepared):
         """Return the multipliers of the semidefinite rows in the program's order and the solver's scale."""
         return np.zeros(0)
 
-    def proofs(self, raw: Raw) -> None:
-        """Add what the solver can prove about its claim to ``raw``."""
-
     def fits(self, program: Program) -> bool:
         """Tell whether only vectors differ, with the same sides finite."""
         old = self.program
@@ -216,19 +221,41 @@ class SlackFormPrepared(Prepared):
 
     def solve(self, warm: WarmStart | None, time_limit: float | None) -> Raw:
         """Run the solver; digits that it left out of a cone program are won back by Newton steps."""
-        claim, word, iterations = self.run(self.forever if time_limit is None else min(self.forever, time_limit))
-        program, form, factor_ = self.program, self.form, self.scaling.dual
+        begin = time.perf_counter()
+        raw = self._answer(*self.run(self._seconds(time_limit)))
+        if isinstance(self.program, ConeProgram):
+            raw = sharpened(raw, self.program, self.options.tol)
+        if raw.claim is Claim.UNBOUNDED or raw.word in self.undecided:
+            self._add_direction(raw, None if time_limit is None else time_limit - (time.perf_counter() - begin))
+        return raw
+
+    def _seconds(self, time_limit: float | None) -> float:
+        return self.forever if time_limit is None else min(self.forever, time_limit)
+
+    def _answer(self, claim: Claim, word: str, iterations: int) -> Raw:
+        """Read the iterate and bring it to the program's units and sign rule."""
+        program, form, dual = self.program, self.form, self.scaling.dual
         x = self.read(self.values, form.columns)[: program.n] * self.scaling.length
         y = -self.read(self.slopes, form.height)
-        if self.rows is not None:
-            y, _ = self.rows.multipliers(y[: form.equalities], y[form.equalities :])
-            z = -self.read(self.reduced_costs, form.columns)
-            return Raw(claim, word, x, y * factor_, z * factor_, iterations=iterations)
-        assert isinstance(program, ConeProgram)
-        y, still = self.scattered(y) * factor_, np.zeros(program.n)
-        raw = Raw(claim, word, x, y, still, s=program.b - program.A @ x, iterations=iterations)
-        self.proofs(raw)
-        return sharpened(raw, program, self.options.tol)
+        if isinstance(program, ConeProgram):
+            s, y = program.b - program.A @ x, self._scattered(y) * dual
+            return Raw(claim, word, x, y, np.zeros(program.n), s=s, iterations=iterations)
+        assert self.rows is not None
+        y, _ = self.rows.multipliers(y[: form.equalities], y[form.equalities :])
+        z = -self.read(self.reduced_costs, form.columns)
+        return Raw(claim, word, x, y * dual, z * dual, iterations=iterations)
+
+    def _add_direction(self, raw: Raw, left: float | None) -> None:
+        """Find a direction of descent by one solve more, in a set-up of its own; grading verifies it."""
+        if left is not None and left <= 0.0:
+            return
+        search = type(self)(direction_program(self.program), self.options)
+        claim, _, iterations = search.run(search._seconds(left))
+        raw.iterations += iterations
+        d = search.read(search.values, search.form.columns)[: self.program.n]
+        q = self.program.q
+        if claim is Claim.SOLVED and float(q @ d) < -_DESCENT * float(np.max(np.abs(q), initial=0.0)):
+            raw.claim, raw.ray = Claim.UNBOUNDED, d
 
     def _vectors(self, program: Program) -> Vectors:
         form, shrink, cost = self.form, 1.0 / self.scaling.length, program.q * self.scaling.linear
@@ -254,7 +281,7 @@ class SlackFormPrepared(Prepared):
     def _bounds(self, low: Vector, high: Vector) -> tuple[Vector, Vector]:
         return np.maximum(low, -self.far), np.minimum(high, self.far)
 
-    def scattered(self, rows: Vector) -> Vector:
+    def _scattered(self, rows: Vector) -> Vector:
         """Bring multipliers of the rows of the form, and of the matrices, to the rows of a cone program."""
         form, order = self.form, self.form.order
         assert order is not None

@@ -37,7 +37,7 @@ class Xpress(Backend):
     updates = True
     keeps_time = True
     commercial = True
-    limits = "200 rows plus columns in quadratic programs, 5000 in linear ones without a licence"
+    limits = "200 rows plus columns (cones' slacks too), 5000 in linear programs without a licence"
 
     def prepare(self, program: Program, options: Options) -> Prepared:
         """Set a quadratic or second-order cone program up."""
