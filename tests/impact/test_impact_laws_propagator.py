@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,21 @@ def test_exponentials_are_found_and_equal_the_own_flow_fit(simulated: Any, metho
         own = OwnFlowOLS(kernel="exponential", half_lives_s=lives).fit(events).model_
         np.testing.assert_allclose(fit.weights, own.matrices[:, 0, 0], rtol=1e-5)
         np.testing.assert_allclose(law.to_impact_model().matrices, own.matrices, rtol=1e-5)
+
+
+def test_factors_are_taken_out_first_as_in_the_other_fits(simulated: Any) -> None:
+    events, _ = simulated(names=2, rows=3000, days=5, r2=0.6, factors=2, seed=6)
+    lives = (120.0, 1200.0)
+    law = PropagatorLaw("exponential", half_lives_s=lives, resamples=2).fit(events)
+    own = OwnFlowOLS(kernel="exponential", half_lives_s=lives).fit(events)
+    assert law.loadings_ is not None
+    np.testing.assert_allclose(law.loadings_, own.loadings_, rtol=1e-10)
+    np.testing.assert_allclose(law.score_by_name(events), own.score_by_name(events), rtol=1e-6)
+    raw = PropagatorLaw("exponential", half_lives_s=lives, resamples=2, defactor=False).fit(events)
+    assert raw.loadings_ is None
+    assert raw.score(events) < law.score(events)
+    with pytest.raises(DataGap, match="factor"):
+        law.score(replace(events, factors=None))
 
 
 def test_the_convex_decay_fits_any_convex_kernel(simulated: Any) -> None:

@@ -304,6 +304,13 @@ def test_what_is_not_a_model_or_not_a_folder_is_refused(store: ModelStore, tmp_p
         ModelStore(file)
     with pytest.raises(DataGap, match="put a model first"):
         store.get(*PLACE, 1)
+    with pytest.raises(InvalidInput, match="not MarketEvents"):
+        store.put(model(), *PLACE, "sim")  # type: ignore[arg-type]
+    for bad in ("1", 0, -1, True, 1.5, None):
+        with pytest.raises(InvalidInput, match="version"):
+            store.get(*PLACE, bad)  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput, match="version"):
+            store.promote(*PLACE, bad)  # type: ignore[arg-type]
 
 
 # -- diff -------------------------------------------------------------------------------------------------------------

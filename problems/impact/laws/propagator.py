@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crosswind.problems.impact.features import aligned, make_dictionary
+from crosswind.problems.impact.gram import factor_loadings, residual_returns
 from crosswind.problems.impact.laws.convert import refuse_nonlinear
 from crosswind.problems.impact.laws.decays import concave, filtered
 from crosswind.problems.impact.laws.least_squares import normal_quantile
@@ -60,6 +61,8 @@ class PropagatorLaw(Parameters):
         31, 63.
     names
         Names to fit; None: all.
+    defactor
+        Regress returns on the events' factor returns first, where there are any (two-stage fit, as `CrossImpact`).
     resamples
         Block-bootstrap draws of the intervals (not needed by the power law on returns, whose intervals are those of
         the sandwich clustered by block).
@@ -74,6 +77,8 @@ class PropagatorLaw(Parameters):
         Name → `PropagatorFit`.
     names_
         The names fitted.
+    loadings_
+        Factor loadings (N, F) of stage one, a DataFrame, or None where the returns were taken as they are.
 
     References
     ----------
@@ -84,6 +89,7 @@ class PropagatorLaw(Parameters):
 
     fits_: dict[str, PropagatorFit]
     names_: tuple[str, ...]
+    loadings_: pd.DataFrame | None
 
     def __init__(
         self,
@@ -94,6 +100,7 @@ class PropagatorLaw(Parameters):
         half_lives_s: Sequence[float] | None = None,
         lags: Sequence[int] | None = None,
         names: Sequence[str] | None = None,
+        defactor: bool = True,
         resamples: int = 100,
         blocks: int = 40,
         confidence: float = 0.95,
@@ -106,6 +113,7 @@ class PropagatorLaw(Parameters):
         self.half_lives_s = half_lives_s
         self.lags = lags
         self.names = names
+        self.defactor = defactor
         self.resamples = resamples
         self.blocks = blocks
         self.confidence = confidence
@@ -145,7 +153,12 @@ class PropagatorLaw(Parameters):
         """
         self._check()
         names = tuple(events.names) if self.names is None else tuple(str(n) for n in self.names)
-        flow, returns, session = aligned(events, names)
+        flow, _, session = aligned(events, names)
+        factors = events.factors
+        self.loadings_ = None
+        if self.defactor and factors is not None and factors.shape[1] > 0:
+            self.loadings_ = pd.DataFrame(factor_loadings(events, names), list(names), list(factors.columns))
+        returns = self._target(events, names)
         lags = (0, 1, 3, 7, 15, 31, 63) if self.lags is None else tuple(self.lags)
         corners = make_dictionary("convex", events.bucket_s, None, lags).lags
         fits: dict[str, PropagatorFit] = {}
@@ -155,6 +168,9 @@ class PropagatorLaw(Parameters):
         self.fits_, self.names_ = fits, names
         self.bucket_s_, self.currency_ = float(events.bucket_s), events.currency
         return self
+
+    def _target(self, events: MarketEvents, names: tuple[str, ...]) -> Array:
+        return residual_returns(events, names, None if self.loadings_ is None else self.loadings_.to_numpy())
 
     def _rows(self, name: str, u: Array, r: Array, session: NDArray[Any], bucket_s: float, longest_lag: int) -> Rows:
         use = np.isfinite(r)
@@ -254,6 +270,8 @@ class PropagatorLaw(Parameters):
     def predict(self, events: MarketEvents) -> pd.DataFrame:
         """Impact part of each bucket's return (T, N), from flow up to and including that bucket.
 
+        With a two-stage fit it predicts the factor residual of the return.
+
         Raises
         ------
         InvalidInput
@@ -276,7 +294,7 @@ class PropagatorLaw(Parameters):
     def score_by_name(self, events: MarketEvents) -> pd.Series:
         """R² by name against "no impact"; NaN where a name did not move."""
         forecast = self.predict(events).to_numpy()
-        _, actual, _ = aligned(events, self.names_)
+        actual = self._target(events, self.names_)
         use = np.isfinite(actual)
         error = np.where(use, actual - forecast, 0.0)
         total = (np.where(use, actual, 0.0) ** 2).sum(axis=0)

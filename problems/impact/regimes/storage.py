@@ -92,7 +92,9 @@ def read_regime_model(path: Path) -> RegimeModel:
             shrinkage=shrinkage,
             bounds=(float(meta["bounds"][0]), float(meta["bounds"][1])),
             noise=arrays["noise"],
-            **{k: arrays.get(k) for k in _OPTIONAL},
+            returns_map=arrays.get("returns_map"),
+            loadings=arrays.get("loadings"),
+            flow_map=arrays.get("flow_map"),
             confidence=float(meta["confidence"]),
             rows=int(meta["rows"]),
         )

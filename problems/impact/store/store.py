@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from crosswind.problems.impact.model import ImpactModel
@@ -138,6 +139,13 @@ class ModelStore:
                 value=type(fitted).__name__,
                 remedy="pass a fitted estimator or an ImpactModel",
             )
+        if events is not None and not (hasattr(events, "index") and hasattr(events, "flow")):
+            raise InvalidInput(
+                "is not MarketEvents",
+                field="events",
+                value=type(events).__name__,
+                remedy="pass what the model was fitted on, or its digest as data_hash",
+            )
         folder = self._folder(asset_class, regime)
         states = read_log(self._log(asset_class, regime))
         if parent == "live":
@@ -262,14 +270,18 @@ class ModelStore:
         ModelCorrupted
             A file is not what was written.
         """
+        return self._get(asset_class, regime, version, read_log(self._log(asset_class, regime)))
+
+    def _get(self, asset_class: str, regime: str, version: int, states: States) -> StoredModel:
         folder = self._folder(asset_class, regime)
-        content = read_entry(folder, version)
-        meta = _meta(content, folder, version)
+        if isinstance(version, bool) or not isinstance(version, (int, np.integer)) or version < 1:
+            raise InvalidInput("is not a number ≥ 1", field="version", value=version, remedy="look at .versions()")
+        content = read_entry(folder, int(version))
+        meta = _meta(content, folder, int(version))
         model = ImpactModel.load(entry_path(folder, version) / _MODEL)
         times: dict[str, Any] = {
             k: None if meta[k] is None else pd.Timestamp(meta[k]) for k in ("created", "data_start", "data_end")
         }
-        state = read_log(self._log(asset_class, regime)).of(version)
         since = times["data_end"] if times["data_end"] is not None else times["created"]
         sums = {line.split("  ")[1]: line[:64] for line in _sums(entry_path(folder, version))}
         kept = ("asset_class", "regime", "version", "data_hash", "parent", "estimator", "parameters", "code_version")
@@ -278,7 +290,7 @@ class ModelStore:
             **times,
             seed=meta["seed"],
             note=meta["note"],
-            state=state,
+            state=states.of(int(version)),
             model=model,
             model_hash=sums[_MODEL],
             age=as_utc(self._clock(), "clock") - since,
@@ -304,7 +316,8 @@ class ModelStore:
         ModelCorrupted
             Its files are not what was written.
         """
-        live = read_log(self._log(asset_class, regime)).live
+        states = read_log(self._log(asset_class, regime))
+        live = states.live
         if live is None:
             have = ", ".join(f"{a}/{r}" for a, r in self.slots() if read_log(self._log(a, r)).live is not None)
             raise DataGap(
@@ -313,7 +326,7 @@ class ModelStore:
                 value=f"{asset_class}/{regime}",
                 remedy=f"promote a candidate; live are: {have or 'none'}",
             )
-        found = self.get(asset_class, regime, live)
+        found = self._get(asset_class, regime, live, states)
         if max_age is None:
             return found
         try:
@@ -344,10 +357,11 @@ class ModelStore:
         for a, r in self.slots():
             if asset_class not in (None, a) or regime not in (None, r):
                 continue
+            states = read_log(self._log(a, r))
             for number in entry_numbers(self._folder(a, r)):
                 row: dict[str, Any] = {"asset_class": a, "regime": r, "version": number}
                 try:
-                    found = self.get(a, r, number)
+                    found = self._get(a, r, number, states)
                 except ModelCorrupted as error:
                     row |= {"state": "damaged", "note": str(error)}
                 else:
