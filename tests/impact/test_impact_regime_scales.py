@@ -364,3 +364,21 @@ def test_degenerate_markets(simulated: Any) -> None:
         fit.at({"colour": 1.0})
     with pytest.raises(InvalidInput, match="not a number"):
         fit.at({"volatility": "high"})
+
+
+@pytest.mark.data
+def test_recorded_equities_are_never_made_worse_beyond_the_interval(lean_dir: Path) -> None:
+    events = cw.read(f"lean:{lean_dir}", bucket_s=60.0).events
+    train, test = events.on(events.days[:2]), events.on(events.days[2:])
+    fit = RegimeScales(OwnFlowOLS().fit(train), resamples=0).fit(train)
+    compared = fit.compare(test)
+    assert compared.upper >= 0
+    assert compared.verdict != "unscaled"
+    assert fit.multipliers(test).between(*fit.model_.bounds).all()
+    live = LiveScale(fit.model_)
+    for t in range(120):
+        row = [f.to_numpy()[t] for f in (test.flow, test.mid, test.spread, test.volume, test.depth)]
+        factors = None if test.factors is None else test.factors.to_numpy()[t]
+        reading = live.update(test.index[t], *row, factors)
+        assert not reading.frozen
+    assert reading.level != 1.0
