@@ -319,7 +319,7 @@ def test_drift_is_seen_against_its_noise(simulated: Callable) -> None:
     """The second day trades ten times as deep: it stands far above the noise; without a change nothing does."""
     events, _ = simulated(names=2, rows=800, days=2, r2=0.5, half_lives_s=(120.0,), seed=1)
     models = {"own": OwnFlowOLS(half_lives_s=(120.0,))}
-    steady = cw.calibrate(events, models, main="own", draws=4).drift
+    steady = cw.calibrate(events, models, main="own", draws=40).drift
     assert (steady["distance"] < steady["noise_q90"]).all()
     flow = events.flow.to_numpy().copy()
     flow[400:] *= 10.0
@@ -333,7 +333,7 @@ def test_drift_is_seen_against_its_noise(simulated: Callable) -> None:
         bucket_s=60.0,
         tz=events.tz,
     )
-    drift = cw.calibrate(moved, models, main="own", draws=4).drift
+    drift = cw.calibrate(moved, models, main="own", draws=40).drift
     # The fit on all rows is nearly that of the deep day, whose flow outweighs the other's a hundred times.
     assert drift["distance"].iloc[0] > 20.0 * drift["noise_q90"].iloc[0]
     assert drift["self_ratio"].iloc[0] == pytest.approx(10.0, rel=0.15)

@@ -45,6 +45,7 @@ __all__ = ["calibrate"]
 Array = NDArray[np.float64]
 
 _CELLS = 60
+_DRIFT_DRAWS = 40  # enough for one quantile; of these there is a set for each day
 _SCORE_DRAWS = 1000  # resampled sums of errors cost nothing; refits do
 
 
@@ -189,7 +190,7 @@ def calibrate(
         bands = bootstrap_matrices(estimator, cells, resample.weights(draws), level)
         report("drift", 0.9)
         period, labels = periods(events, cells)
-        drift = drift_table(estimator, cells, period, labels, seed)
+        drift = drift_table(estimator, cells, period, labels, seed, min(draws, _DRIFT_DRAWS))
     report("done", 1.0)
 
     return Calibration(

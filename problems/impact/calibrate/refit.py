@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosswind.problems.impact.estimator import ImpactEstimator
-from crosswind.problems.impact.features import Dictionary
 from crosswind.problems.impact.gram import FoldGrams
 from crosswind.problems.impact.model import ImpactModel
 
-__all__ = ["dictionary_of", "fit_from_moments", "fresh", "with_fixed_penalties"]
+__all__ = ["fit_from_moments", "fresh", "with_fixed_penalties"]
 
 Array = NDArray[np.float64]
+_TOL = 1e-6
 
 
 def fresh(estimator: ImpactEstimator) -> ImpactEstimator:
@@ -21,19 +21,18 @@ def fresh(estimator: ImpactEstimator) -> ImpactEstimator:
 
 
 def with_fixed_penalties(estimator: ImpactEstimator) -> ImpactEstimator:
-    """Return an unfitted copy in which every parameter that was "cv" is the value the fit chose."""
+    """Return an unfitted copy for refits: every "cv" is the value the fit chose, and tolerances are loosened.
+
+    A refit on resampled moments differs from the next one by far more than a solve at 1e-6 does from its optimum.
+    """
     copy = fresh(estimator)
     chosen = {
         name: getattr(estimator, f"{name}_")
         for name, value in copy.get_params().items()
         if isinstance(value, str) and value == "cv" and hasattr(estimator, f"{name}_")
     }
-    return copy.set_params(**chosen)
-
-
-def dictionary_of(estimator: ImpactEstimator) -> Dictionary:
-    """Return the decay shapes of a fitted estimator."""
-    return estimator.model_.dictionary
+    loose = {k: max(float(v), _TOL) for k, v in copy.get_params().items() if k in ("tol", "solver_tol")}
+    return copy.set_params(**chosen, **loose)
 
 
 def fit_from_moments(estimator: ImpactEstimator, moments: FoldGrams, like: ImpactModel) -> ImpactModel:
