@@ -36,8 +36,8 @@ class Copt(Backend):
 
     Notes
     -----
-    Semidefinite rows go in as matrix inequalities smat(b − Ax) ⪰ 0: against matrix variables in their place that gave
-    ten times the digits in a quarter of the time. A program that has some is set up again for new vectors.
+    Semidefinite rows go in as matrix inequalities smat(b − Ax) ⪰ 0, which gave more digits in less time than matrix
+    variables in their place. A program that has some is set up again for new vectors.
     """
 
     name = "copt"

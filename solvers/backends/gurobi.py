@@ -31,9 +31,10 @@ class Gurobi(Backend):
 
     Notes
     -----
-    Over cones its point is good to rounding, but its multipliers (``QCPDual``) are not, whatever presolve, scaling or
-    tolerance: they miss our certificate of 1e-6 by a factor of 2 to 100, and now and then altogether. So they only say
-    which limits bind; Newton steps on that face give the multipliers that are returned.
+    Over cones its point is good to rounding, but its multipliers (``QCPDual``) seldom pass a certificate of 1e-6,
+    whatever presolve, scaling or tolerance, and now and then are no multipliers at all. So they, or the slacks alone,
+    only say which limits bind; Newton steps on that face give the multipliers that are returned. Where those are not
+    unique and Gurobi's are worthless there is nothing to start from, and the status is FEASIBLE.
     """
 
     name = "gurobi"

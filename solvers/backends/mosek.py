@@ -99,7 +99,8 @@ class _MosekPrepared(Prepared):
         import mosek
 
         task, n, scaling = self.task, self.program.n, self.scaling
-        task.putdouparam(mosek.dparam.optimizer_max_time, self.forever if time_limit is None else time_limit)
+        limits = [limit for limit in (self.forever, time_limit) if limit is not None and limit >= 0.0]
+        task.putdouparam(mosek.dparam.optimizer_max_time, min(limits, default=-1.0))  # less than zero: none
         ended = task.optimize()
         word = str(task.getsolsta(mosek.soltype.itr)).rpartition(".")[2]
         stops = {mosek.rescode.trm_max_time: Claim.TIME, mosek.rescode.trm_max_iterations: Claim.ITERATIONS}

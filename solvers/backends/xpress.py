@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program
+from crosswind.solvers.backends.float_unit import kept_float_unit
 from crosswind.solvers.backends.one_sided import refusal
 from crosswind.solvers.backends.slack_form import SlackFormPrepared, Vectors
 
@@ -51,7 +52,8 @@ class _XpressPrepared(SlackFormPrepared):
             import xpress
 
             self.xpress: Any = xpress
-            self.model: Any = xpress.problem()
+            with kept_float_unit():  # a problem sets the x87 unit to double precision
+                self.model: Any = xpress.problem()
         tol = max(1e-9, 1e-3 * options.tol)
         chosen = {
             "outputlog": 0,
@@ -106,7 +108,8 @@ class _XpressPrepared(SlackFormPrepared):
     def run(self, seconds: float) -> tuple[Claim, str, int]:
         model = self.model
         model.controls.timelimit = seconds
-        model.lpOptimize("b")
+        with kept_float_unit():
+            model.lpOptimize("b")
         found = model.attributes.solstatus.name
         stop = self.xpress.StopType(int(model.attributes.stopstatus)).name
         claim, word = _SOLUTIONS.get(found, Claim.FAILED), found

@@ -255,6 +255,18 @@ def test_cones_are_silent_and_repeat_bit_by_bit(name):
         assert np.array_equal(one.y, two.y, equal_nan=True)
 
 
+def test_the_processor_is_left_as_it_was(name):
+    """Xpress sets the x87 unit to 53 bits, for the whole thread and for good."""
+    tiny = np.finfo(np.longdouble).eps
+    for program in (cones.planted("znq", 0, 5, True).program, QuadraticProgram(np.eye(2), [1.0, 1.0], lb=0.0)):
+        prepared = backend(name).prepare(program, Options())
+        assert np.longdouble(1.0) + tiny > np.longdouble(1.0)
+        prepared.solve(None, None)
+        prepared.update(program.with_vectors(q=2.0 * program.q))
+        prepared.solve(None, None)
+        assert np.longdouble(1.0) + tiny > np.longdouble(1.0)
+
+
 def test_cones_beyond_the_licence_are_a_told_failure(name):
     n = TOO_LARGE[name]
     ball = ConeProgram(
