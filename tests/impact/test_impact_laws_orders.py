@@ -10,7 +10,7 @@ import pytest
 
 from crosswind.optim.closed_forms import almgren_thum_impact
 from crosswind.problems.impact.laws import AlmgrenLaw, SquareRootLaw
-from crosswind.problems.impact.laws.least_squares import gauss_newton, normal_quantile
+from crosswind.problems.impact.laws.least_squares import gauss_newton, two_sided_quantile
 from crosswind.solvers.errors import DataGap, InvalidInput, SolverFailure
 
 
@@ -173,10 +173,18 @@ def test_intervals_are_those_of_linear_least_squares_where_the_model_is_linear()
     found = gauss_newton(residuals, [1.0], ["slope"])
     slope = x @ y / (x @ x)
     error = y - slope * x
-    hc1 = (x**2 @ error**2) / (x @ x) ** 2 * 400 / 399
+    hc3 = (x**2 @ (error / (1.0 - x**2 / (x @ x))) ** 2) / (x @ x) ** 2
     np.testing.assert_allclose(found.theta, slope, rtol=1e-8)
-    np.testing.assert_allclose(found.covariance, hc1, rtol=1e-8)
-    assert normal_quantile(0.95) == pytest.approx(1.959963985, abs=1e-8)
+    np.testing.assert_allclose(found.covariance, hc3, rtol=1e-7)
+    assert found.dof == 399
+    groups = np.repeat(np.arange(20), 20)
+    clustered = gauss_newton(residuals, [1.0], ["slope"], clusters=groups)
+    summed = np.array([(x * (slope * x - y))[groups == g].sum() for g in range(20)])
+    wanted = (summed**2).sum() / (x @ x) ** 2 * 20 / 19
+    np.testing.assert_allclose(clustered.covariance, wanted, rtol=1e-6)
+    assert clustered.dof == 19
+    assert two_sided_quantile(0.95) == pytest.approx(1.959963985, abs=1e-8)
+    assert two_sided_quantile(0.95, 10) == pytest.approx(2.228138852, abs=1e-8)
 
 
 # -- conversion -------------------------------------------------------------------------------------------------------

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from crosswind.problems.impact.laws.least_squares import Estimate, check_varies, gauss_newton, normal_quantile
+from crosswind.problems.impact.laws.least_squares import Estimate, check_varies, gauss_newton, two_sided_quantile
 from crosswind.problems.impact.laws.result import LawFit, binned, parameter_table
 from crosswind.problems.impact.laws.tables import orders
 from crosswind.problems.impact.parameters import Parameters
@@ -115,7 +116,7 @@ class AlmgrenLaw(Parameters):
             No convergence.
         """
         fixed = self._exponents()
-        z = normal_quantile(self.confidence)
+        two_sided_quantile(self.confidence)  # refuses a bad confidence before any work
         timed = isinstance(table, pd.DataFrame) and "post" in table.columns
         needed = ["size", "sigma", "volume", "duration", "shares_outstanding", "permanent", "cost"]
         data = orders(table, [*needed, *(["post"] if timed else [])], 10)
@@ -137,7 +138,9 @@ class AlmgrenLaw(Parameters):
         covariance = np.zeros((len(free), len(free)))
         a = len(first[1])
         covariance[:a, :a], covariance[a:, a:] = first[2].covariance, second[2].covariance
-        parameters, named = parameter_table(values, free, covariance, z)
+        z = two_sided_quantile(self.confidence, first[2].dof)
+        bent = (["gamma"] if len(first[1]) > 1 else []) + (["eta"] if len(second[1]) > 1 else [])
+        parameters, named = parameter_table(values, free, covariance, z, positive=bent)
         self.permanent_ = _share(first[2].loss, w_I * I)
         self.temporary_ = _share(second[2].loss, w_J * (J - 0.5 * I))
         permanent, temporary = _law(values, data)
@@ -273,5 +276,5 @@ def _power_fit(
     for j, k in enumerate(free, start=1):
         change[0, j] = -centres[k] * value
     covariance = change @ found.covariance @ change.T
-    estimate = Estimate(found.theta, covariance, found.loss, found.iterations)
+    estimate = replace(found, covariance=covariance)
     return {coefficient: value, **exponents}, names, estimate

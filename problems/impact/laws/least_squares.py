@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from crosswind.solvers.errors import InvalidInput, SolverFailure
 
-__all__ = ["Estimate", "check_varies", "gauss_newton", "normal_quantile"]
+__all__ = ["Estimate", "check_varies", "gauss_newton", "two_sided_quantile"]
 
 Array = NDArray[np.float64]
 # f(parameters) → residuals (n,) and their Jacobian (n, p), both already weighted.
@@ -27,7 +27,11 @@ class Estimate:
     theta
         Parameters (p,).
     covariance
-        Sandwich covariance (p, p): (J'J)⁻¹ Σ_g s_g s_g' (J'J)⁻¹ · n/(n − p), s_g the scores summed over cluster g.
+        Sandwich covariance (p, p), (J'J)⁻¹ Σ s s' (J'J)⁻¹. Without clusters s_i is the score of row i over one less its
+        leverage (HC3, MacKinnon and White 1985); with clusters the sum over the cluster, and the whole times
+        G/(G − 1)·(n − 1)/(n − p).
+    dof
+        Degrees of freedom of the intervals' quantile: n − p, or G − 1.
     loss
         Σ residuals².
     iterations
@@ -36,23 +40,25 @@ class Estimate:
 
     theta: Array
     covariance: Array
+    dof: int
     loss: float
     iterations: int
 
 
-def normal_quantile(confidence: float) -> float:
-    """Return z of a two-sided interval.
+def two_sided_quantile(confidence: float, dof: int | None = None) -> float:
+    """Return the two-sided quantile of Student's t, or of the normal where ``dof`` is None.
 
     Raises
     ------
     InvalidInput
         A confidence outside (0, 1).
     """
-    from scipy.special import ndtri
+    from scipy.special import ndtri, stdtrit
 
     if not 0.0 < confidence < 1.0:
         raise InvalidInput("lies in (0, 1)", field="confidence", value=confidence)
-    return float(ndtri(0.5 + 0.5 * confidence))
+    upper = 0.5 + 0.5 * confidence
+    return float(ndtri(upper) if dof is None else stdtrit(dof, upper))
 
 
 def check_varies(values: Array, name: str, what: str) -> None:
@@ -167,13 +173,13 @@ def _finish(
             remedy="fix an exponent, or give orders that differ more in size, duration and volume",
         )
     inverse = np.linalg.inv(H) / np.outer(scale, scale)
-    scores = J * f[:, None]
-    count_g = n
-    if clusters is not None:
-        count_g = int(clusters.max()) + 1
-        summed = np.zeros((count_g, p))
-        np.add.at(summed, clusters, scores)
-        scores = summed
-    correction = n / (n - p) if clusters is None else count_g / max(count_g - 1, 1) * (n - 1) / (n - p)
+    if clusters is None:
+        leverage = np.minimum(np.einsum("ij,jk,ik->i", J, inverse, J), 1.0 - 1e-6)
+        scores, correction, dof = J * (f / (1.0 - leverage))[:, None], 1.0, n - p
+    else:
+        groups = int(clusters.max()) + 1
+        scores = np.zeros((groups, p))
+        np.add.at(scores, clusters, J * f[:, None])
+        correction, dof = groups / max(groups - 1, 1) * (n - 1) / (n - p), max(groups - 1, 1)
     covariance = correction * inverse @ (scores.T @ scores) @ inverse
-    return Estimate(theta, 0.5 * (covariance + covariance.T), loss, count)
+    return Estimate(theta, 0.5 * (covariance + covariance.T), dof, loss, count)

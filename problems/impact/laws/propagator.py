@@ -13,7 +13,7 @@ from crosswind.problems.impact.features import aligned, make_dictionary
 from crosswind.problems.impact.gram import factor_loadings, residual_returns
 from crosswind.problems.impact.laws.convert import refuse_nonlinear
 from crosswind.problems.impact.laws.decays import concave, filtered
-from crosswind.problems.impact.laws.least_squares import normal_quantile
+from crosswind.problems.impact.laws.least_squares import two_sided_quantile
 from crosswind.problems.impact.laws.propagator_fit import (
     Rows,
     free_fit,
@@ -137,7 +137,7 @@ class PropagatorLaw(Parameters):
             value = getattr(self, field)
             if isinstance(value, bool) or int(value) != value or value < least:
                 raise InvalidInput(f"must be an integer ≥ {least}", field=field, value=value)
-        normal_quantile(self.confidence)
+        two_sided_quantile(self.confidence)
 
     def fit(self, events: MarketEvents) -> Self:
         """Fit each name's propagator.
@@ -190,10 +190,11 @@ class PropagatorLaw(Parameters):
     def _fit_one(self, name: str, rows: Rows, corners: tuple[int, ...], currency: str) -> PropagatorFit:
         delta = None if self.concavity == "fit" else float(self.concavity)
         lags_s = np.arange(max(corners) + 1, dtype=np.float64) * rows.bucket_s
-        z, tail = normal_quantile(self.confidence), 0.5 * (1.0 - float(self.confidence))
+        tail = 0.5 * (1.0 - float(self.confidence))
         knots: tuple[float, ...] = ()
         if self.decay == "power" and self.method == "least_squares":
             values, free, found = power_fit(rows, self.scale_s, delta)
+            z = two_sided_quantile(self.confidence, found.dof)
             errors = dict(zip(free, np.sqrt(np.diag(found.covariance)), strict=True))
             ends = {k: (values[k] - z * errors[k], values[k] + z * errors[k]) for k in free}
             if "t0" in ends:  # its logarithm was fitted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,14 +95,21 @@ class LawFit:
 
 
 def parameter_table(
-    values: dict[str, float], free: list[str], covariance: Array, z: float
+    values: dict[str, float], free: list[str], covariance: Array, z: float, positive: Collection[str] = ()
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the parameters' table and the covariance of the free ones by name."""
+    """Return the parameters' table and the covariance of the free ones by name.
+
+    Intervals are ± z standard errors; for those in ``positive`` on the logarithm: a coefficient beside a free exponent
+    is skewed, as it is the impact of an order of the size of a whole day.
+    """
     errors = dict(zip(free, np.sqrt(np.maximum(np.diag(covariance), 0.0)), strict=True)) if free else {}
     rows = {}
     for name, value in values.items():
         sd = float(errors.get(name, np.nan))
         rows[name] = {"value": value, "stderr": sd, "lower": value - z * sd, "upper": value + z * sd}
+        if name in positive and value > 0 and sd > 0:
+            spread = float(np.exp(z * sd / value))
+            rows[name] |= {"lower": value / spread, "upper": value * spread}
     table = pd.DataFrame.from_dict(rows, orient="index")
     table["fixed"] = [name not in free for name in table.index]
     return table.rename_axis("parameter"), pd.DataFrame(covariance, index=free, columns=free)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from crosswind.problems.impact.laws.least_squares import check_varies, gauss_newton, normal_quantile
+from crosswind.problems.impact.laws.least_squares import check_varies, gauss_newton, two_sided_quantile
 from crosswind.problems.impact.laws.result import LawFit, binned, parameter_table
 from crosswind.problems.impact.laws.tables import orders
 from crosswind.problems.impact.parameters import Parameters
@@ -85,7 +85,7 @@ class SquareRootLaw(Parameters):
             No convergence.
         """
         fixed = self._check()
-        z = normal_quantile(self.confidence)
+        two_sided_quantile(self.confidence)  # refuses a bad confidence before any work
         timed = isinstance(table, pd.DataFrame) and "duration" in table.columns
         data = orders(table, ["size", "sigma", "volume", self.target, *(["duration"] if timed else [])], 10)
         share = np.abs(data["size"]) / data["volume"]
@@ -121,8 +121,13 @@ class SquareRootLaw(Parameters):
         back = np.exp(-delta * centre)  # Y of the uncentred law, and its covariance by the chain rule
         Y = float(found.theta[0]) * back
         change = np.array([[back]]) if fixed is not None else np.array([[back, -centre * Y], [0.0, 1.0]])
+        z = two_sided_quantile(self.confidence, found.dof)
         parameters, covariance = parameter_table(
-            {"Y": Y, "delta": delta}, names, change @ found.covariance @ change.T, z
+            {"Y": Y, "delta": delta},
+            names,
+            change @ found.covariance @ change.T,
+            z,
+            positive=("Y",) if fixed is None else (),
         )
         total = float(((weight * observed) ** 2).sum())
         self.result_ = LawFit(
