@@ -230,7 +230,8 @@ def promote(
             else {"difference": 0.0 if known else float("nan"), "se": 0.0 if known else float("nan")}
         )
         row |= {"behind_best": gap["difference"], "se": gap["se"]}
-        row["level_with_best"] = bool(row["eligible"] and -gap["difference"] <= errors * gap["se"])
+        # Two models that are the same to rounding are level, whatever their error.
+        row["level_with_best"] = bool(row["eligible"] and -gap["difference"] <= errors * gap["se"] + 1e-12)
     level = [label for label in eligible if rows[label]["level_with_best"]]
     choice = min(level, key=lambda label: (rows[label]["complexity"], -rows[label]["score"]))
     for label, row in rows.items():
