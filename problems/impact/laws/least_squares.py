@@ -27,9 +27,10 @@ class Estimate:
     theta
         Parameters (p,).
     covariance
-        Sandwich covariance (p, p), (J'J)⁻¹ Σ s s' (J'J)⁻¹. Without clusters s_i is the score of row i over one less its
-        leverage (HC3, MacKinnon and White 1985); with clusters the sum over the cluster, and the whole times
-        G/(G − 1)·(n − 1)/(n − p).
+        Sandwich covariance (p, p), (J'J)⁻¹ Σ s s' (J'J)⁻¹, s the score of a row over one less its leverage (HC3,
+        MacKinnon and White 1985). With clusters the jackknife (G − 1)/G Σ_g d_g d_g', d_g = (J'J − J_g'J_g)⁻¹ J_g'f_g
+        the move of the linearised estimate when cluster g is left out (CR3): heavy tails in the regressors make plain
+        sandwiches too narrow.
     dof
         Degrees of freedom of the intervals' quantile: n − p, or G − 1.
     loss
@@ -175,11 +176,14 @@ def _finish(
     inverse = np.linalg.inv(H) / np.outer(scale, scale)
     if clusters is None:
         leverage = np.minimum(np.einsum("ij,jk,ik->i", J, inverse, J), 1.0 - 1e-6)
-        scores, correction, dof = J * (f / (1.0 - leverage))[:, None], 1.0, n - p
+        scores = J * (f / (1.0 - leverage))[:, None]
+        covariance, dof = inverse @ (scores.T @ scores) @ inverse, n - p
     else:
         groups = int(clusters.max()) + 1
-        scores = np.zeros((groups, p))
-        np.add.at(scores, clusters, J * f[:, None])
-        correction, dof = groups / max(groups - 1, 1) * (n - 1) / (n - p), max(groups - 1, 1)
-    covariance = correction * inverse @ (scores.T @ scores) @ inverse
+        scaled = J / scale
+        left = np.zeros((groups, p))
+        for g in range(groups):  # what the estimate would move by without the cluster, but for the sign
+            own = scaled[clusters == g]
+            left[g] = np.linalg.lstsq(H - own.T @ own, own.T @ f[clusters == g], rcond=1e-12)[0]
+        covariance, dof = (groups - 1) / groups * (left.T @ left) / np.outer(scale, scale), max(groups - 1, 1)
     return Estimate(theta, 0.5 * (covariance + covariance.T), dof, loss, count)
