@@ -99,10 +99,10 @@ def markdown(draws: int) -> str:
         "",
         f"Each market is calibrated by `cw.calibrate` (5 blocked folds, {draws} draws, seed 0, 90 % intervals) on its "
         "earlier part, `cw.promote` chooses by the default rule, and the choice is then scored on the later part "
-        "beside own-flow least squares. The equities are fitted on 2013-10-07 and 08 and scored on 09; the crypto set has "
-        "eleven minutes in all, two thirds to fit: a case of stress, not a proving ground. R² is the mean over names "
-        "against the forecast of no impact; *holds* means that the promoted model is not worse than own flow by more "
-        "than its interval, on any horizon.",
+        "beside own-flow least squares. The equities are fitted on 2013-10-07 and 08 and scored on 09; the crypto set "
+        "has eleven minutes in all, two thirds to fit: a case of stress, not a proving ground. R² is the mean over "
+        "names against the forecast of no impact; *holds* means that the promoted model is not worse than own flow by "
+        "more than its interval, on any horizon.",
         "",
     ]
     for case in cases():

@@ -65,7 +65,8 @@ class LimitPrices:
         top = self.to_frame()
         if len(top):
             kind, mode, name, other = top.index[0]
-            text += f"; dearest: {kind} of {name}{f' and {other}' if other else ''} ({mode})"
+            whose = f" of {' and '.join(x for x in (name, other) if x)}" if name else ""
+            text += f"; dearest: {kind}{whose} ({mode})"
         return text
 
 
