@@ -28,11 +28,11 @@ from crosswind.solvers.gram.spectral import Spectrum
 __all__ = ["ALPHA", "Iteration"]
 
 ALPHA = 1.6
-_FAVOUR = 1.0
-_FIRST = (2.5, 1.0)
+_FAVOUR = 0.5
+_FIRST = (2.5, 0.5)
 _MEMORY = 5
 _EVERY = 16  # rows of the least squares of the acceleration, for large problems
-_BALANCE = (6, 12, 20, 30, 42, 60, 90, 130, 190, 280, 400, 600, 900, 1400, 2100, 3200)
+_BALANCE = (8, 16, 28, 44, 64, 90, 130, 190, 280, 400, 600, 900, 1400, 2100, 3200)
 Floats = NDArray[Any]
 
 
@@ -150,8 +150,11 @@ class Iteration:
         if taus == self.tau:
             self._accelerate(f)
             return
-        # The multipliers are rescaled to the new penalties; what the acceleration remembers belongs to the old ones.
         self.z += f
+        self._rescale(taus)
+
+    def _rescale(self, taus: list[float]) -> None:
+        """Take other penalties: the same multipliers, and nothing kept of what the acceleration remembers."""
         for b, copy in enumerate((self.P, self.Q)):
             self.z[b] -= copy
             self.z[b] *= self.dtype.type(self.tau[b] / taus[b])
@@ -160,6 +163,11 @@ class Iteration:
         self._denominator()
         self._history.clear()
         self._last = None
+
+    def retune(self) -> None:
+        """Give a state that comes from other penalty weights the penalties that a cold start would take."""
+        self.project()
+        self._rescale(self._first_tau())
 
     def _balanced(self, f: Floats) -> list[float]:
         """Return penalties closer to equal relative primal and dual residuals of each copy."""
@@ -219,13 +227,16 @@ class Iteration:
         except np.linalg.LinAlgError:
             return np.zeros(len(self._history))
 
-    def certify(self) -> tuple[Array, float, Bound]:
-        """Return the feasible matrices of the state, their objective, and the bound of its multipliers.
+    def feasible(self) -> tuple[Array, float]:
+        """Return P with its diagonal raised until every limit holds, and its objective."""
+        return self.certifier.primal(self.fit, [s.plus() for s in self.spectra])
 
-        Call it between `project` and `advance`.
+    def bound(self, trace: float) -> Bound:
+        """Return the bound of the state's multipliers; between `project` and `advance`, as `feasible` and `restored`.
+
+        ``trace`` is that of the feasible point in hand.
         """
-        fit, (tp, tq) = self.fit, self.tau
-        K, value = self.certifier.primal(fit, [s.plus() for s in self.spectra])
+        tp, tq = self.tau
         A = np.stack([s.minus() for s in self.spectra])
         A *= tp
         W = (self.z[0].transpose(0, 2, 1) - self.z[0]).astype(np.float64)
@@ -236,7 +247,7 @@ class Iteration:
         y = 0.5 * (y + y.transpose(0, 2, 1))
         y -= Q
         y *= tq
-        return K, value, self.certifier.bound(fit, A, W, y, Q, float(np.einsum("mii->", K)))
+        return self.certifier.bound(self.fit, A, W, y, Q, trace)
 
     def restored(self) -> tuple[Array, float]:
         """Return feasible matrices from P moved within its face first, and their objective."""

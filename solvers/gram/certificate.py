@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack, solve_triangular
+from scipy.linalg import blas, lapack, solve_triangular
 
 from crosswind.solvers.gram.problem import Array, GramConeFit
 from crosswind.solvers.gram.spectral import eigh
@@ -39,7 +39,8 @@ REACH = 1e3
 
 EPS = float(np.finfo(np.float64).eps)
 _DENSE = 600  # order of S up to which the float64 eigenvectors cost less than thinking about it
-_SMOOTH = 1e-5  # reciprocal condition number of S above which float32 eigenvectors serve the iterations
+_REGULAR = 1e-9  # reciprocal condition number of S above which its Cholesky factor serves the bound
+_SMOOTH = 1e-5  # ridge, as a share of the largest curvature, from which float32 eigenvectors serve the bound
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,19 +117,22 @@ class Certifier:
             if info == 0:
                 reciprocal, _ = lapack.dpocon(factor, float(np.abs(fit.S).sum(axis=0).max()), uplo="L")
                 self.root = factor
-        if reciprocal > _SMOOTH:
+        if reciprocal > _REGULAR:
             values, self.vectors = eigh(fit.S.astype(np.float32))
             self.spectrum = np.maximum(values.astype(np.float64), 0.0)
             self.bottom = 0.1 * reciprocal * float(np.abs(fit.S).sum(axis=0).max())
         else:
-            self.root = None
+            self.root = None  # too close to singular for triangular solves
             self.values, self.vectors = eigh(fit.S)
             self.spectrum = np.maximum(self.values, 0.0)
             self.bottom = self._floor_of(self.values)
 
     def smooth(self, c: float) -> bool:
-        """Tell whether float32 eigenvectors resolve the smallest curvature of a row that carries the ridge c."""
-        return self.bottom + c > _SMOOTH * float(self.spectrum[-1])
+        """Tell whether iterations in float32 can be certified: by the Cholesky factor, or because a ridge c helps."""
+        return (self.root is not None and c == 0.0) or self.values is not None or c > _SMOOTH * self._top()
+
+    def _top(self) -> float:
+        return float(self.spectrum[-1])
 
     def exact(self) -> None:
         """Replace float32 eigenvectors by float64 ones, for iterations beyond float32's accuracy."""
@@ -144,7 +148,17 @@ class Certifier:
     def primal(self, fit: GramConeFit, psd: list[Array]) -> tuple[Array, float]:
         """Return exactly feasible matrices near the PSD ones, and their objective."""
         K = np.stack([raised(matrix, np.asarray(fit.floor), fit.corr_bound) for matrix in psd])
-        return K, fit.objective(K)
+        return K, self.objective(fit, K)
+
+    def objective(self, fit: GramConeFit, K: Array) -> float:
+        """`GramConeFit.objective` at half the work where S has a Cholesky factor, the same to rounding."""
+        if self.root is None:
+            return fit.objective(K)
+        X = fit.stacked(K)
+        half = blas.dtrmm(1.0, self.root, X.T, side=0, lower=1, trans_a=1)  # L'X'
+        weights = np.asarray(fit.weights)
+        data = 0.5 * np.einsum("ij,ij->j", half, half) - np.einsum("ij,ij->i", X, fit.B)
+        return float(weights @ data) + fit.penalty(K)
 
     def bound(self, fit: GramConeFit, A: Array, W: Array, y: Array, Q: Array, trace: float) -> Bound:
         """Return the lower bound at the dual point (A, W, y) with the tangent points Q.

@@ -157,7 +157,11 @@ class GramConeFit:
         """Objective at K (M, N, N)."""
         X = self.stacked(matrices)
         data = 0.5 * np.einsum("ij,ij->i", X @ self.S, X) - np.einsum("ij,ij->i", X, self.B)
-        value = float(np.asarray(self.weights) @ data)
+        return float(np.asarray(self.weights) @ data) + self.penalty(matrices)
+
+    def penalty(self, matrices: Array) -> float:
+        """Penalties at K (M, N, N)."""
+        value = 0.0
         if self.ridge > 0.0 or self.pool > 0.0:
             away = matrices - np.asarray(self.target)
             own = np.einsum("mii->mi", away)

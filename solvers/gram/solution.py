@@ -50,17 +50,20 @@ class GramState:
     copies
         (2, M, N, N) sums of copies and scaled multipliers.
     tau
-        The two penalties.
+        The two penalties of the splitting.
+    penalties
+        ridge, l1 and pool of the problem that was solved.
     certifier
         Factorisations of the moments, used again for the same S; None in a pickle.
     """
 
     copies: Array
     tau: tuple[float, float]
+    penalties: tuple[float, float, float]
     certifier: Certifier | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"copies": self.copies, "tau": self.tau, "certifier": None}
+        return {"copies": self.copies, "tau": self.tau, "penalties": self.penalties, "certifier": None}
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ __all__ = ["gram_path", "solve_gram"]
 _SINGLE = 64  # names from which float32 iterations pay
 _PRECISE = 3e-7  # float32 iterations are not asked for gaps below this
 _NEAR = 300.0  # multiples of tol within which the dearer feasible point is worth its price
+_FIRST = 6  # iterations of a cold start before the first certificate
 _WAIT = 12  # most iterations between two certificates
 
 
@@ -137,11 +138,16 @@ class _Solve:
         state = None if begin is None else (begin.copies, *begin.tau)
         self.iteration = Iteration(fit, self.certifier, np.float32 if single else np.float64, state)
         self.done = 0
+        if begin is not None and begin.penalties != self._penalties():
+            self.iteration.retune()
         self.matrices: Array | None = None
         self.objective = np.inf
         self.bound: Bound | None = None
         self.history: list[GramProgress] = []
-        self.next = 1 if begin is not None else 4
+        self.next = 1 if begin is not None else _FIRST
+
+    def _penalties(self) -> tuple[float, float, float]:
+        return self.fit.ridge, self.fit.l1, self.fit.pool
 
     def run(self) -> GramConeSolution:
         while True:
@@ -169,19 +175,24 @@ class _Solve:
 
     def _look(self, final: bool) -> float:
         """Certify the state, keep what is best, and decide when to look again."""
-        K, value, bound = self.iteration.certify()
-        self._keep(K, value)
-        if bound.within > self._lower() or self.bound is None:
+        near = bool(self.history) and self.history[-1].gap <= _NEAR * self.tol and self.fit.corr_bound > 0.0
+        if not near or final:
+            self._keep(*self.iteration.feasible())
+        if near or final:
+            self._keep(*self.iteration.restored())
+        assert self.matrices is not None
+        bound = self.iteration.bound(float(np.einsum("mii->", self.matrices)))
+        if self.bound is None or bound.within > self._lower():
             self.bound = bound
         gap = self._gap()
-        if self.tol < gap and (gap <= _NEAR * self.tol or final) and self.fit.corr_bound > 0.0:
+        if not (near or final) and self.tol < gap <= _NEAR * self.tol and self.fit.corr_bound > 0.0:
             self._keep(*self.iteration.restored())
             gap = self._gap()
         done = self.done + 1
         moment = GramProgress(
             done, time.perf_counter() - self.begun, self.objective, self._lower(), gap, str(self.iteration.dtype)
         )
-        wait = 4.0
+        wait = 5.0
         if self.history and 0.0 < gap < self.history[-1].gap < np.inf:
             rate = math.log(self.history[-1].gap / gap) / (done - self.history[-1].iteration)
             wait = math.log(gap / self.tol) / rate if gap > self.tol else 1.0
@@ -235,7 +246,7 @@ class _Solve:
             self.done + 1,
             time.perf_counter() - self.begun,
             self.bound.multipliers,
-            GramState(z, (tp, tq), self.certifier),
+            GramState(z, (tp, tq), self._penalties(), self.certifier),
             tuple(self.history),
             worst,
         )
