@@ -65,7 +65,7 @@ class PropagatorLaw(Parameters):
         Regress returns on the events' factor returns first, where there are any (two-stage fit, as `CrossImpact`).
     resamples
         Block-bootstrap draws of the intervals (not needed by the power law on returns, whose intervals are those of
-        the sandwich clustered by block).
+        the jackknife over the same blocks).
     blocks
         Consecutive blocks of rows.
     confidence, seed
