@@ -17,11 +17,12 @@ from crosswind.problems.impact.program import FitProblem, scaled_problem
 from crosswind.problems.impact.targets import Target, resolve_previous, resolve_target, with_turnover
 from crosswind.solvers.errors import InvalidInput
 
-__all__ = ["RIDGE_GRID", "Recipe", "best_of", "check_folds", "cross_validate_ridge"]
+__all__ = ["RIDGE_GRID", "SPLIT_GRID", "Recipe", "best_of", "check_folds", "cross_validate_ridge"]
 
 Array = NDArray[np.float64]
 
 RIDGE_GRID: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+SPLIT_GRID: tuple[float, ...] = (0.0, 10.0, 100.0, 1000.0)
 _CV_TOL = 1e-6
 
 
@@ -31,7 +32,7 @@ class Recipe:
 
     Parameters
     ----------
-    floor, corr_bound, l1, pool, target, sectors, turnover, previous
+    floor, corr_bound, l1, pool, target, sectors, turnover, previous, split
         As in `CrossImpact`.
     """
 
@@ -43,6 +44,7 @@ class Recipe:
     sectors: pd.Series | None = None
     turnover: float = 0.0
     previous: ImpactModel | pd.DataFrame | None = None
+    split: float = 0.0
 
     def build(
         self, gram: Gram, return_cov: Array, dictionary: Dictionary, names: tuple[str, ...], ridge: float
@@ -63,7 +65,7 @@ class Recipe:
         InvalidInput
             A bad option; the message names it.
         """
-        if ridge == 0 and not self.pool and self._turnover() == 0:
+        if ridge == 0 and not self.pool and self._turnover() == 0 and self._split() == 0:
             return scaled_problem(gram, self._floor(names, dictionary), self.corr_bound, ridge, self.l1)
         return self.at(self.base(gram, return_cov, dictionary, names), dictionary, names, ridge)
 
@@ -72,11 +74,12 @@ class Recipe:
         self._turnover()
         problem = scaled_problem(gram, self._floor(names, dictionary), self.corr_bound, 0.0, self.l1)
         T = resolve_target(self.target, problem, return_cov, names, self.sectors, dictionary)
-        return replace(problem, target=T)
+        return with_split(replace(problem, target=T), self._split())
 
     def at(self, base: FitProblem, dictionary: Dictionary, names: tuple[str, ...], ridge: float) -> FitProblem:
         """Return `base` with the pulls of one ridge."""
-        problem = base.with_penalties(ridge=ridge, pool=ridge if self.pool is None else float(self.pool))
+        follows = 0.0 if self.split else ridge  # the split already pools the decay of self-impact
+        problem = base.with_penalties(ridge=ridge, pool=follows if self.pool is None else float(self.pool))
         turnover = self._turnover()
         if turnover == 0 or self.previous is None:
             return problem
@@ -92,6 +95,12 @@ class Recipe:
             raise InvalidInput("a share of the own slope lies in [0, 1]", field="floor", value=self.floor)
         return float(self.floor)
 
+    def _split(self) -> float:
+        split = float(self.split)
+        if not (np.isfinite(split) and split >= 0):
+            raise InvalidInput("a penalty must be finite and ≥ 0", field="split", value=self.split)
+        return split
+
     def _turnover(self) -> float:
         turnover = float(self.turnover)
         if not (np.isfinite(turnover) and turnover >= 0):
@@ -104,6 +113,29 @@ class Recipe:
                 remedy="give yesterday's ImpactModel or a DataFrame of G_0, or turnover=0",
             )
         return turnover
+
+
+def with_split(problem: FitProblem, split: float) -> FitProblem:
+    """Add a pull of every entry's split over the shapes to the split common to all, and of nothing else.
+
+    ½λ Σ_i w_i Σ_j k_ij'(I − aa'/a'a)k_ij with k_ij = (K_1,ij … K_M,ij) and a the self-impact of the target by shape:
+    what an entry has along a, its size, is free; what it has across a is pulled to 0. For the rows of X = [K_1 … K_M]
+    that is S ← S + λ(I − aa'/a'a) ⊗ I, so every solver and every certificate stays as it is. At λ → ∞ the kernel is
+    separable, one decay times one matrix. Which decay a cross term has is what data tell worst of all.
+
+    Parameters
+    ----------
+    problem
+        The fit with its target resolved.
+    split
+        λ ≥ 0, in units of the data's mean curvature, as the ridge.
+    """
+    if split == 0 or problem.shapes == 1:
+        return problem
+    a = np.einsum("mii->m", problem.target)
+    a = a if np.any(a != 0) else np.ones(problem.shapes)
+    across = np.eye(problem.shapes) - np.outer(a, a) / (a @ a)
+    return replace(problem, S=problem.S + split * np.kron(across, np.eye(problem.names)))
 
 
 def check_folds(ridge: float | str, folds: int, grid: Sequence[float]) -> int:

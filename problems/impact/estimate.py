@@ -10,7 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from crosswind.problems.impact.assemble import RIDGE_GRID, Recipe, best_of, check_folds, cross_validate_ridge
+from crosswind.problems.impact.assemble import (
+    RIDGE_GRID,
+    SPLIT_GRID,
+    Recipe,
+    best_of,
+    check_folds,
+    cross_validate_ridge,
+)
 from crosswind.problems.impact.estimator import ImpactEstimator
 from crosswind.problems.impact.families.rates import RateSearch, fit_rates, log_grid_half_lives
 from crosswind.problems.impact.families.robust import HuberFit, check_huber, clipped_sample, huber_fit, pseudo_returns
@@ -66,7 +73,11 @@ class CrossImpact(ImpactEstimator):
         diagonal fit on many names, hence the default.
     pool
         Pull of self-impact to the target's diagonal, that is of its split over decay shapes to the split common to all
-        names; None (default): the same as the ridge, 0: off.
+        names; None (default): the same as the ridge (0 beside a ``split``), 0: off.
+    split
+        Pull ≥ 0 of every entry, cross terms included, to the split over decay shapes that is common to all names; sizes
+        stay free. At ∞ the kernel is separable, one decay times one matrix. "cv": the best of 0, 10, 100 and 1000 with
+        the ridge. 0 (default): off. Use it where a schedule hangs on cross terms: their decay is what data tell worst.
     l1
         Pull of the cross terms to zero, ≥ 0, in the same scaled coordinates; sparse at large values.
     turnover, previous
@@ -102,8 +113,8 @@ class CrossImpact(ImpactEstimator):
     ----------
     model_, kernel_, names_, rows_, seconds_, loadings_
         See `ImpactEstimator`.
-    ridge_
-        The ridge that was used.
+    ridge_, split_
+        The ridge and the split that were used.
     cv_
         DataFrame, held-out R² by ridge (rows) and fold (columns); None without cross-validation.
     huber_, rate_search_, exponent_, exponent_cv_, sparsity_
@@ -149,6 +160,7 @@ class CrossImpact(ImpactEstimator):
         previous: ImpactModel | pd.DataFrame | None = None,
         sparse_threshold: float = 0.0,
         passes: int = 50,
+        split: float | str = 0.0,
         solver: str | tuple[str, ...] = "auto",
         tol: float = 1e-8,
     ) -> None:
@@ -175,6 +187,7 @@ class CrossImpact(ImpactEstimator):
         self.previous = previous
         self.sparse_threshold = sparse_threshold
         self.passes = passes
+        self.split = split
         self.solver = solver
         self.tol = tol
 
@@ -188,10 +201,12 @@ class CrossImpact(ImpactEstimator):
             self.sectors,
             self.turnover,
             self.previous,
+            0.0 if isinstance(self.split, str) else self.split,
         )
 
     def _fold_count(self) -> int:
-        return check_folds(self.ridge, self.folds, self.ridge_grid)
+        chosen = self.split if isinstance(self.split, str) else self.ridge
+        return check_folds(chosen, self.folds, self.ridge_grid)
 
     def _rows_needed(self, names: int, shapes: int) -> int:
         folds = int(self.folds) if self._exponents() else self._fold_count()
@@ -235,6 +250,10 @@ class CrossImpact(ImpactEstimator):
                     field="half_lives_s",
                     value=(lives, self.kernel),
                     remedy='give numbers [s], "fit" or "log-grid"',
+                )
+            if lives == "fit" and self.split != 0.0:
+                raise InvalidInput(
+                    "a split over shapes is for given half-lives", field="split", value=self.split, remedy="use 0"
                 )
             assert longest_session_s is not None  # moments alone are refused for these options
             shortest = _SHORTEST_BUCKETS * bucket_s
@@ -282,7 +301,8 @@ class CrossImpact(ImpactEstimator):
         K = fitted.problem.unscale(first.fitted.repair.matrices)
         rows = pseudo_returns(sample, dictionary, fitted.problem.stacked(K), first.sigma, c)
         clean = rows.dictionary_moments(dictionary)
-        problem = self._recipe().build(clean.total, clean.raw_return_cov, dictionary, sample.names, self.ridge_)
+        recipe = replace(self._recipe(), split=self.split_)
+        problem = recipe.build(clean.total, clean.raw_return_cov, dictionary, sample.names, self.ridge_)
         start = fit_problem(problem, self.solver, self.tol, warm=first.fitted)
         self.huber_ = huber_fit(sample, dictionary, start, c, passes, solver=self.solver, solver_tol=self.tol)
         return self._kept(self.huber_.fitted, sample.names)
@@ -294,9 +314,21 @@ class CrossImpact(ImpactEstimator):
         """Return the fit at the ridge given or chosen, and the table of the choice."""
         recipe = self._recipe()
         table: pd.DataFrame | None = None
-        if self.ridge == "cv":
+        self.split_cv_: pd.DataFrame | None = None
+        if self.split == "cv":
+            grid = self.ridge_grid if self.ridge == "cv" else (float(self.ridge),)
+            tables = {}
+            for split in SPLIT_GRID:
+                trial = replace(recipe, split=split)
+                tables[split] = cross_validate_ridge(trial, grams, dictionary, names, grid, self.solver, self.tol)
+            held = pd.DataFrame({split: t.loc[best_of(t)] for split, t in tables.items()}).T
+            self.split_cv_ = held.rename_axis(index="split", columns="fold")
+            recipe = replace(recipe, split=best_of(self.split_cv_))
+            table = tables[recipe.split]
+        elif self.ridge == "cv":
             table = cross_validate_ridge(recipe, grams, dictionary, names, self.ridge_grid, self.solver, self.tol)
         self.ridge_ = float(self.ridge) if table is None else best_of(table)
+        self.split_ = float(recipe.split)
         return recipe.build(grams.total, grams.raw_return_cov, dictionary, names, self.ridge_), table
 
     def _estimate(self, grams: FoldGrams, dictionary: Dictionary, names: tuple[str, ...]) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,13 +81,10 @@ class Desk:
         risk = None
         if self.risk is not None:
             values = self.risk.reindex(index=list(names), columns=list(names)).to_numpy(dtype=np.float64)
-            if not np.isfinite(values).all() or np.linalg.eigvalsh(0.5 * (values + values.T))[0] < -1e-9 * np.trace(
-                values
-            ):
-                raise InvalidInput(
-                    "must be PSD and hold every name", field="risk", remedy="a covariance times aversion"
-                )
-            risk = 0.5 * (values + values.T) / np.outer(own, own)
+            values = 0.5 * (values + values.T)
+            if not np.isfinite(values).all() or np.linalg.eigvalsh(values)[0] < -1e-9 * np.trace(values):
+                raise InvalidInput("must be PSD, every name in it", field="risk", remedy="give a covariance × aversion")
+            risk = values / np.outer(own, own)
         legs = self.parents.scaled(names, own)
         return ScheduleProgram.of(dictionary, self.times(dictionary, session_s, len(names)), legs, eta, risk)
 
@@ -170,7 +167,7 @@ class Case:
 def training_path(
     events: MarketEvents, estimator: CrossImpact, dictionary: Dictionary, tol: float = 1e-6
 ) -> tuple[FitPath, Sample]:
-    """Return the fits of all rows of ``events``: scaling, targets, clusters and factor loadings are learned from them."""
+    """Return the fits of ``events``: scaling, targets, clusters and loadings are learned from these rows alone."""
     names = tuple(str(n) for n in events.names)
     two_stage = estimator.defactor and events.factors is not None and events.factors.shape[1] > 0
     sample = Sample.of(events, names, factor_loadings(events, names) if two_stage else None)
@@ -178,8 +175,10 @@ def training_path(
     estimator._check_identified(int(use.sum()), (sample.flow[use] ** 2).sum(axis=0), names, dictionary.size)
     grams = sample.dictionary_moments(dictionary)
     recipe = estimator._recipe()
-    base = recipe.base(grams.total, grams.raw_return_cov, dictionary, names)
-    return FitPath(recipe, base, dictionary, names, grams.raw_return_cov, tol), sample
+    # The split is added by the path, which has several of them.
+    base = replace(recipe, split=0.0).base(grams.total, grams.raw_return_cov, dictionary, names)
+    ridge = 0.0 if isinstance(estimator.ridge, str) else float(estimator.ridge)
+    return FitPath(recipe, base, dictionary, names, grams.raw_return_cov, tol, ridge), sample
 
 
 def build_cases(

@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 
 
 def penalty_derivatives(
-    problem: FitProblem, moves: Sequence[dict[str, float]], tol: float = 1e-9
+    problem: FitProblem, moves: Sequence[dict[str, float]], across: Array | None = None, tol: float = 1e-9
 ) -> tuple[Array, Array]:
     """Fitted matrices and their derivatives in penalties.
 
@@ -42,7 +42,9 @@ def penalty_derivatives(
     problem
         The fit; small, for the system is dense.
     moves
-        For each derivative the change of "ridge", "pool" and "l1": {"ridge": 1} is ∂/∂ridge.
+        For each derivative the change of "ridge", "pool", "l1" and "split": {"ridge": 1} is ∂/∂ridge.
+    across
+        (NM, NM), what one unit of split adds to S.
     tol
         Of the interior point method that finds the multipliers.
 
@@ -77,6 +79,12 @@ def penalty_derivatives(
     for k, move in enumerate(moves):
         right[: off.size, k] -= np.where(off, 2.0 * move.get("ridge", 0.0), move.get("pool", 0.0)) * away
         right[off.size : program.n, k] -= 2.0 * move.get("l1", 0.0)
+    if across is not None:
+        G = problem.weights[:, None] * (problem.stacked(lowered.matrices(x)) @ across)
+        blocked = G.reshape(problem.names, m, problem.names).transpose(1, 0, 2)
+        both = np.where(rows == columns, 0.5, 1.0) * (blocked + blocked.transpose(0, 2, 1))[:, rows, columns]
+        for k, move in enumerate(moves):
+            right[: off.size, k] -= move.get("split", 0.0) * both.ravel()
     change = np.linalg.lstsq(left, right, rcond=1e-11)[0] if _singular(left) else np.linalg.solve(left, right)
     out = np.array([lowered.matrices(column[: program.n]) for column in change.T])
     return lowered.matrices(x), out
@@ -93,7 +101,7 @@ def _singular(matrix: Array) -> bool:
 
 
 def _projection_derivative(cones: Sequence[Cone], z: Array) -> Array:
-    """Derivative at z of the projection on the product of the dual cones; "zero" has the whole space as its dual."""
+    """Return the derivative at z of the projection on the dual cones; that of "zero" is the whole space."""
     out = np.zeros((len(z), len(z)))
     for cone, part in blocks(tuple(cones)):
         out[part, part] = _DERIVATIVES[cone.kind](z[part], cone.size)
@@ -109,7 +117,7 @@ def _nonneg(z: Array, _: int) -> Array:
 
 
 def _soc(z: Array, _: int) -> Array:
-    """The cone t ≥ ‖v‖: ½[[1, v̂'], [v̂, (1 + t/‖v‖)I − (t/‖v‖)v̂v̂']] between the cone and its polar."""
+    """Return that of the cone t ≥ ‖v‖: ½[[1, v̂'], [v̂, (1 + t/‖v‖)I − (t/‖v‖)v̂v̂']] between the cone and its polar."""
     t, v = float(z[0]), z[1:]
     length = float(np.linalg.norm(v))
     if t >= length:
@@ -124,7 +132,7 @@ def _soc(z: Array, _: int) -> Array:
 
 
 def _psd(z: Array, n: int) -> Array:
-    """Löwner's formula: in eigenvectors, entry (i, j) of a change is scaled by (λ_i⁺ − λ_j⁺)/(λ_i − λ_j)."""
+    """Return it by Löwner's formula: in eigenvectors entry (i, j) is scaled by (λ_i⁺ − λ_j⁺)/(λ_i − λ_j)."""
     rows, columns = triangle(n)
     root = np.where(rows == columns, 1.0, np.sqrt(2.0))
     Z = np.zeros((n, n))

@@ -38,7 +38,7 @@ class DecisionCalibration:
     level
         Coverage of the bounds.
     folds
-        One row per fold: rows that trained and that were the ruler, cost of either choice, saving, its share of parents.
+        One row per fold: rows of the ruler, cost of either choice, saving, share of parents that it helps.
     path
         Penalties and cost by step of the gradient search; None without one.
     model
@@ -104,7 +104,7 @@ class DecisionCalibration:
                 f"  saving           {self.saving:.2%} of the promised cost "
                 f"({self.low:.2%} … {self.high:.2%}, {self.level:.0%} for all points together)"
             )
-        best = self.table.loc[self.table["saving"].idxmax()]
+        best = self.table.iloc[int(self.table["saving"].to_numpy().argmax())]
         if not (best[list(self.parameters)] == self.chosen.to_numpy()).all():
             lines.append(
                 f"  least cost seen  {show(self.least)}: {best['saving']:.2%} ({best['low']:.2%} … {best['high']:.2%})"
@@ -114,13 +114,13 @@ class DecisionCalibration:
         return "\n".join(lines)
 
     def plot(self) -> go.Figure:
-        """Saving against the likelihood's choice at every point tried, by its held-out R²."""
+        """Draw the saving against the likelihood's choice at every point tried, by its held-out R²."""
         from crosswind.problems.impact.decision.figures import plot_surface
 
         return plot_surface(self)
 
     def plot_path(self) -> go.Figure:
-        """Cost by step of the gradient search."""
+        """Draw the cost by step of the gradient search."""
         from crosswind.problems.impact.decision.figures import plot_path
 
         return plot_path(self)

@@ -1,4 +1,4 @@
-"""Penalties by name, and the fit at each: the gram solver along a path, pairs within and between groups weighed apart."""
+"""Penalties by name, and the fit at each: the gram solver along a path, with pairs weighed by group where asked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from crosswind.problems.impact.assemble import Recipe
+from crosswind.problems.impact.assemble import Recipe, with_split
 from crosswind.problems.impact.features import Dictionary
 from crosswind.problems.impact.program import FitProblem
 from crosswind.problems.impact.targets import correlation_clusters, sector_groups
@@ -21,10 +21,11 @@ __all__ = ["GRID", "PENALTIES", "Fit", "FitPath", "check_parameters", "penalty_g
 
 Array = NDArray[np.float64]
 
-PENALTIES = ("ridge", "pool", "l1", "within", "between")
+PENALTIES = ("ridge", "pool", "split", "l1", "within", "between")
 GRID: Mapping[str, tuple[float, ...]] = {
     "ridge": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
     "pool": (0.03, 0.3, 3.0, 30.0),
+    "split": (1.0, 10.0, 100.0, 1000.0),
     "l1": (0.001, 0.01, 0.1),
     "within": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
     "between": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
@@ -107,6 +108,8 @@ class FitPath:
         Second moments (N, N) of training returns, for the clusters of weighed pairs.
     tol
         Relative gap.
+    ridge
+        What holds where it is not among the penalties asked for.
     """
 
     def __init__(
@@ -117,18 +120,30 @@ class FitPath:
         names: tuple[str, ...],
         return_cov: Array,
         tol: float = 1e-6,
+        ridge: float = 0.0,
     ) -> None:
         self.recipe, self.base, self.dictionary, self.names, self.tol = recipe, base, dictionary, names, tol
-        self.return_cov = return_cov
+        self.return_cov, self.ridge = return_cov, ridge
         self._cone: GramConeFit | None = None
+        self._moments: dict[float, Array] = {}
+        self._held: Array | None = None
         self._warm: GramConeSolution | None = None
 
     def problem(self, penalties: Mapping[str, float]) -> FitProblem:
         """Return the fit at penalties by name; what is not named is the recipe's, a pool of None the ridge."""
-        ridge = float(penalties.get("ridge", max(penalties.get("within", 0.0), penalties.get("between", 0.0))))
-        recipe = replace(self.recipe, pool=penalties.get("pool", self.recipe.pool))
+        ridge = penalties.get("ridge", self.ridge)
+        if "within" in penalties:
+            ridge = max(penalties["within"], penalties["between"])
+        split = penalties.get("split", self.recipe.split)
+        recipe = replace(self.recipe, pool=penalties.get("pool", self.recipe.pool), split=split)
         base = self.base.with_penalties(l1=penalties.get("l1", self.recipe.l1))
-        return recipe.at(base, self.dictionary, self.names, ridge)
+        return recipe.at(self._with_split(base, split), self.dictionary, self.names, float(ridge))
+
+    def _with_split(self, base: FitProblem, split: float) -> FitProblem:
+        # One array per split: the solver knows by identity that it has factorised these moments before.
+        if split not in self._moments:
+            self._moments[split] = with_split(base, split).S
+        return replace(base, S=self._moments[split])
 
     def at(self, penalties: Mapping[str, float], tol: float | None = None) -> Fit:
         """Fit at penalties by name.
@@ -145,7 +160,12 @@ class FitPath:
 
     def _solve(self, problem: FitProblem, tol: float, start: GramConeSolution | None = None) -> Fit:
         target = problem.target
-        if self._cone is None or not np.array_equal(np.asarray(self._cone.target), target):
+        if (
+            self._cone is None
+            or self._held is not problem.S
+            or not np.array_equal(np.asarray(self._cone.target), target)
+        ):
+            self._held = problem.S
             self._cone = GramConeFit(
                 problem.S, problem.B, problem.weights, problem.floor, problem.corr_bound, target=target
             )

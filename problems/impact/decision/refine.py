@@ -2,7 +2,7 @@ r"""The kernel itself moved by the money: down the projected gradient of unbiase
 
 Penalties are few numbers; the kernel has many. On one split, from the fit K₀ of the training rows,
 
-.. math:: \min_K \; \sum_p L_p(u^*(K); \hat K) \quad \text{s.t.} \quad K \text{ admissible}, \;\; \|K - K_0\| \le r \|K_0\|,
+.. math:: \min_K \; \sum_p L_p(u^*(K); \hat K) \;\; \text{s.t.} \;\; K \text{ admissible}, \; \|K - K_0\| \le r \|K_0\|,
 
 by projected gradient steps, K̂ the ruler of the rows that did not train. Admissible sets are convex, so a step that is
 first projected on the constraints and then drawn towards K₀ until it is inside the ball satisfies all of them.
@@ -67,18 +67,13 @@ class Refinement:
 
     def summary(self) -> str:
         """Return one line."""
+        values = self.table["saving"].to_numpy()
+        at = int(np.argmax(values)) if self.radius == 0.0 else list(self.table.index).index(self.radius)
+        low, high = (float(self.table[bound].to_numpy()[at]) for bound in ("low", "high"))
+        saved = f"{float(values[at]):.2%} ({low:.2%} … {high:.2%}) out of sample"
         if self.radius == 0.0:
-            best = self.table["saving"].idxmax()
-            row = self.table.loc[best]
-            return (
-                f"kernel kept as fitted: at best (radius {best:g}) a move saved {row['saving']:.2%} "
-                f"({row['low']:.2%} … {row['high']:.2%}) out of sample"
-            )
-        row = self.table.loc[self.radius]
-        return (
-            f"kernel moved by {self.moved:.1%} of its norm: saves {row['saving']:.2%} "
-            f"({row['low']:.2%} … {row['high']:.2%}) out of sample"
-        )
+            return f"kernel kept as fitted: at best (radius {float(self.table.index[at]):g}) a move saved {saved}"
+        return f"kernel moved by {self.moved:.1%} of its norm: saves {saved}"
 
 
 def nearest_admissible(problem: FitProblem, matrices: Array, tol: float = _TOL) -> Array:

@@ -2,7 +2,7 @@ r"""What a schedule would have cost on data that neither the schedule nor its mo
 
 The expected cost of a schedule is linear in the true kernel, ½ Σ_m ⟨K_m, W_m⟩ + known terms. Least squares on the
 held-out rows, with the factors' part of returns fitted beside it, gives K̂ with E[K̂ | flow, factors] = K whatever the
-correlation of the noise, as long as impact is linear in the dictionary's shapes and the noise does not depend on flow. A
+correlation of the noise, as long as impact is linear in the dictionary's shapes and the noise independent of flow. A
 schedule made from other rows is independent of that noise, so
 
 .. math:: E\left[\tfrac12 \sum_m \langle \hat K_m, W_m \rangle\right] = \tfrac12 \sum_m \langle K_m, W_m \rangle .
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,7 +39,7 @@ _TOL, _LIMIT = 1e-11, 2000
 
 @dataclass(frozen=True, eq=False)
 class Ruler:
-    """Unconstrained least squares on held-out rows, its noise by cell, and the moments behind it, in scaled coordinates.
+    """Unconstrained least squares on held-out rows, its noise by cell, and its moments, in scaled coordinates.
 
     Parameters
     ----------
@@ -128,12 +129,12 @@ class Ruler:
             if kind == "symmetric":
                 return symmetric_least_squares(ZZ, moments, weights)
             X = np.linalg.solve(ZZ, np.swapaxes(moments, -1, -2).reshape(-1, wide, n)).swapaxes(-1, -2)
-            return _blocks(X.reshape(moments.shape))
+            return _blocks(np.asarray(X.reshape(moments.shape)))
 
         K = fit(rZ)
         residual = r - Z @ K.transpose(1, 0, 2).reshape(n, wide).T
         edges = np.linspace(0, len(r), cells + 1).round().astype(int)
-        sums = np.stack([residual[a:b].T @ Z[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)])
+        sums = np.stack([residual[a:b].T @ Z[a:b] for a, b in pairwise(edges)])
         # Few cells and many regressors both make residuals too small.
         free = cells / (cells - 1.0) * len(r) / (len(r) - wide - x.shape[1])
         sums = (sums - sums.mean(axis=0)) * np.sqrt(free)
@@ -159,7 +160,7 @@ def _rows(
     """Regressors (E, NM), returns (E, N) and factors (E, F) of the usable rows."""
     flow, returns, session = aligned(events, names)
     x = factor_values(events) if factors else np.zeros((len(flow), 0))
-    use = np.isfinite(returns).all(axis=1) & np.isfinite(x).all(axis=1)
+    use: NDArray[np.bool_] = np.asarray(np.isfinite(returns).all(axis=1) & np.isfinite(x).all(axis=1))
     if not use.any():
         raise DataGap("no bucket has a return for every name", field="events", remedy="longer blocks")
     Z = np.vstack([dictionary.regressors(flow[part])[use[part]] for part in session_rows(session)])

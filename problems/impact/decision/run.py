@@ -14,7 +14,7 @@ from crosswind.problems.impact.decision.cases import Case, Desk, build_cases, tr
 from crosswind.problems.impact.decision.model import DecisionCalibration
 from crosswind.problems.impact.decision.parents import ParentBaskets, draw_parents
 from crosswind.problems.impact.decision.penalties import check_parameters, penalty_grid
-from crosswind.problems.impact.decision.refine import RADII, Refinement, refine_kernel
+from crosswind.problems.impact.decision.refine import RADII, refine_kernel
 from crosswind.problems.impact.decision.search import Bounding, Surface, polish, surface
 from crosswind.problems.impact.estimate import CrossImpact
 from crosswind.problems.impact.features import Dictionary
@@ -58,8 +58,8 @@ def calibrate_decision(
     For each fold and each set of penalties θ: fit K(θ) to the training rows; schedule the parents,
     u*(K) = argmin ½u'H(K)u with Σ_t u_t = X (`crosswind.problems.impact.decision.schedule`); account for them under
     unconstrained least squares on the held-out rows, which is unbiased because costs are linear in the kernel
-    (`crosswind.problems.impact.decision.ruler`). Of all θ the one with the largest lower bound of its saving against the
-    choice by held-out R² is taken, if that is above 0 (`crosswind.problems.impact.decision.search`).
+    (`crosswind.problems.impact.decision.ruler`). Of all θ the one with the largest lower bound of its saving against
+    the choice by held-out R² is taken, if that is above 0 (`crosswind.problems.impact.decision.search`).
 
     Parameters
     ----------
@@ -73,8 +73,8 @@ def calibrate_decision(
     objective
         "realised cost", or "likelihood": the choice by held-out R², with the same table beside it.
     parameters
-        Penalties to choose among "ridge", "pool", "l1", or "within" and "between", which split the ridge by whether a
-        pair is in one sector (else cluster). Where "pool" is not chosen it is the estimator's, None following the ridge.
+        Penalties to choose among "ridge", "pool", "split", "l1", or "within" and "between", in place of the ridge, by
+        whether a pair is in one sector (else cluster). What is not chosen is the estimator's.
     grid
         Parameter → values, or a table of points; defaults for what is not given.
     folds
@@ -116,6 +116,7 @@ def calibrate_decision(
     estimator = CrossImpact() if estimator is None else estimator
     names = check_parameters(parameters)
     points = penalty_grid(names, grid)
+    _check_given(estimator, names)
     _check(estimator, objective, search, gradient, refine, level, resamples, radii)
     events = join_sessions(events)
     dictionary = estimator._dictionary(events.bucket_s, None)
@@ -175,14 +176,14 @@ def _calibrate(
             bounding,
         )
     table, bands = found.to_frame(), found.bands
-    own = (0.0, 0.0, 0.0) if best == found.likelihood else (bands.saving[best], bands.low[best], bands.high[best])
+    money = [float(v[best]) / found.unit for v in (bands.saving, bands.low, bands.high)]
     return DecisionCalibration(
         tuple(penalties),
         _series(penalties),
         _series(found.points[found.likelihood]),
         _series(found.points[found.least]),
         table,
-        *(float(v) / found.unit for v in own),
+        *((0.0, 0.0, 0.0) if best == found.likelihood else (money[0], money[1], money[2])),
         bounding.level,
         _folds(cases, found, best),
         path,
@@ -192,6 +193,23 @@ def _calibrate(
         desk.parents,
         asked,
     )
+
+
+def _check_given(estimator: CrossImpact, chosen: tuple[str, ...]) -> None:
+    """Refuse penalties that are neither chosen here nor numbers."""
+    if not isinstance(estimator, CrossImpact):
+        raise InvalidInput(
+            "has no penalties to choose", field="estimator", value=type(estimator).__name__, remedy="give a CrossImpact"
+        )
+    for field in ("ridge", "split"):
+        value = getattr(estimator, field)
+        if isinstance(value, str) and field not in chosen and not (field == "ridge" and "within" in chosen):
+            raise InvalidInput(
+                "is chosen neither here nor by the user",
+                field=field,
+                value=value,
+                remedy=f'put "{field}" among the parameters, or give the estimator a number',
+            )
 
 
 def _check(
@@ -204,10 +222,6 @@ def _check(
     resamples: int,
     radii: Sequence[float],
 ) -> None:
-    if not isinstance(estimator, CrossImpact):
-        raise InvalidInput(
-            "has no penalties to choose", field="estimator", value=type(estimator).__name__, remedy="give a CrossImpact"
-        )
     rows = estimator._needs_rows()
     if rows or not isinstance(estimator.defactor, bool) or estimator.sparse_threshold:
         raise InvalidInput(

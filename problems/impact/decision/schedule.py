@@ -10,7 +10,7 @@ With trades u_t (T slices), G_h = Σ_m φ_m(h) K_m and a fixed known part R (tem
 The columns of V span the round trips, so u* = u₀ − V (V'HV)⁻¹ V'H u₀. By the implicit function theorem
 du* = −V (V'HV)⁻¹ V' dH u*, so for any smooth account L(u), with the adjoint a = V (V'HV)⁻¹ V' ∇L(u*),
 
-.. math:: dL = -a' \, dH \, u^*, \qquad \partial L / \partial K_m = -\operatorname{sym} \sum_{s,t} A_m[s,t] \, a_s u_t^{*\prime}.
+.. math:: dL = -a' \, dH \, u^*, \qquad \nabla_{K_m} L = -\operatorname{sym} \sum_{s,t} A_m[s,t] \, a_s u_t^{*\prime}.
 
 What is realised is linear in the kernel that is paid: L(u) = ½ Σ_m ⟨K_m, W_m(u)⟩ + ½u'Ru, with W_m(u) quadratic in u.
 """
@@ -173,7 +173,7 @@ class ScheduleProgram:
         return np.asarray(np.einsum("mts,tip,sjp->pmij", causal, u, u, optimize=True))
 
     def account(self, u: Array, matrices: Array) -> Array:
-        """Expected cost by parent, (P,), of schedules (T, N, P) under K (M, N, N)."""
+        """Return the expected cost by parent, (P,), of schedules (T, N, P) under K (M, N, N)."""
         causal = self.decay * (2.0 * np.tril(np.ones((self.slices, self.slices)), -1) + np.eye(self.slices))
         moved = np.einsum("mij,sjp->msip", matrices, u, optimize=True)
         impact = 0.5 * np.einsum("mts,tip,msip->p", causal, u, moved, optimize=True)

@@ -2,10 +2,10 @@ r"""Which penalties: a surface of unbiased costs over a grid, a cautious choice 
 
 Costs of neighbouring penalties share most of the ruler's noise, so they are compared in pairs. Near the optimum costs
 differ in second order of the distance and their noise in first order: the least of many noisy costs lies too far away,
-and on average it is worse than the choice by held-out R². So the choice is the point with the largest **lower bound** of
-its saving against the likelihood's choice, which saves 0 for sure. The bounds hold for all points at once: with s_k the
-saving of point k and e_k its standard error, c is the ``level`` quantile of max_k |s_k* − s_k|/e_k over resampled cells
-and, where baskets are drawn, resampled baskets; then s_k ∈ s_k ± c e_k for all k together, the chosen one included.
+and on average it is worse than the choice by held-out R². So the choice has the largest **lower bound** of the saving
+against the likelihood's choice, which saves 0 for sure. The bounds hold for all points together: with s_k the saving
+of point k and e_k its standard error, c is the ``level`` quantile of max_k |s_k* − s_k|/e_k over resampled cells and, where
+baskets are drawn, resampled baskets; then s_k ∈ s_k ± c e_k for all k, the chosen one included.
 """
 
 from __future__ import annotations
@@ -128,9 +128,7 @@ class Surface:
     bands: Bands
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per point: penalties, "r2", and in units of what the likelihood's schedules promise "cost",
-        "promised", "saving", "low", "high".
-        """
+        """Penalties, "r2", and in the likelihood's promise "cost", "promised", "saving", "low" and "high", by point."""
         rows = []
         for k, (point, held) in enumerate(zip(self.points, self.accounts, strict=True)):
             money = {
@@ -194,9 +192,11 @@ def loss_and_gradient(case: Case, point: Mapping[str, float], names: Sequence[st
             remedy='use gradient="difference"',
         )
     problem = case.path.problem(point)
-    follows = "pool" not in point and case.path.recipe.pool is None
+    split = point.get("split", case.path.recipe.split)
+    follows = "pool" not in point and case.path.recipe.pool is None and not split
     moves = [{p: point[p]} | ({"pool": point[p]} if p == "ridge" and follows else {}) for p in names]
-    matrices, changes = penalty_derivatives(problem, moves)
+    across = (problem.S - case.path.base.S) / split if split else None
+    matrices, changes = penalty_derivatives(problem, moves, across)
     account = case.account(matrices)
     steepest = case.program.gradient(account.schedule, case.ruler.matrices)
     return float(account.cost.sum()), np.array([float(np.vdot(steepest, change)) for change in changes])
