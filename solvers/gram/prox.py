@@ -167,24 +167,30 @@ def _diagonal(size: Floats, v: Array, low: Array, rho: float, kappa: float, a: A
     """Minimise F(a) over a ≥ low, from ``a``; ``size`` is |s| with a zero diagonal."""
     excess = np.empty_like(size)
     value, slope = _slope(size, v, rho, kappa, a, excess)
+    noise = 4.0 * float(np.finfo(size.dtype).eps)
     for _ in range(_NEWTON):
         held = (a <= low) & (slope > 0.0)
         slope[held] = 0.0
-        if float(np.max(np.abs(slope))) <= tol:
+        length = float(np.max(np.abs(slope)))
+        if length <= tol:
             break
         move = _newton_step(size, excess, rho, kappa, a, slope, held)
-        length, done = 1.0, False
+        taken = None
+        share = 1.0
         for _ in range(_HALVINGS):
-            trial = np.maximum(np.maximum(a + length * move, low), 0.1 * a)
+            trial = np.maximum(np.maximum(a + share * move, low), 0.1 * a)
             next_value, next_slope = _slope(size, v, rho, kappa, trial, excess)
-            # The last term is the rounding of the value itself: near the optimum the slope decides, not the value.
-            if next_value <= value + 1e-4 * float(slope @ (trial - a)) + 1e-15 * abs(value) + 0.5 * tol * tol:
-                done = True
+            steep = float(np.max(np.abs(np.where((trial <= low) & (next_slope > 0.0), 0.0, next_slope))))
+            # Near the optimum the slope decides: the value no longer resolves the step.
+            if next_value <= value + 1e-4 * float(slope @ (trial - a)) or steep <= 0.5 * length:
+                taken = trial
                 break
-            length *= 0.5
-        if not done or np.array_equal(trial, a):
+            if next_value <= value + noise * abs(value):
+                break  # as good as this precision gets
+            share *= 0.5
+        if taken is None or np.array_equal(taken, a):
             break
-        a, value, slope = trial, next_value, next_slope
+        a, value, slope = taken, next_value, next_slope
     return a
 
 
