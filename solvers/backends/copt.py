@@ -56,7 +56,7 @@ class Copt(Backend):
 
 class _CoptPrepared(SlackFormPrepared):
     undecided = ("INF_OR_UNB", "NUMERICAL")
-    # With a quadratic objective beside a matrix inequality COPT 8 ends the process (heap corruption).
+    # A quadratic objective beside a matrix has ended COPT 8's process by heap corruption: it is lifted into a cone.
     lifts_cones = True
 
     def open(self, options: Options) -> None:

@@ -19,8 +19,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-GUIDE = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 API = sorted((DOCS / "api").glob("*.md"))
+GUIDE = [ROOT / "README.md", *sorted(set(DOCS.rglob("*.md")) - set(API))]
 CONFIG = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
 
 

@@ -508,3 +508,32 @@ def test_bounds_of_rounding_size_do_not_set_the_scale(solver):
     found = solve(program, solver=solver, tol=1e-8)
     assert found.status is Status.OPTIMAL
     np.testing.assert_allclose(found.x, 0.04, rtol=1e-8)
+
+
+def planted_lmi(seed: int, n: int = 60, k: int = 15) -> tuple[ConeProgram, float]:
+    """A linear cost, one equality and one dense matrix inequality of order k; x0 is optimal by its multipliers."""
+    rng = np.random.default_rng(seed)
+    m = 1 + k * (k + 1) // 2
+    A, x0 = rng.normal(size=(m, n)), rng.normal(size=n)
+    vectors, _ = np.linalg.qr(rng.normal(size=(k, k)))
+    values, half = rng.random(k) + 0.1, k // 2
+    columns, rows = np.tril_indices(k)
+    root = np.where(rows == columns, 1.0, np.sqrt(2.0))
+    parts = (
+        (vectors[:, :half] * values[:half]) @ vectors[:, :half].T,
+        (vectors[:, half:] * values[half:]) @ vectors[:, half:].T,
+    )
+    slack, dual = (root * part[rows, columns] for part in parts)
+    q = -A.T @ np.concatenate(([rng.normal()], dual))
+    program = ConeProgram(None, q, A, A @ x0 + np.concatenate(([0.0], slack)), (Cone("zero", 1), Cone("psd", k)))
+    return program, float(q @ x0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_clarabel_is_helped_over_an_equality_beside_a_matrix_without_curvature(seed):
+    """By itself it gives up in its first iteration on most of these, or stops a digit short."""
+    program, best = planted_lmi(seed)
+    found = solve(program, tol=1e-6)
+    assert found.status is Status.OPTIMAL, found.summary()
+    assert found.objective == pytest.approx(best, rel=1e-5)
+    assert {attempt.backend for attempt in found.attempts} == {"clarabel"}
