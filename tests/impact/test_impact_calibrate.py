@@ -253,6 +253,23 @@ def test_one_that_cannot_be_fitted_is_told_and_left_out(simulated: Callable) -> 
     assert "not fitted" in found.summary()
 
 
+def test_options_of_the_joint_fit_are_compared_and_a_power_is_never_promoted(strong: tuple) -> None:
+    events = strong[0].on(strong[0].days[0])
+    shapes = {"half_lives_s": LIVES, "ridge": 1.0, "corr_bound": 0.9}
+    models = {
+        "diagonal NNLS": DiagonalNNLS(half_lives_s=LIVES),
+        "power": CrossImpact(**shapes, transform="power", exponent=0.5),
+        "huber": CrossImpact(**shapes, loss="huber"),
+    }
+    found = cw.calibrate(events, models, main="huber", draws=3, folds=3)
+    assert found.errors == {}
+    assert found.bands.matrices.shape == (3, 2, 4, 4)
+    decision = cw.promote(found)
+    assert "some round trip always pays" in decision.table.loc["power", "reason"]
+    assert not found.costs.loc["power", "bounded"]
+    assert decision.choice != "power"
+
+
 def test_bad_input_is_refused(strong: tuple) -> None:
     events = strong[0].on(strong[0].days[0])
     good = {"d": DiagonalNNLS(half_lives_s=LIVES)}

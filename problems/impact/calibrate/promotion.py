@@ -264,6 +264,8 @@ def _refusal(
     if not found["admissible"]:
         if found["violation"] > 1e-9:
             return f"inadmissible: asymmetric or not PSD by {found['violation']:.2g} of its diagonal"
+        if np.isinf(found["round_trip_bps"]):
+            return "inadmissible: impact is a power of the flow, so some round trip always pays"
         return f"inadmissible: a round trip earns {found['round_trip_bps']:.3g} bps"
     cost = calibration.costs.loc[label]
     if not cost["bounded"]:
