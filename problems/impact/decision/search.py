@@ -25,7 +25,7 @@ __all__ = ["Bands", "Surface", "cautious", "polish", "savings", "simultaneous", 
 
 Array = NDArray[np.float64]
 Penalties = dict[str, float]
-_STEP, _TIGHT = 0.03, 1e-9  # of the logarithm of a penalty, and the gap of fits that are differenced
+_STEP, _TIGHT = 0.005, 1e-12  # of the logarithm of a penalty, and the gap of fits that are differenced
 
 
 def savings(reference: Sequence[Account], other: Sequence[Account]) -> tuple[Array, Array]:
