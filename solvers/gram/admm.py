@@ -64,7 +64,7 @@ class Iteration:
         self.ridge, self.pool = fit.ridge - self.c, fit.pool - self.c
         self.target = target.astype(self.dtype) if self.ridge or self.pool else None
         self.count = 0
-        self._history: list[tuple[Floats, Floats]] = []
+        self._history: list[tuple[Floats, Array]] = []
         self._last: tuple[Floats, Floats, float] | None = None
         self.P = np.zeros((m, n, n), dtype=self.dtype)
         self.Q = np.zeros_like(self.P)
@@ -199,31 +199,36 @@ class Iteration:
                 self._history.clear()
                 self._last = None
                 return
-            self._history.append((self.z - old_z, f - old_f))
+            # In the place of the last state, which is not needed any more: what the step and its residual changed.
+            old_z += old_f
+            np.subtract(f, old_f, out=old_f)
+            change = self._thin(old_f)
+            np.subtract(self.z, old_z, out=old_z)
+            old_z += f
+            self._history.append((old_z, change))
             if len(self._history) > _MEMORY:
                 self._history.pop(0)
         self._last = (self.z, f, length)
         plain = self.z + f
         if self._history:
             gamma = self._weights(f)
-            for g, (dz, df) in zip(gamma, self._history, strict=True):
-                plain -= self.dtype.type(g) * dz
-                plain -= self.dtype.type(g) * df
+            for g, (moved, _) in zip(gamma, self._history, strict=True):
+                plain -= self.dtype.type(g) * moved
         self.z = plain
 
-    def _weights(self, f: Floats) -> Array:
+    def _thin(self, x: Floats) -> Array:
+        """Return some rows of x as one float64 vector, weighted by the penalties, for the least squares."""
         every = _EVERY if self.fit.names >= 16 * _EVERY else (4 if self.fit.names >= 64 else 1)
         scale = np.sqrt(np.array(self.tau))[:, None, None, None]
+        return np.asarray((x[:, :, ::every].astype(np.float64) * scale).ravel())
 
-        def thin(x: Floats) -> Array:
-            return np.asarray((x[:, :, ::every] * scale).astype(np.float64).ravel())
-
-        D = np.stack([thin(df) for _, df in self._history], axis=1)
+    def _weights(self, f: Floats) -> Array:
+        D = np.stack([change for _, change in self._history], axis=1)
         gram = D.T @ D
         gram[np.diag_indices_from(gram)] *= 1.0 + 1e-10
         gram[np.diag_indices_from(gram)] += 1e-300
         try:
-            return np.asarray(np.linalg.solve(gram, D.T @ thin(f)))
+            return np.asarray(np.linalg.solve(gram, D.T @ self._thin(f)))
         except np.linalg.LinAlgError:
             return np.zeros(len(self._history))
 
@@ -247,17 +252,39 @@ class Iteration:
         y = 0.5 * (y + y.transpose(0, 2, 1))
         y -= Q
         y *= tq
+        if self.dtype == np.float32 and self.fit.l1 > 0.0:
+            y += self._snapped(y, Q)
         return self.certifier.bound(self.fit, A, W, y, Q, trace)
+
+    def _snapped(self, y: Array, Q: Array) -> Array:
+        """Return what puts multipliers of free entries on ±l1, from which float32 keeps them by a rounding.
+
+        Any y is valid in the bound; but a rounding beyond l1 counts as a price there, N² times.
+        """
+        l1, tq = self.fit.l1, self.tau[1]
+        inner = y - self.ridge * (Q - np.asarray(self.fit.target)) if self.ridge else y
+        grain = 4.0 * float(np.finfo(np.float32).eps) * (tq * np.abs(self.z[1]).astype(np.float64) + l1)
+        near = np.abs(np.abs(inner) - l1) <= grain
+        np.einsum("mii->mi", near)[:] = False
+        return np.asarray(np.where(near, np.copysign(l1, inner) - inner, 0.0))
 
     def restored(self) -> tuple[Array, float]:
         """Return feasible matrices from P moved within its face first, and their objective."""
-        fit, tq = self.fit, self.dtype.type(self.tau[1])
+        fit, tq = self.fit, self.tau[1]
+        # With an l1 penalty every rounding of a zero costs: float32 noise on N² entries would be what decides.
+        exact = fit.l1 > 0.0 and self.dtype == np.float32
         found = []
         for k in range(fit.shapes):
-            inner = 0.5 * tq * (self.z[1, k] + self.z[1, k].T) - tq * self.Q[k]
+            spectrum, P, Q = self.spectra[k], self.P[k], self.Q[k]
+            if exact:
+                Z = self.z[0, k].astype(np.float64)
+                Z = 0.5 * (Z + Z.T)
+                spectrum, Q = Spectrum(Z), Q.astype(np.float64)
+                P = spectrum.positive(Z, np.empty_like(Z))
+            inner = (0.5 * tq) * (self.z[1, k] + self.z[1, k].T) - tq * self.Q[k]
             if self.target is not None and self.ridge:
                 inner -= self.dtype.type(self.ridge) * (self.Q[k] - self.target[k])
-            found.append(restored(self.spectra[k], self.P[k], self.Q[k], inner, fit.l1, self.floor, fit.corr_bound))
+            found.append(restored(spectrum, P, Q, inner, fit.l1, self.floor, fit.corr_bound))
         return self.certifier.primal(fit, [s.plus() for s in found])
 
     def state(self) -> tuple[Floats, float, float]:

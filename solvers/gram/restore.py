@@ -75,7 +75,8 @@ def restored(spectrum: Spectrum, P: Floats, Q: Floats, inner: Floats, l1: float,
     """
     off = ~np.eye(len(P), dtype=bool)
     size = np.abs(inner)
-    scale = float(np.max(size)) * 1e-7
+    # A multiplier this close to l1 is on it, up to the rounding of the iterations.
+    scale = float(np.max(size)) * (1e-5 if inner.dtype == np.float32 else 1e-9)
     price = (size > l1 + scale) & off & (Q != 0.0) if 0.0 < rho < 1.0 else np.zeros_like(off)
     zero = (Q == 0.0) & off if l1 > 0.0 else np.zeros_like(off)
     floor = (np.einsum("ii->i", Q) <= d * (1.0 + 1e-6)) & (d > 0.0)

@@ -23,6 +23,7 @@ _SINGLE = 64  # names from which float32 iterations pay
 _PRECISE = 3e-7  # float32 iterations are not asked for gaps below this
 _NEAR = 300.0  # multiples of tol within which the dearer feasible point is worth its price
 _FIRST = 6  # iterations of a cold start before the first certificate
+_PACE = 0.45  # fall of log gap per iteration, before any was seen
 _WAIT = 12  # most iterations between two certificates
 
 
@@ -192,7 +193,7 @@ class _Solve:
         moment = GramProgress(
             done, time.perf_counter() - self.begun, self.objective, self._lower(), gap, str(self.iteration.dtype)
         )
-        wait = 5.0
+        wait = math.log(gap / self.tol) / _PACE if self.tol < gap < np.inf else 5.0
         if self.history and 0.0 < gap < self.history[-1].gap < np.inf:
             rate = math.log(self.history[-1].gap / gap) / (done - self.history[-1].iteration)
             wait = math.log(gap / self.tol) / rate if gap > self.tol else 1.0
