@@ -181,7 +181,7 @@ def _structured(problem: FitProblem, tol: float, warm: Fitted | None) -> Fitted:
         gram = gram_cone_fit(problem)
     state = None
     if warm is not None and warm.gram is not None and warm.problem.target.shape == problem.target.shape:
-        state = warm.solution.state  # type: ignore[union-attr]
+        state = warm.solution.state
     solved = solve_gram(gram, tol, max_iter=_ITERATIONS, warm=state)
     if solved.status.ok and problem.names <= _GENERAL:
         # A gap of ε leaves √ε in the matrices. For a few names it costs milliseconds to bring them closer as well.

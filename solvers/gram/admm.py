@@ -59,8 +59,7 @@ class Iteration:
         self.c = min(fit.ridge, fit.pool)
         target = np.asarray(fit.target)
         self.base = (fit.blocks(self.weights[:, None] * fit.B) + self.c * target).astype(self.dtype)
-        self.V = np.ascontiguousarray(certifier.vectors.astype(self.dtype, copy=False))
-        self.Vt = [np.ascontiguousarray(self.V[k * n : (k + 1) * n].T) for k in range(m)]
+        self.V = certifier.vectors.astype(self.dtype, copy=False)
         self.ridge, self.pool = fit.ridge - self.c, fit.pool - self.c
         self.target = target.astype(self.dtype) if self.ridge or self.pool else None
         self.count = 0
@@ -134,7 +133,7 @@ class Iteration:
                 self._rotated += R @ block
         self._rotated *= self.inverse
         for k in range(self.fit.shapes):
-            np.matmul(self._rotated, self.Vt[k], out=self.X[k])
+            np.matmul(self._rotated, self.V[k * n : (k + 1) * n].T, out=self.X[k])
 
     def advance(self) -> None:
         """Move the state by one step from the P and Q of `project`."""

@@ -22,7 +22,7 @@ __all__ = ["gram_path", "solve_gram"]
 _SINGLE = 64  # names from which float32 iterations pay
 _PRECISE = 3e-7  # float32 iterations are not asked for gaps below this
 _NEAR = 300.0  # multiples of tol within which the dearer feasible point is worth its price
-_FIRST = 6  # iterations of a cold start before the first certificate
+_FIRST, _FIRST_LARGE = 6, 10  # iterations of a cold start before the first certificate
 _PACE = 0.45  # fall of log gap per iteration, before any was seen
 _WAIT = 12  # most iterations between two certificates
 
@@ -145,7 +145,8 @@ class _Solve:
         self.objective = np.inf
         self.bound: Bound | None = None
         self.history: list[GramProgress] = []
-        self.next = 1 if begin is not None else _FIRST
+        cold = _FIRST_LARGE if fit.names >= _SINGLE else _FIRST
+        self.next = 1 if begin is not None else cold
 
     def _penalties(self) -> tuple[float, float, float]:
         return self.fit.ridge, self.fit.l1, self.fit.pool
