@@ -1,6 +1,6 @@
 """Whether the joint fit schedules better than what a desk would fit instead, and what choosing penalties by cost adds.
 
-    python benchmarks/impact_study.py                 # print the page (about six minutes on one core)
+    python benchmarks/impact_study.py                 # print the page (about ten minutes on one core)
     python benchmarks/impact_study.py --write         # also write docs/impact-study.md
     python benchmarks/impact_study.py --jobs 4        # the same page, seeds in parallel
     python benchmarks/impact_study.py --seeds 3 --names 8   # a look
@@ -49,10 +49,10 @@ SIZES = {8: 2, 20: 4, 50: 5}  # names: sectors
 R2 = (0.10, 0.03)
 TRUTHS = ("separable", "not separable")
 JOINT, SPLIT = "joint, ridge by CV", "joint, ridge and split by CV"
-MONEY, BARE = "joint, penalties by cost", "joint, no penalty"
+MONEY, BARE = "joint, ridge by cost", "joint, no penalty"
 HEURISTIC, DIAGONAL, KYLE, SEPARABLE = "heuristic, tuned", "diagonal", "Kyle", "separable"
 MODELS = (JOINT, SPLIT, MONEY, BARE, HEURISTIC, DIAGONAL, KYLE, SEPARABLE)
-GRID = {"ridge": (0.3, 1.0, 3.0, 10.0, 30.0), "split": (1.0, 10.0, 100.0, 1000.0)}
+RIDGES, FEW = (0.3, 3.0, 30.0), (1.0, 10.0)  # of every choice; beside four splits
 LEVEL = 0.9
 
 
@@ -133,18 +133,22 @@ def estimates(events: MarketEvents, sectors: pd.Series) -> dict[str, Callable[[]
         # Baskets of random sides like those that are scored, but other draws.
         parents = draw_parents(events.names, 32, seed=1, dispersion=0.0)
         joint = CrossImpact(half_lives_s=LIVES_S, sectors=sectors)
-        return calibrate_decision(events, joint, parents, grid=GRID, folds=DAYS, level=LEVEL).model
+        grid = {"ridge": RIDGES}
+        return calibrate_decision(
+            events, joint, parents, parameters=("ridge",), grid=grid, folds=DAYS, level=LEVEL, resamples=400
+        ).model
 
+    choice: dict[str, Any] = {"ridge_grid": RIDGES, "folds": DAYS}
     return {
-        JOINT: fitted(CrossImpact(half_lives_s=LIVES_S, sectors=sectors, folds=DAYS)),
-        SPLIT: fitted(CrossImpact(half_lives_s=LIVES_S, sectors=sectors, folds=DAYS, split="cv")),
+        JOINT: fitted(CrossImpact(half_lives_s=LIVES_S, sectors=sectors, **choice)),
+        SPLIT: fitted(CrossImpact(half_lives_s=LIVES_S, sectors=sectors, split="cv", **choice | {"ridge_grid": FEW})),
         MONEY: by_cost,
         BARE: fitted(CrossImpact(half_lives_s=LIVES_S, ridge=0.0)),
-        HEURISTIC: fitted(TunedHeuristic(half_lives_s=LIVES_S, sectors=sectors, folds=DAYS)),
+        HEURISTIC: fitted(TunedHeuristic(half_lives_s=LIVES_S, sectors=sectors, **choice)),
         DIAGONAL: fitted(DiagonalNNLS(half_lives_s=LIVES_S)),
         KYLE: fitted(KyleImpact(half_lives_s=LIVES_S)),
         SEPARABLE: fitted(
-            SeparableImpact(kernel="exponential", half_lives_s=LIVES_S, sectors=sectors, folds=DAYS, solver_tol=1e-6)
+            SeparableImpact(kernel="exponential", half_lives_s=LIVES_S, sectors=sectors, solver_tol=1e-6, **choice)
         ),
     }
 
@@ -171,7 +175,9 @@ def run(task: Task) -> list[dict[str, Any]]:
         for kind, sectors in (("right", truth.sectors), ("wrong", wrong)):
             for label, make in estimates(events, sectors).items():
                 if kind == "wrong" and label in (BARE, DIAGONAL, KYLE):
-                    rows.append({**next(r for r in rows if r["model"] == label), "sectors": kind, "seconds": 0.0})
+                    rows.append({**next(r for r in rows if r["model"] == label), "sectors": kind})
+                    continue
+                if kind == "wrong" and label == MONEY:
                     continue
                 begun = time.perf_counter()
                 try:
@@ -222,27 +228,75 @@ def cells(results: pd.DataFrame) -> list[tuple[str, str, int, float]]:
 
 
 def excesses(results: pd.DataFrame, cell: tuple[str, str, int, float]) -> dict[str, np.ndarray]:
-    """Return the excess costs of one cell by model, seeds in order."""
-    truth, sectors, names, r2 = cell
-    part = results.query("truth == @truth and sectors == @sectors and names == @names and r2 == @r2")
-    return {m: part[part["model"] == m].sort_values("seed")["excess"].to_numpy() for m in MODELS}
+    """Return the excess costs of one setting by model, seeds in order."""
+    part = results[(results[["truth", "sectors", "names", "r2"]] == list(cell)).all(axis=1)].sort_values("seed")
+    return {m: part.loc[part["model"] == m, "excess"].to_numpy() for m in MODELS if (part["model"] == m).any()}
+
+
+def named(cell: tuple[str, str, int, float]) -> str:
+    """Return a setting in words."""
+    return f"{cell[0]}, sectors {cell[1]}, {cell[2]} names, R² {cell[3]:.0%}"
+
+
+Ratios = dict[tuple[str, str, int, float], tuple[float, float, float]]
+
+
+def against(results: pd.DataFrame, model: str, rival: str) -> Ratios:
+    """Return the ratio of medians with its interval, by setting in which both were fitted."""
+    found = {cell: excesses(results, cell) for cell in cells(results)}
+    return {c: ratio(e[model], e[rival], draws(len(e[model]))) for c, e in found.items() if model in e and rival in e}
+
+
+def verdicts(results: pd.DataFrame) -> list[str]:
+    """Say from the numbers where the joint fits halve the excess, where they do not, and who beats them."""
+    out = []
+    for model in (JOINT, SPLIT):
+        for kind in ("right", "wrong"):
+            for rival in (HEURISTIC, DIAGONAL):
+                part = {c: r for c, r in against(results, model, rival).items() if c[1] == kind}
+                missed = [f"{named(c)} ({r[0]:.2f})" for c, r in part.items() if r[0] > 0.5]
+                sure = sum(r[2] <= 0.5 for r in part.values())
+                out.append(
+                    f"- *{model}*, sectors {kind}: the median excess is at most half of that of *{rival}* in "
+                    f"{len(part) - len(missed)} of {len(part)} settings, with the whole interval in {sure}."
+                    + (f" Not in: {'; '.join(missed)}." if missed else "")
+                )
+    for model in (JOINT, SPLIT):
+        for rival in (KYLE, SEPARABLE, DIAGONAL, HEURISTIC):
+            found = against(results, model, rival)
+            lost = [f"{named(c)}{' (beyond doubt)' if r[1] > 1.0 else ''}" for c, r in found.items() if r[0] > 1.0]
+            out.append(
+                f"- **{rival}** has a lower median excess than *{model}* in {len(lost)} of {len(found)}: "
+                f"{'; '.join(lost)}."
+                if lost
+                else f"- *{rival}* never has a lower median excess than *{model}*."
+            )
+    for model in (MONEY, SPLIT):
+        found = against(results, model, JOINT)
+        better = [c for c, r in found.items() if r[2] < 1.0]
+        worse = [c for c, r in found.items() if r[1] > 1.0]
+        out.append(
+            f"- *{model}* against *{JOINT}*: lower beyond doubt in {len(better)}, higher beyond doubt in {len(worse)} "
+            f"of {len(found)} settings." + (f" Higher in: {'; '.join(named(c) for c in worse)}." if worse else "")
+        )
+    return out
 
 
 def table(results: pd.DataFrame, truth: str, sectors: str) -> str:
     """Return the medians of one world, models by settings."""
-    held = [c for c in cells(results) if c[:2] == (truth, sectors)]
+    held = {c: excesses(results, c) for c in cells(results) if c[:2] == (truth, sectors)}
     lines = [
         "| model | " + " | ".join(f"{n} names, R² {r:.0%}" for _, _, n, r in held) + " |",
         "|---|" + "---|" * len(held),
     ]
-    for model in MODELS:
+    for model in [m for m in MODELS if any(m in e for e in held.values())]:
         row = []
-        for cell in held:
-            every = {m: float(median(v)) for m, v in excesses(results, cell).items()}
-            values = excesses(results, cell)[model]
+        for every in held.values():
+            values = every[model]
             low, high = bounds(median(values[draws(len(values))]))
-            text = f"{percent(every[model])} ({percent(low)} … {percent(high)})"
-            row.append(f"**{text}**" if every[model] == min(every.values()) else text)
+            mid = float(median(values))
+            text = f"{percent(mid)} ({percent(low)} … {percent(high)})"
+            row.append(f"**{text}**" if mid == min(float(median(v)) for v in every.values()) else text)
         lines.append(f"| {model} | " + " | ".join(row) + " |")
     return "\n".join(lines)
 
@@ -250,74 +304,12 @@ def table(results: pd.DataFrame, truth: str, sectors: str) -> str:
 def ratios(results: pd.DataFrame, model: str) -> str:
     """Return the ratio of a model's median excess to each baseline's, by setting."""
     rivals = (HEURISTIC, DIAGONAL, KYLE, SEPARABLE)
-    lines = [
-        f"| truth, sectors | names, R² | {' | '.join(rivals)} |",
-        "|---|---|" + "---|" * len(rivals),
-    ]
-    for cell in cells(results):
-        held = excesses(results, cell)
-        pick = draws(len(held[model]))
-        row = []
-        for rival in rivals:
-            mid, low, high = ratio(held[model], held[rival], pick)
-            row.append(f"{mid:.2f} ({low:.2f} … {high:.2f})")
+    found = {rival: against(results, model, rival) for rival in rivals}
+    lines = [f"| truth, sectors | names, R² | {' | '.join(rivals)} |", "|---|---|" + "---|" * len(rivals)]
+    for cell in found[HEURISTIC]:
+        row = ["{:.2f} ({:.2f} … {:.2f})".format(*found[rival][cell]) for rival in rivals]
         lines.append(f"| {cell[0]}, {cell[1]} | {cell[2]}, {cell[3]:.0%} | " + " | ".join(row) + " |")
     return "\n".join(lines)
-
-
-def verdicts(results: pd.DataFrame) -> list[str]:
-    """Say from the numbers where the joint fit halves the excess, where it does not, and who beats it."""
-    out = []
-    held = cells(results)
-    for kind in ("right", "wrong"):
-        part = [c for c in held if c[1] == kind]
-        for rival in (HEURISTIC, DIAGONAL):
-            found = {
-                c: ratio(excesses(results, c)[JOINT], excesses(results, c)[rival], draws_of(results, c)) for c in part
-            }
-            met = [c for c, (mid, _, _) in found.items() if mid <= 0.5]
-            sure = [c for c, (_, _, high) in found.items() if high <= 0.5]
-            text = (
-                f"- Sectors {kind}, against the {rival}: the joint fit's median excess is at most half in {len(met)} of "
-                f"{len(part)} settings, with the whole interval in {len(sure)}."
-            )
-            missed = [c for c in part if c not in met]
-            if missed:
-                text += " Not in: " + "; ".join(
-                    f"{c[0]}, {c[2]} names, R² {c[3]:.0%} (ratio {found[c][0]:.2f})" for c in missed
-                )
-                text += "."
-            out.append(text)
-    for rival in (KYLE, SEPARABLE, DIAGONAL, HEURISTIC):
-        lost = []
-        for c in held:
-            mid, low, _ = ratio(excesses(results, c)[JOINT], excesses(results, c)[rival], draws_of(results, c))
-            if mid > 1.0:
-                lost.append(
-                    f"{c[0]}, sectors {c[1]}, {c[2]} names, R² {c[3]:.0%}{' (beyond doubt)' if low > 1.0 else ''}"
-                )
-        if lost:
-            out.append(
-                f"- **{rival}** has a lower median excess than the joint fit in {len(lost)} of {len(held)}: "
-                + "; ".join(lost)
-                + "."
-            )
-        else:
-            out.append(f"- {rival} never has a lower median excess than the joint fit.")
-    better = worse = 0
-    for c in held:
-        _, low, high = ratio(excesses(results, c)[MONEY], excesses(results, c)[JOINT], draws_of(results, c))
-        better, worse = better + (high < 1.0), worse + (low > 1.0)
-    out.append(
-        f"- Penalties by cost against the ridge by CV: better beyond doubt in {better} and worse beyond doubt in {worse} "
-        f"of {len(held)} settings."
-    )
-    return out
-
-
-def draws_of(results: pd.DataFrame, cell: tuple[str, str, int, float]) -> np.ndarray:
-    """Return the resampled seeds of one cell."""
-    return draws(len(excesses(results, cell)[JOINT]))
 
 
 def page(results: pd.DataFrame) -> str:
@@ -330,22 +322,25 @@ def page(results: pd.DataFrame) -> str:
         "",
         "Printed by `benchmarks/impact_study.py --write`; nothing on this page is typed by hand.",
         "",
-        f"{seeds} simulated markets per setting, seeds {results['seed'].min()} to {results['seed'].max()}; three days of "
-        f"buckets of {BUCKET_S:g} s. Flow, factors and noise are the simulator's; the impact is planted with half-lives "
-        f"of {LIVES_S[0]:g} s and {LIVES_S[1]:g} s, which every model is told, and explains the stated share (R²) of the "
-        "variance of returns after factors.",
+        f"{seeds} simulated markets per setting, seeds {results['seed'].min()} to {results['seed'].max()}; three days "
+        f"of buckets of {BUCKET_S:g} s. Flow, factors and noise are the simulator's; the impact is planted with "
+        f"half-lives of {LIVES_S[0]:g} s and {LIVES_S[1]:g} s, which every model is told, and explains the stated "
+        "share (R²) of the variance of returns after factors.",
         "",
         "- **Excess true cost**: what the schedules optimised on the estimate cost under the truth, over the optimum, "
-        "less 1. 16 baskets of random sides and equal self-cost, 12 slices over 20 minutes, a temporary cost of a tenth "
-        "of the self-impact.",
-        f"- Shown: the median over seeds and its {LEVEL:.0%} bootstrap interval; ratios are of medians, seeds resampled in "
-        "pairs. The best median of a column is bold.",
+        "less 1; ∞ where the estimate sees a round trip that pays without end. 16 baskets of random sides and equal "
+        "self-cost, 12 slices over 20 minutes, a temporary cost of a tenth of the self-impact.",
+        f"- Shown: the median over seeds and its {LEVEL:.0%} bootstrap interval; ratios are of medians, seeds "
+        "resampled in pairs. The best median of a column is bold.",
         "- **Separable** truth: one decay, one matrix. **Not separable**: names heal at different speeds; fast cross "
         "terms are the market's, slow ones the sector's.",
-        "- **Wrong** sectors: the true labels, shuffled over names. Joint, heuristic and separable fits shrink to blocks of "
-        "the sectors given.",
-        "- *Penalties by cost*: ridge and pool by `calibrate_decision`, on baskets drawn with another seed. *Tuned*: the "
-        "sequential heuristic, ridge to the same blocks, chosen on the same folds.",
+        "- **Wrong** sectors: the true labels, shuffled over names. Joint, heuristic and separable fits shrink to "
+        "blocks of the sectors given.",
+        "- *Ridge by cost*: the same ridges, chosen by `calibrate_decision` on baskets drawn with another seed "
+        '(sectors right). *Ridge and split*: `CrossImpact(split="cv")`, which also pulls the decay of every entry to '
+        "the common one. *Tuned*: the sequential heuristic with a ridge to the same blocks, chosen on the same folds.",
+        f"- Ridges to choose from: {', '.join(f'{r:g}' for r in RIDGES)}; beside a split "
+        f"{', '.join(f'{r:g}' for r in FEW)}.",
         "",
     ]
     for truth in TRUTHS:
@@ -353,19 +348,16 @@ def page(results: pd.DataFrame) -> str:
             if any(c[:2] == (truth, sectors) for c in cells(results)):
                 text += [f"## Truth {truth}, sectors {sectors}", "", table(results, truth, sectors), ""]
     text += ["## What it says", "", *verdicts(results), ""]
-    text += ["## Ratio of the joint fit's excess, ridge by CV, to each baseline's", "", ratios(results, JOINT), ""]
-    text += ["## The same with penalties by cost", "", ratios(results, MONEY), ""]
-    spent = (
-        results.groupby(["names", "model"], sort=False)["seconds"]
-        .median()
-        .unstack("names")[list(results["names"].unique())]
-    )
+    text += [f"## Ratio of the excess of *{JOINT}* to each baseline's", "", ratios(results, JOINT), ""]
+    text += [f"## The same for *{SPLIT}*", "", ratios(results, SPLIT), ""]
+    right = results[results["sectors"] == "right"]
+    spent = right.pivot_table("seconds", "model", "names", "median")
     lines = ["| model | " + " | ".join(f"{n} names" for n in spent.columns) + " |", "|---|" + "---|" * spent.shape[1]]
     lines += [f"| {m} | " + " | ".join(f"{spent.loc[m, n]:.2f}" for n in spent.columns) + " |" for m in MODELS]
     text += ["## Seconds of one calibration, median", "", *lines, ""]
     text += [
-        f"Python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}, {platform.machine()}, one "
-        "BLAS thread.",
+        f"Python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}, {platform.machine()}, "
+        "one BLAS thread.",
         "",
     ]
     return "\n".join(text)
@@ -392,9 +384,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20, help="simulated markets per setting")
     parser.add_argument("--names", type=int, nargs="+", default=list(SIZES), choices=list(SIZES), help="sizes to run")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--rows", type=Path, help="keep the rows in this CSV file, or print the page from it if there")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} in docs/")
     args = parser.parse_args()
-    text = page(study(args.seeds, args.names, args.jobs))
+    if args.rows is not None and args.rows.exists():
+        results = pd.read_csv(args.rows)
+    else:
+        results = study(args.seeds, args.names, args.jobs)
+        if args.rows is not None:
+            results.to_csv(args.rows, index=False)
+    text = page(results)
     print(text)
     if args.write:
         PAGE.write_text(text, encoding="utf-8")

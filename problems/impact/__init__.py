@@ -9,6 +9,7 @@ from crosswind.problems.impact.baselines import (
     OwnFlowOLS,
     SequentialHeuristic,
 )
+from crosswind.problems.impact.decision import DecisionCalibration, ParentBaskets, calibrate_decision, draw_parents
 from crosswind.problems.impact.estimate import CrossImpact
 from crosswind.problems.impact.estimator import ImpactEstimator
 from crosswind.problems.impact.evaluate import Recovery, compare_models, recovery, truth_model
@@ -62,6 +63,7 @@ __all__ = [
     "Buckets",
     "ClockReport",
     "CrossImpact",
+    "DecisionCalibration",
     "Defactor",
     "DiagonalNNLS",
     "Dictionary",
@@ -82,6 +84,7 @@ __all__ = [
     "NewsWindows",
     "OpenClose",
     "OwnFlowOLS",
+    "ParentBaskets",
     "PowerFlow",
     "Predicate",
     "PropagatorLaw",
@@ -100,9 +103,11 @@ __all__ = [
     "apply_masks",
     "by_day",
     "by_session",
+    "calibrate_decision",
     "check_events",
     "clock_report",
     "compare_models",
+    "draw_parents",
     "event_moments",
     "event_parts",
     "events_with_gaps",

@@ -4,8 +4,8 @@ Costs of neighbouring penalties share most of the ruler's noise, so they are com
 differ in second order of the distance and their noise in first order: the least of many noisy costs lies too far away,
 and on average it is worse than the choice by held-out R². So the choice has the largest **lower bound** of the saving
 against the likelihood's choice, which saves 0 for sure. The bounds hold for all points together: with s_k the saving
-of point k and e_k its standard error, c is the ``level`` quantile of max_k |s_k* − s_k|/e_k over resampled cells and, where
-baskets are drawn, resampled baskets; then s_k ∈ s_k ± c e_k for all k, the chosen one included.
+of point k and e_k its standard error, c is the ``level`` quantile of max_k |s_k* − s_k|/e_k over resampled cells and,
+where baskets are drawn, resampled baskets; then s_k ∈ s_k ± c e_k for all k, the chosen one included.
 """
 
 from __future__ import annotations
