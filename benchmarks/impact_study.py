@@ -363,19 +363,35 @@ def page(results: pd.DataFrame) -> str:
     return "\n".join(text)
 
 
-def study(seeds: int, names: Sequence[int], jobs: int) -> pd.DataFrame:
-    """Return all rows."""
+def study(seeds: int, names: Sequence[int], jobs: int, kept: Path | None = None) -> pd.DataFrame:
+    """Return all rows; with a file, each market's rows are kept in it as they come, and what it holds is not run again.
+
+    Seeds are the outer loop, so a run that was cut short holds whole seeds first.
+    """
     tasks = [
         Task(n, truth, r2, seed)
+        for seed in range(FIRST_SEED, FIRST_SEED + seeds)
         for n in names
         for truth in TRUTHS
         for r2 in R2
-        for seed in range(FIRST_SEED, FIRST_SEED + seeds)
     ]
-    if jobs == 1:
-        return pd.DataFrame([row for task in tasks for row in run(task)])
+    held = pd.read_csv(kept) if kept is not None and kept.exists() else pd.DataFrame()
+    done = (
+        set() if held.empty else {Task(*key) for key in held[list(vars(tasks[0]))].itertuples(index=False, name=None)}
+    )
+    parts = [held]
     with ProcessPoolExecutor(jobs) as pool:
-        return pd.DataFrame([row for rows in pool.map(run, tasks) for row in rows])
+        for rows in pool.map(run, [task for task in tasks if task not in done]):
+            parts.append(pd.DataFrame(rows))
+            if kept is not None:
+                parts[-1].to_csv(kept, mode="a", index=False, header=not kept.exists())
+    return pd.concat(parts, ignore_index=True)
+
+
+def whole(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of seeds that have every setting."""
+    count = results.groupby("seed")["excess"].size()
+    return results[results["seed"].isin(count.index[count == count.max()])]
 
 
 def main() -> None:
@@ -384,16 +400,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20, help="simulated markets per setting")
     parser.add_argument("--names", type=int, nargs="+", default=list(SIZES), choices=list(SIZES), help="sizes to run")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--rows", type=Path, help="keep the rows in this CSV file, or print the page from it if there")
+    parser.add_argument("--rows", type=Path, help="keep the rows in this CSV file and go on where it ends")
+    parser.add_argument(
+        "--page", action="store_true", help="run nothing: the page of the seeds that --rows holds whole"
+    )
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} in docs/")
     args = parser.parse_args()
-    if args.rows is not None and args.rows.exists():
-        results = pd.read_csv(args.rows)
-    else:
-        results = study(args.seeds, args.names, args.jobs)
-        if args.rows is not None:
-            results.to_csv(args.rows, index=False)
-    text = page(results)
+    results = pd.read_csv(args.rows) if args.page else study(args.seeds, args.names, args.jobs, args.rows)
+    text = page(whole(results))
     print(text)
     if args.write:
         PAGE.write_text(text, encoding="utf-8")

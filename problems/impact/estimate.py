@@ -355,9 +355,10 @@ class CrossImpact(ImpactEstimator):
         model = self._fitted()
         worst: Any = self.constraint_violations()["worst"]
         proof = ", certified" if self.fitted_.rigorous else ", by the duality gap"
+        split = f", split {self.split_:g}" if self.split_ else ""
         lines = [
             model.summary(),
-            f"  fit              {self.rows_} buckets, ridge {self.ridge_:g}, l1 {self.l1:g}, ρ {self.corr_bound:g}",
+            f"  fit              {self.rows_} buckets, ridge {self.ridge_:g}, l1 {self.l1:g}, ρ {self.corr_bound:g}{split}",
             f"  constraints      worst relative violation {worst:.1e} after exact repair ({self.repair_.method})",
             f"  suboptimality    ≤ {self.suboptimality_:.1e} of 1 + |objective|{proof}",
         ]
