@@ -358,7 +358,8 @@ class CrossImpact(ImpactEstimator):
         split = f", split {self.split_:g}" if self.split_ else ""
         lines = [
             model.summary(),
-            f"  fit              {self.rows_} buckets, ridge {self.ridge_:g}, l1 {self.l1:g}, ρ {self.corr_bound:g}{split}",
+            f"  fit              {self.rows_} buckets, ridge {self.ridge_:g}{split}, l1 {self.l1:g}, "
+            f"ρ {self.corr_bound:g}",
             f"  constraints      worst relative violation {worst:.1e} after exact repair ({self.repair_.method})",
             f"  suboptimality    ≤ {self.suboptimality_:.1e} of 1 + |objective|{proof}",
         ]
