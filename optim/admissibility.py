@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from crosswind.optim.checks import FloatArray, finite_array, finite_scalar
 from crosswind.optim.kernels import Kernel
 from crosswind.solvers.errors import InvalidInput
+from crosswind.solvers.threads import one_blas_thread
 
 __all__ = ["Admissibility", "block_toeplitz", "check_admissible", "kernel_cost"]
 
@@ -165,7 +166,8 @@ def check_admissible(kernel: Kernel, times_s: ArrayLike, tol: float = 1e-9, *, n
     if T == 1:
         return Admissibility(True, 0.0, float(np.linalg.eigvalsh(H)[-1]), np.zeros((1, N)), 0.0, 0.0, 0.0, times)
     contrasts = np.kron(_helmert(T), np.eye(N))
-    values, vectors = np.linalg.eigh(contrasts.T @ H @ contrasts)
+    with one_blas_thread():
+        values, vectors = np.linalg.eigh(contrasts.T @ H @ contrasts)
     worst = contrasts @ vectors[:, 0]
     worst *= size / np.abs(worst).sum()
     profit = float(-0.5 * worst @ H @ worst)

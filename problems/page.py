@@ -43,6 +43,8 @@ class Section:
     text: str
     figures: Sequence[Any] = ()
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    link: tuple[str, str] | None = None
+    """A page beside this one, (words, file), that says more."""
 
     @property
     def anchor(self) -> str:
@@ -75,6 +77,10 @@ def table_html(table: pd.DataFrame, best: Sequence[object] = ()) -> str:
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
+def _link(link: tuple[str, str] | None) -> str:
+    return "" if link is None else f' <a href="{html.escape(link[1], quote=True)}">{html.escape(link[0])}</a>'
+
+
 def render(
     title: str, subtitle: str, tiles: Mapping[str, str], sections: Sequence[Section], footer: Mapping[str, object]
 ) -> str:
@@ -95,7 +101,8 @@ def render(
     body = []
     for section in sections:
         parts = [
-            f'<section id="{section.anchor}"><h2>{html.escape(section.title)}</h2><p>{html.escape(section.text)}</p>'
+            f'<section id="{section.anchor}"><h2>{html.escape(section.title)}</h2><p>{html.escape(section.text)}'
+            f"{_link(section.link)}</p>"
         ]
         for fig in section.figures:
             parts.append(

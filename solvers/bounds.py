@@ -21,8 +21,6 @@ of the step's end is as valid as that of the iterate, since any (w, y, z) gives 
 from __future__ import annotations
 
 import warnings
-from contextlib import AbstractContextManager
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -34,6 +32,7 @@ from scipy.sparse.linalg import splu
 
 from crosswind.solvers.matrices import Csc, Vector
 from crosswind.solvers.program import QuadraticProgram
+from crosswind.solvers.threads import one_blas_thread
 
 __all__ = ["REACH", "curvature", "dual_bound", "polished", "support"]
 
@@ -202,19 +201,6 @@ def _active(value: Vector, lower: Vector, upper: Vector, multiplier: Vector, len
     return np.flatnonzero((lower == upper) | (tight & np.isfinite(side) & (multiplier != 0.0))), side
 
 
-@cache
-def _blas() -> Any:
-    """Return the controller of the BLAS in this process; finding the libraries takes milliseconds, once."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
-
-
-def _one_thread() -> AbstractContextManager[Any]:
-    limit: AbstractContextManager[Any] = _blas().limit(limits=1, user_api="blas")
-    return limit
-
-
 def _dense_solve(matrix: npt.NDArray[np.float64], right: Vector) -> Vector:
     """Return a solution by LU, or the shortest one by a pivoted QR, slower, where the matrix is singular."""
     try:
@@ -242,8 +228,7 @@ def _newton(P: Any, B: Any, gradient: Vector, miss: Vector) -> Vector | None:
     system: Csc = sparse.bmat([[P / weight, scaled.T], [scaled, None]], format="csc") if k else P / weight
     right = np.concatenate((-gradient / weight, miss / row_size))
     if n + k <= _DENSE:
-        # At a few hundred rows a second BLAS thread costs more than it brings, and its spinning starves the caller.
-        with _one_thread():
+        with one_blas_thread():
             found: Vector = _dense_solve(system.toarray(), right)
     elif n + k <= _LARGE:
         shift = sparse.diags(np.concatenate((np.full(n, 1e-11), np.full(k, -1e-11))), format="csc")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from crosswind.problems.impact import (
@@ -17,8 +18,11 @@ from crosswind.problems.impact import (
     OwnFlowOLS,
     SequentialHeuristic,
     compare_models,
+    lagged_correlation,
     recovery,
 )
+from crosswind.problems.impact.diagnose import Diagnosis, diagnose
+from crosswind.solvers.errors import CrosswindError
 
 if TYPE_CHECKING:
     from crosswind.problems.market import MarketEvents, SimulatedTruth
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["JOINT", "FitStage", "estimators", "fit_stage"]
 
 JOINT = "joint"
+_PRICED = 20  # names up to which the limits' prices, which take a general cone solver, cost a run less than a second
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class FitStage:
     joint: CrossImpact
     out_of_sample: pd.DataFrame
     recovery: pd.DataFrame | None
+    diagnosis: Diagnosis
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -80,13 +86,35 @@ def fit_stage(
         joint.fit(train)
     best = table["mean"].idxmax()
     notes = () if best == JOINT else (f"out of sample, {best} has a higher mean R² than the joint fit",)
+    sectors = None if truth is None else truth.sectors
     return FitStage(
+        diagnosis=diagnose(joint, sectors, lead_lag=clock_curves(train), prices=len(train.names) <= _PRICED),
         joint=joint,
         out_of_sample=table,
         recovery=None if truth is None else _recovery(models, truth),
         settings={k: v for k, v in joint.get_params().items() if not isinstance(v, pd.Series)},
         notes=notes,
     )
+
+
+def clock_curves(events: MarketEvents, pairs: int = 6) -> pd.DataFrame | None:
+    """Return the shifted-bucket curves of the pairs of names that move together most, lag [s] × pair.
+
+    None where there is no pair, or where a name does not move.
+    """
+    returns = events.returns
+    together = returns.corr().abs().to_numpy()
+    first, second = np.triu_indices(len(events.names), 1)
+    order = np.argsort(-together[first, second], kind="stable")[:pairs]
+    names = list(events.names)
+    try:
+        curves = {
+            f"{names[i]}, {names[j]}": lagged_correlation(events, names[i], names[j])
+            for i, j in zip(first[order], second[order], strict=True)
+        }
+    except CrosswindError:
+        return None
+    return pd.DataFrame(curves).rename_axis("lag_s") if curves else None
 
 
 def _recovery(models: Mapping[str, Any], truth: SimulatedTruth) -> pd.DataFrame:

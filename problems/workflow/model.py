@@ -16,6 +16,7 @@ from crosswind.problems.workflow.output import plain
 if TYPE_CHECKING:
     from crosswind.problems.basket import BasketSchedule
     from crosswind.problems.impact import ImpactModel
+    from crosswind.problems.impact.diagnose import Diagnosis
     from crosswind.problems.market import MarketEvents
     from crosswind.problems.workflow.hedging import HedgeStage
 
@@ -88,6 +89,8 @@ class RunResult:
         Versions of the packages that computed it.
     sectors
         Sector by name where the data know it; orders the figures.
+    diagnosis
+        The joint fit looked at from all sides: limits and their prices, noise, decay, clocks.
     out
         Folder written, or None.
     """
@@ -107,6 +110,7 @@ class RunResult:
     settings: Mapping[str, Any]
     timings: Mapping[str, float]
     versions: Mapping[str, str]
+    diagnosis: Diagnosis
     sectors: pd.Series | None = None
     out: Path | None = None
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from crosswind.problems.basket import plots as basket_plots
 from crosswind.problems.hedge import plots as hedge_plots
 from crosswind.problems.impact import plots as impact_plots
+from crosswind.problems.impact.diagnose.page import diagnosis_html
 from crosswind.problems.page import Section, render
 from crosswind.problems.workflow.text import one_parent_table, policy_table
 from crosswind.problems.workflow.tuning import MPC
@@ -14,7 +15,7 @@ from crosswind.problems.workflow.tuning import MPC
 if TYPE_CHECKING:
     from crosswind.problems.workflow.model import RunResult
 
-__all__ = ["report_html", "sections"]
+__all__ = ["impact_html", "report_html", "sections"]
 
 
 def sections(result: RunResult) -> list[Section]:
@@ -32,6 +33,7 @@ def _impact(result: RunResult) -> Section:
         "The matrix of immediate impact, each name scaled by its own, with its spectrum; beside it how impact fades. "
         f"On a grid of 32 buckets {trip.summary()}.",
         figures=[impact_plots.plot_matrix(result.model, result.sectors), impact_plots.plot_decay(result.model)],
+        link=("Its diagnosis: limits and their prices, noise, clocks.", "impact.html"),
     )
 
 
@@ -148,14 +150,27 @@ def report_html(result: RunResult) -> str:
         table = result.hedge.comparison.table()
         mean, tail = (float(table[f"hedge_cost_{part}_bps"][MPC]) for part in ("mean", "q95"))
         tiles["hedge cost [bps], MPC, mean / q95"] = f"{mean:.2f} / {tail:.2f}"
-    footer = {
-        "configuration": result.configuration,
-        "seed": result.settings["seed"],
+    footer = _footer(result) | {
         "solver": result.schedule.solution.solution.backend,
         "gap": f"{result.schedule.certificate.gap_rel:.1e}",
-        **result.versions,
     }
     if result.notes:
         footer["notes"] = "; ".join(result.notes)
     days = f"fitted on {', '.join(map(str, result.train.days))}, tested on {', '.join(map(str, result.test.days))}"
     return render(f"Crosswind: {result.source}", days, tiles, sections(result), footer)
+
+
+def impact_html(result: RunResult) -> str:
+    """Return the fit's own page: its diagnosis, self-contained.
+
+    Raises
+    ------
+    MissingDependency
+        When plotly is not installed.
+    """
+    days = f"fitted on {', '.join(map(str, result.train.days))}"
+    return diagnosis_html(result.diagnosis, days, _footer(result))
+
+
+def _footer(result: RunResult) -> dict[str, object]:
+    return {"configuration": result.configuration, "seed": result.settings["seed"], **result.versions}

@@ -131,8 +131,8 @@ def run(
         What :func:`crosswind.read` takes (``"sim"``, ``"lean:DIR"``, ``"parquet:DIR"``, ``"csv:FILE"``) or market data
         already read. At least two sessions.
     out
-        Folder for ``summary.json``, ``tables/*.parquet`` and ``report.html``; written whole or not at all. None writes
-        nothing.
+        Folder for ``summary.json``, ``tables/*.parquet``, ``report.html`` and ``impact.html``; written whole or not at
+        all. None writes nothing.
     seed
         Seed of the simulator and of the hedge's parents.
     names
@@ -241,6 +241,7 @@ def run(
         },
         timings=clock.seconds,
         versions={name: metadata.version(name) for name in _PACKAGES},
+        diagnosis=fitted.diagnosis,
         sectors=None if market.truth is None else market.truth.sectors,
     )
     if out is None:
@@ -261,8 +262,11 @@ def _require_report() -> None:
 
 
 def _write(result: RunResult, out: Path) -> None:
-    page = result.report()
+    from crosswind.problems.workflow.report import impact_html
+
+    page, impact = result.report(), impact_html(result)
     with atomic_directory(out) as work:
         write_tables(work / "tables", result.tables())
         write_json(work / "summary.json", result.to_dict())
         (work / "report.html").write_text(page, encoding="utf-8")
+        (work / "impact.html").write_text(impact, encoding="utf-8")

@@ -63,7 +63,7 @@ def test_checks_are_measured_not_assumed(result: cw.RunResult):
     wrong["spread"] += 1.0
     planned = ScheduleStage(replace(result.schedule, costs=wrong), result.schedules, None)  # type: ignore[arg-type]
     joint = cw.CrossImpact(ridge=1.0).fit(result.train)
-    found = {c.name: c for c in checks_of(FitStage(joint, result.out_of_sample, None), planned, None)}
+    found = {c.name: c for c in checks_of(FitStage(joint, result.out_of_sample, None, result.diagnosis), planned, None)}
     assert not found["schedule: components against total, relative"].passed
     assert found["schedule: relative gap"].passed
 
@@ -104,7 +104,7 @@ def test_the_zero_impact_rows_have_no_impact(result: cw.RunResult):
 
 
 def test_summary_json_tables_and_report_are_written(result: cw.RunResult):
-    assert {p.name for p in result.out.iterdir()} == {"summary.json", "tables", "report.html"}
+    assert {p.name for p in result.out.iterdir()} == {"summary.json", "tables", "report.html", "impact.html"}
     summary = json.loads((result.out / "summary.json").read_text(), parse_constant=pytest.fail)
     assert summary["configuration"] == result.configuration
     assert summary["passed"] is True
@@ -114,6 +114,12 @@ def test_summary_json_tables_and_report_are_written(result: cw.RunResult):
     for heading in ("Impact", "Out of sample", "Schedule", "Cost", "Hedge policies", "The day", "Checks"):
         assert f"<h2>{heading}" in page
     assert page.count("Plotly.newPlot") >= 12
+    assert '<a href="impact.html">' in page
+    diagnosis = (result.out / "impact.html").read_text()
+    for heading in ("Matrix", "Decay", "Limits and noise", "Clocks"):
+        assert f"<h2>{heading}" in diagnosis
+    assert diagnosis.count("Plotly.newPlot") >= 5
+    assert 'src="http' not in diagnosis
     assert 'src="http' not in page
     assert 'href="http' not in page.split("<script")[0]
 

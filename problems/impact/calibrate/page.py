@@ -10,6 +10,7 @@ from crosswind.problems.impact import plots
 from crosswind.problems.impact.calibrate import figures
 from crosswind.problems.impact.diagnose import figures as looks
 from crosswind.problems.impact.diagnose.model import Diagnosis, diagnose
+from crosswind.problems.impact.diagnose.page import limits_section
 from crosswind.problems.page import Section, render
 from crosswind.solvers.errors import CrosswindError
 
@@ -27,7 +28,7 @@ def calibration_sections(calibration: Calibration, promotion: Promotion | None =
     if calibration.main in calibration.fitted:
         estimator = calibration.fitted[calibration.main]
         found = diagnose(estimator, calibration.sectors, calibration.bands)
-        parts += [_matrix(calibration, found), _limits(found)]
+        parts += [_matrix(calibration, found), limits_section(found)]
     return [*parts, _how(calibration)]
 
 
@@ -130,24 +131,6 @@ def _matrix(calibration: Calibration, found: Diagnosis) -> Section:
         "coverage.",
         figures=drawn,
         tables=tables,
-    )
-
-
-def _limits(found: Diagnosis) -> Section:
-    drawn: list[Any] = []
-    tables: dict[str, pd.DataFrame] = {}
-    if found.signal is not None:
-        drawn.append(looks.plot_signal(found.signal))
-    if found.prices is not None:
-        drawn.append(looks.plot_prices(found.prices))
-        tables["Limits by kind: how many bind, and what 1 % of all of them is worth"] = found.prices.counts()
-    if found.round_trip is not None:
-        drawn.append(looks.plot_round_trip(found.model))
-    text = (
-        "Cross-impact against the edge of pure noise, the limits that bind at their prices, and the worst round trip. "
-    )
-    return Section(
-        "Limits and noise", text + " ".join(f"Note: {n}." for n in found.notes), figures=drawn, tables=tables
     )
 
 

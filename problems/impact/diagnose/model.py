@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -87,6 +88,24 @@ class Diagnosis:
         """Heatmap of the matrix in the order of sectors or clusters, with its spectrum."""
         return self.figures()["matrix"]
 
+    def to_html(self, path: str | Path) -> Path:
+        """Write the diagnosis as one self-contained page: the file appears whole or not at all.
+
+        Raises
+        ------
+        InvalidInput
+            The path cannot be written.
+        MissingDependency
+            plotly is not installed.
+        """
+        from crosswind.problems.atomic import atomic_file
+        from crosswind.problems.impact.diagnose.page import diagnosis_html
+
+        text = diagnosis_html(self)
+        with atomic_file(path) as target:
+            target.write_text(text, encoding="utf-8")
+        return Path(path)
+
     def summary(self) -> str:
         """Say in a few lines what was found."""
         f = self.figures_of_merit
@@ -115,6 +134,7 @@ def diagnose(
     sectors: pd.Series | None = None,
     bands: Bands | None = None,
     lead_lag: pd.DataFrame | None = None,
+    prices: bool = True,
 ) -> Diagnosis:
     """Look at a fitted estimator: limits and their prices, noise, spectrum, admissibility, decay.
 
@@ -128,6 +148,8 @@ def diagnose(
         From `bootstrap_matrices` or a `Calibration`; adds bands to the decay.
     lead_lag
         Lead–lag curves to show beside: index lag [s], one column per pair.
+    prices
+        False leaves the prices of the limits out: they take a general cone solver, seconds beyond some twenty names.
 
     Returns
     -------
@@ -146,13 +168,13 @@ def diagnose(
         )
     model = estimator.model_
     notes: list[str] = []
-    prices: LimitPrices | None = None
+    priced: LimitPrices | None = None
     problem = getattr(getattr(estimator, "fitted_", None), "problem", None)
     if problem is None:
         notes.append(f"{type(estimator).__name__} is fitted without limits, so none has a price")
-    else:
+    elif prices:
         try:
-            prices = limit_prices(problem, model.dictionary.labels, model.names)
+            priced = limit_prices(problem, model.dictionary.labels, model.names)
         except CrosswindError as error:
             notes.append(f"no prices: {error}")
     signal: CrossSignal | None = None
@@ -177,4 +199,4 @@ def diagnose(
         },
         name="value",
     ).rename_axis("figure")
-    return Diagnosis(model, merit, prices, signal, trip, bands, lead_lag, sectors, tuple(notes))
+    return Diagnosis(model, merit, priced, signal, trip, bands, lead_lag, sectors, tuple(notes))

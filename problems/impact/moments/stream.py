@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
-from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -18,6 +16,7 @@ from crosswind.problems.impact.moments.blocks import Block, check_half_life, coa
 from crosswind.problems.impact.moments.data import ImpactMoments
 from crosswind.problems.impact.moments.sums import RowSums
 from crosswind.solvers.errors import DataGap, InvalidInput
+from crosswind.solvers.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from crosswind.problems.market import MarketEvents
@@ -28,20 +27,6 @@ Array = NDArray[np.float64]
 NO_RETURN = "no return"
 _EPOCH = dt.date(1970, 1, 1)
 _DAY_NS = 86_400_000_000_000
-
-
-@cache
-def _blas() -> Any:
-    """Return the controller of the BLAS in this process; finding the libraries takes milliseconds, once."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
-
-
-def one_thread() -> AbstractContextManager[Any]:
-    """Return a context with one BLAS thread: the bits of a product depend on the number, and workers share cores."""
-    limit: AbstractContextManager[Any] = _blas().limit(limits=1, user_api="blas")
-    return limit
 
 
 class StreamingGram:
@@ -147,7 +132,7 @@ class StreamingGram:
         if self._pass is None:
             self._pass = RowSums(self.dictionary, len(columns), factors.shape[1])
         # What overflows is refused when the block is closed.
-        with one_thread(), np.errstate(over="ignore", invalid="ignore"):
+        with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
             for a, b in zip(starts, np.append(starts[1:], len(day)), strict=True):
                 self._enter((int(day[a]), int(part[a])))
                 rows = slice(int(a), int(b))
@@ -256,7 +241,7 @@ class StreamingGram:
         """
         if self.names is None or not self._terms:
             raise DataGap("no events were given", field="events", remedy="call update(events) first")
-        with one_thread(), np.errstate(over="ignore", invalid="ignore"):
+        with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
             self._flush()
         blocks = coarsened(self._blocks, self.max_blocks, self.half_life_days)
         currency, factors = self._terms["currency"], self._terms["factors"]
