@@ -8,6 +8,7 @@ point, units twelve decades apart, flat directions, bounds that are infinite in 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,13 @@ __all__ = ["DEGENERATE", "REGULAR", "family_programs"]
 
 INF = np.inf
 Build = Callable[[np.random.Generator], QuadraticProgram]
+
+
+def _program(
+    P: Any, q: Any, A: Any = None, l: Any = None, u: Any = None, lb: Any = None, ub: Any = None
+) -> QuadraticProgram:  # noqa: E741
+    """Build a program from scalars and lists as well, which the types of its fields do not tell."""
+    return QuadraticProgram(P, q, A, l, u, lb, ub)
 
 
 # -- the non-degenerate half: an interior point is planted, active rows are independent with probability one ---------
@@ -43,7 +51,7 @@ def _mixed(rng: np.random.Generator, rank: float = 1.0, box_share: float = 0.7) 
     low, high = _room(rng, A @ x0)
     low[:equal] = high[:equal] = (A @ x0)[:equal]
     lb, ub = _room(rng, x0, box_share)
-    return QuadraticProgram(P, 5.0 * rng.normal(size=n), A, low, high, lb, ub)
+    return _program(P, 5.0 * rng.normal(size=n), A, low, high, lb, ub)
 
 
 def _merely_convex(rng: np.random.Generator) -> QuadraticProgram:
@@ -53,27 +61,27 @@ def _merely_convex(rng: np.random.Generator) -> QuadraticProgram:
 def _equalities(rng: np.random.Generator) -> QuadraticProgram:
     n = int(rng.integers(4, 25))
     A, b = rng.normal(size=(n // 3 + 1, n)), rng.normal(size=n // 3 + 1)
-    return QuadraticProgram(_definite(rng, n), rng.normal(size=n), A, b, b)
+    return _program(_definite(rng, n), rng.normal(size=n), A, b, b)
 
 
 def _boxes(rng: np.random.Generator) -> QuadraticProgram:
     n = int(rng.integers(2, 30))
     lb, ub = _room(rng, rng.normal(size=n))
-    return QuadraticProgram(_definite(rng, n), 10.0 * rng.normal(size=n), lb=lb, ub=ub)
+    return _program(_definite(rng, n), 10.0 * rng.normal(size=n), lb=lb, ub=ub)
 
 
 def _rows(rng: np.random.Generator) -> QuadraticProgram:
     n, m = int(rng.integers(2, 20)), int(rng.integers(2, 30))
     A = rng.normal(size=(m, n))
     low, high = _room(rng, A @ rng.normal(size=n), 0.5)
-    return QuadraticProgram(_definite(rng, n), 10.0 * rng.normal(size=n), A, low, high)
+    return _program(_definite(rng, n), 10.0 * rng.normal(size=n), A, low, high)
 
 
 def _one_variable(rng: np.random.Generator) -> QuadraticProgram:
     x0, slope = rng.normal(size=1), rng.normal(size=(1, 1))
     low, high = _room(rng, slope[0] * x0)
     lb, ub = _room(rng, x0)
-    return QuadraticProgram([[0.1 + rng.random()]], 10.0 * rng.normal(size=1), slope, low, high, lb, ub)
+    return _program([[0.1 + rng.random()]], 10.0 * rng.normal(size=1), slope, low, high, lb, ub)
 
 
 def _units(rng: np.random.Generator) -> QuadraticProgram:
@@ -81,7 +89,7 @@ def _units(rng: np.random.Generator) -> QuadraticProgram:
     base = _mixed(rng)
     length, cost = 10.0 ** rng.uniform(-6.0, 6.0, size=2)
     sides = (side * length for side in (base.l, base.u, base.lb, base.ub))
-    return QuadraticProgram(base.P * (cost / length**2), base.q * (cost / length), base.A, *sides)
+    return _program(base.P * (cost / length**2), base.q * (cost / length), base.A, *sides)
 
 
 def _row_units(rng: np.random.Generator) -> QuadraticProgram:
@@ -89,23 +97,21 @@ def _row_units(rng: np.random.Generator) -> QuadraticProgram:
     base = _mixed(rng)
     unit = 10.0 ** rng.uniform(-3.0, 3.0, size=base.m)
     A = base.A.toarray() * unit[:, None]
-    return QuadraticProgram(base.P, base.q, A, base.l * unit, base.u * unit, base.lb, base.ub)
+    return _program(base.P, base.q, A, base.l * unit, base.u * unit, base.lb, base.ub)
 
 
 def _tight(rng: np.random.Generator) -> QuadraticProgram:
     """Boxes and rows a thousandth wide: nearly everything binds on one side."""
     n = int(rng.integers(3, 20))
     x0, A = rng.normal(size=n), rng.normal(size=(2, n))
-    return QuadraticProgram(
-        _definite(rng, n), 10.0 * rng.normal(size=n), A, A @ x0 - 1e-3, A @ x0 + 1e-3, x0 - 1e-3, x0 + 1e-3
-    )
+    return _program(_definite(rng, n), 10.0 * rng.normal(size=n), A, A @ x0 - 1e-3, A @ x0 + 1e-3, x0 - 1e-3, x0 + 1e-3)
 
 
 def _loose(rng: np.random.Generator) -> QuadraticProgram:
     """Bounds a thousand away: nothing binds."""
     n = int(rng.integers(3, 25))
     A = rng.normal(size=(4, n))
-    return QuadraticProgram(_definite(rng, n), rng.normal(size=n), A, -1e3, 1e3, -1e3, 1e3)
+    return _program(_definite(rng, n), rng.normal(size=n), A, -1e3, 1e3, -1e3, 1e3)
 
 
 # -- the degenerate half ----------------------------------------------------------------------------------------------
@@ -114,7 +120,7 @@ def _loose(rng: np.random.Generator) -> QuadraticProgram:
 def _duplicated_rows(rng: np.random.Generator) -> QuadraticProgram:
     base = _mixed(rng)
     twice = np.r_[np.arange(base.m), np.arange(base.m)]
-    return QuadraticProgram(base.P, base.q, base.A.toarray()[twice], base.l[twice], base.u[twice], base.lb, base.ub)
+    return _program(base.P, base.q, base.A.toarray()[twice], base.l[twice], base.u[twice], base.lb, base.ub)
 
 
 def _dependent_equalities(rng: np.random.Generator) -> QuadraticProgram:
@@ -122,7 +128,7 @@ def _dependent_equalities(rng: np.random.Generator) -> QuadraticProgram:
     A, x0 = rng.normal(size=(3, n)), rng.normal(size=n)
     A = np.vstack((A, A[0] + A[1], A[1] - 2.0 * A[2]))
     lb, ub = _room(rng, x0)
-    return QuadraticProgram(_definite(rng, n), rng.normal(size=n), A, A @ x0, A @ x0, lb, ub)
+    return _program(_definite(rng, n), rng.normal(size=n), A, A @ x0, A @ x0, lb, ub)
 
 
 def _a_point(rng: np.random.Generator) -> QuadraticProgram:
@@ -130,7 +136,7 @@ def _a_point(rng: np.random.Generator) -> QuadraticProgram:
     n = int(rng.integers(2, 15))
     cap = 1.0 + rng.random(n)
     total = float(cap.sum())
-    return QuadraticProgram(_definite(rng, n), rng.normal(size=n), np.ones((1, n)), total, total, 0.0, cap)
+    return _program(_definite(rng, n), rng.normal(size=n), np.ones((1, n)), total, total, 0.0, cap)
 
 
 def _no_licq(rng: np.random.Generator) -> QuadraticProgram:
@@ -139,7 +145,7 @@ def _no_licq(rng: np.random.Generator) -> QuadraticProgram:
     x0, A = rng.normal(size=n), rng.normal(size=(2 * n, n))
     P = _definite(rng, n)
     q = -(P @ x0 + A.T @ rng.random(2 * n))
-    return QuadraticProgram(P, q, A, -INF, A @ x0)
+    return _program(P, q, A, -INF, A @ x0)
 
 
 def _fixed_variables(rng: np.random.Generator) -> QuadraticProgram:
@@ -148,29 +154,27 @@ def _fixed_variables(rng: np.random.Generator) -> QuadraticProgram:
     base = _mixed(rng, box_share=1.0)
     fixed = rng.random(base.n) < 0.4
     x0 = solve(base, "clarabel", tol=1e-9).x
-    return QuadraticProgram(
-        base.P, base.q, base.A, base.l, base.u, np.where(fixed, x0, base.lb), np.where(fixed, x0, base.ub)
-    )
+    return _program(base.P, base.q, base.A, base.l, base.u, np.where(fixed, x0, base.lb), np.where(fixed, x0, base.ub))
 
 
 def _no_rows(rng: np.random.Generator) -> QuadraticProgram:
     """No rows at all or rows of zeros only, and a singular P within a box."""
     n = int(rng.integers(2, 15))
     A = np.zeros((2, n)) if rng.random() < 0.5 else None
-    return QuadraticProgram(_definite(rng, n, 1), rng.normal(size=n), A, -1.0, 1.0, -1.0, 1.0)
+    return _program(_definite(rng, n, 1), rng.normal(size=n), A, -1.0, 1.0, -1.0, 1.0)
 
 
 def _linear(rng: np.random.Generator) -> QuadraticProgram:
     n, m = int(rng.integers(3, 20)), int(rng.integers(2, 10))
     A, x0 = rng.normal(size=(m, n)), rng.random(n)
-    return QuadraticProgram(None, rng.normal(size=n), A, A @ x0 - rng.random(m), A @ x0 + 1.0, 0.0, 2.0)
+    return _program(None, rng.normal(size=n), A, A @ x0 - rng.random(m), A @ x0 + 1.0, 0.0, 2.0)
 
 
 def _degenerate_vertex(rng: np.random.Generator) -> QuadraticProgram:
     """Return a linear program whose optimal vertex has twice the active rows it needs."""
     n = int(rng.integers(2, 10))
     A, x0 = rng.normal(size=(2 * n, n)), rng.normal(size=n)
-    return QuadraticProgram(None, -(A.T @ rng.random(2 * n)), A, -INF, A @ x0)
+    return _program(None, -(A.T @ rng.random(2 * n)), A, -INF, A @ x0)
 
 
 def _redundant_bounds(rng: np.random.Generator) -> QuadraticProgram:
@@ -178,7 +182,7 @@ def _redundant_bounds(rng: np.random.Generator) -> QuadraticProgram:
     n = int(rng.integers(2, 12))
     A = np.vstack((np.eye(n), np.eye(n), np.eye(n)))
     reach = np.r_[np.full(n, 1.0), np.full(n, 10.0), np.full(n, 1e6)]
-    return QuadraticProgram(_definite(rng, n), 20.0 * rng.normal(size=n), A, -reach, reach, -1.0, 1.0)
+    return _program(_definite(rng, n), 20.0 * rng.normal(size=n), A, -reach, reach, -1.0, 1.0)
 
 
 def _zero_objective(rng: np.random.Generator) -> QuadraticProgram:
@@ -186,21 +190,21 @@ def _zero_objective(rng: np.random.Generator) -> QuadraticProgram:
     A, x0 = rng.normal(size=(m, n)), rng.normal(size=n)
     low, high = _room(rng, A @ x0)
     low[0] = high[0] = (A @ x0)[0]
-    return QuadraticProgram(None, np.zeros(n), A, low, high)
+    return _program(None, np.zeros(n), A, low, high)
 
 
 def _nearly_parallel(rng: np.random.Generator) -> QuadraticProgram:
     n = int(rng.integers(3, 12))
     a, x0 = rng.normal(size=n), rng.normal(size=n)
     A = np.vstack((a, a + 1e-7 * rng.normal(size=n), a + 1e-5 * rng.normal(size=n), rng.normal(size=(2, n))))
-    return QuadraticProgram(_definite(rng, n), 10.0 * rng.normal(size=n), A, -INF, A @ x0)
+    return _program(_definite(rng, n), 10.0 * rng.normal(size=n), A, -INF, A @ x0)
 
 
 def _flat_directions(rng: np.random.Generator) -> QuadraticProgram:
     """P and q vanish on most of the space: a whole face is optimal."""
     n = int(rng.integers(4, 16))
     G = rng.normal(size=(n, 2))
-    return QuadraticProgram(G @ G.T, G @ rng.normal(size=2), np.ones((1, n)), 0.0, 1.0, -1.0, 1.0)
+    return _program(G @ G.T, G @ rng.normal(size=2), np.ones((1, n)), 0.0, 1.0, -1.0, 1.0)
 
 
 def _huge_bounds(rng: np.random.Generator) -> QuadraticProgram:
@@ -208,9 +212,7 @@ def _huge_bounds(rng: np.random.Generator) -> QuadraticProgram:
     n = int(rng.integers(6, 15))
     lb, ub = rng.choice([1.0, 1e8, 1e25, INF], size=(2, n), p=[0.7, 0.1, 0.1, 0.1]) * np.array([[-1.0], [1.0]])
     A = rng.normal(size=(3, n))
-    return QuadraticProgram(
-        _definite(rng, n), 10.0 * rng.normal(size=n), A, [-1e8, -INF, 0.0], [1.0, 1e7, 1e30], lb, ub
-    )
+    return _program(_definite(rng, n), 10.0 * rng.normal(size=n), A, [-1e8, -INF, 0.0], [1.0, 1e7, 1e30], lb, ub)
 
 
 REGULAR: dict[str, Build] = {

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crosswind.solvers.backends.base import Program
 from crosswind.solvers.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from crosswind.solvers.bench.families import Build
 
 __all__ = ["Case", "Stream", "Suite", "find_suite", "folder_suite", "register_suite", "suite_names"]
 
@@ -105,7 +108,7 @@ def _degenerate() -> Suite:
     return _of_families("degenerate", DEGENERATE, "a hundred small programs, each family with a trouble of its own")
 
 
-def _of_families(name: str, families: dict[str, Callable[..., Program]], text: str) -> Suite:
+def _of_families(name: str, families: dict[str, Build], text: str) -> Suite:
     from crosswind.solvers.bench.families import family_programs
 
     made = dict(family_programs(families))
