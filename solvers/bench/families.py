@@ -21,10 +21,10 @@ Build = Callable[[np.random.Generator], QuadraticProgram]
 
 
 def _program(
-    P: Any, q: Any, A: Any = None, l: Any = None, u: Any = None, lb: Any = None, ub: Any = None
-) -> QuadraticProgram:  # noqa: E741
+    P: Any, q: Any, A: Any = None, low: Any = None, high: Any = None, lb: Any = None, ub: Any = None
+) -> QuadraticProgram:
     """Build a program from scalars and lists as well, which the types of its fields do not tell."""
-    return QuadraticProgram(P, q, A, l, u, lb, ub)
+    return QuadraticProgram(P, q, A, low, high, lb, ub)
 
 
 # -- the non-degenerate half: an interior point is planted, active rows are independent with probability one ---------
