@@ -350,13 +350,13 @@ def main() -> None:
     parser.add_argument("--cell")
     options = parser.parse_args()
     if options.cell:
-        print(json.dumps(cell(json.loads(options.cell))))  # noqa: T201
+        print(json.dumps(cell(json.loads(options.cell))))
         return
     text = page(options.quick)
     if options.write:
         PAGE.write_text(text, encoding="utf-8")
     else:
-        print(text)  # noqa: T201
+        print(text)
 
 
 if __name__ == "__main__":
