@@ -14,8 +14,8 @@ from crosswind.solvers.gram.admm import Iteration
 from crosswind.solvers.gram.certificate import Bound, Certifier
 from crosswind.solvers.gram.problem import Array, GramConeFit, violations
 from crosswind.solvers.gram.solution import GramConeSolution, GramProgress, GramState
-from crosswind.solvers.gram.spectral import one_thread
 from crosswind.solvers.solution import Status
+from crosswind.solvers.threads import one_blas_thread
 
 __all__ = ["gram_path", "solve_gram"]
 
@@ -83,7 +83,7 @@ def solve_gram(
             value=begin.copies.shape,
             remedy=f"needs (2, {fit.shapes}, {fit.names}, {fit.names})",
         )
-    with one_thread():
+    with one_blas_thread():
         return _Solve(fit, tol, time_limit, max_iter, progress, begin).run()
 
 

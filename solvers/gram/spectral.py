@@ -5,8 +5,6 @@ numpy's float32 ``eigh`` costs as much as its float64; ``ssyevd`` itself half of
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,23 +13,9 @@ from scipy.linalg import lapack
 
 from crosswind.solvers.errors import SolverFailure
 
-__all__ = ["Spectrum", "eigh", "one_thread", "product"]
+__all__ = ["Spectrum", "eigh", "product"]
 
 Floats = NDArray[Any]
-
-
-@cache
-def _blas() -> Any:
-    """Return the controller of the BLAS in this process; finding the libraries takes milliseconds, once."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
-
-
-def one_thread() -> AbstractContextManager[Any]:
-    """Pin BLAS to one thread inside a block: contended threads are far slower, and give other bits."""
-    limit: AbstractContextManager[Any] = _blas().limit(limits=1, user_api="blas")
-    return limit
 
 
 def eigh(matrix: Floats) -> tuple[Floats, Floats]:

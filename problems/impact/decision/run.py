@@ -21,7 +21,7 @@ from crosswind.problems.impact.features import Dictionary
 from crosswind.problems.impact.model import ImpactModel
 from crosswind.problems.impact.sample import join_sessions
 from crosswind.solvers.errors import InvalidInput
-from crosswind.solvers.gram.spectral import one_thread
+from crosswind.solvers.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from crosswind.problems.market import MarketEvents
@@ -134,7 +134,7 @@ def calibrate_decision(
         "resamples": int(resamples),
         "seed": int(seed),
     }
-    with one_thread():
+    with one_blas_thread():
         return _calibrate(events, estimator, dictionary, desk, points, bounding, asked, [float(r) for r in radii])
 
 
