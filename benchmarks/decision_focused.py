@@ -147,6 +147,9 @@ def choices_table(rows: pd.DataFrame) -> list[str]:
             (f"Moving the kernel (in {int(part['moved'].sum())} seeds)", "by cost", "by cost, kernel moved"),
             ("Ridge and split by R²", "by cost", "ridge and split by R²"),
         ):
+            if other == "by cost, kernel moved" and not part["moved"].any():
+                said.append("  Moving the kernel itself was worth it beyond doubt in no seed, so none was moved.")
+                continue
             mean, low, high = interval((part[base] - part[other]).to_numpy())
             sure = "beyond doubt" if low > 0 or high < 0 else "which may be chance"
             verb = "saves" if mean >= 0 else "loses"
