@@ -20,7 +20,8 @@ dual_rel    max(|Px|, |q|)
 gap_rel     max(½x'Px, |q'x|, |σ|, largest |q| × smallest length that a non-zero bound gives a variable)
 ==========  =====================================================================================================
 
-Each row has its own scale, since a cash row of 1e8 would otherwise excuse a participation row of 0.1. A bound of zero
+Each row has its own scale, since a cash row of 1e8 would otherwise excuse a participation row of 0.1; so have zero and
+nonnegative rows of cone programs, and each of the larger cones, with the slack among the terms. A bound of zero
 has no scale: there the entries |A_ij| count times at least 1e-4 X_j, X_j being the larger of |x_j| and the smallest
 non-zero bound of variable j, or the largest |x| where j has none, so that a program whose optimum is to do nothing can
 pass. The smallest bound in the gap's scale is there for the same reason (that of a row is divided by its largest entry,
@@ -50,7 +51,7 @@ from typing import Any
 import numpy as np
 
 from crosswind.solvers.bounds import ROUNDINGS, curvature, dual_bound, polished, support
-from crosswind.solvers.cones import dual_distance, project_dual, slack_distance
+from crosswind.solvers.cones import blocks, dual_distance, project_dual, slack_distance
 from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.matrices import Vector
 from crosswind.solvers.program import ConeProgram, QuadraticProgram
@@ -241,14 +242,14 @@ def _worth_of_misses(program: QuadraticProgram, x: Vector, y: Vector, z: Vector)
 def _conic(program: ConeProgram, x: Vector, y: Vector, s: Vector | None) -> dict[str, float]:
     P, q, A, b = program.P, program.q, program.A, program.b
     Px, Ax = P @ x, A @ x
-    equation = 0.0
+    equation = np.zeros(program.m)
     if s is None:
         s = b - Ax
     else:
-        equation = _abs_max(Ax + s - b)
-    primal = max(equation, slack_distance(program.cones, s))
+        equation = np.abs(Ax + s - b)
     refused = dual_distance(program.cones, y)
     y_kept = project_dual(program.cones, y)
+    primal, primal_rel, worth = _conic_misses(program, x, y_kept, s, equation)
     Aty = A.T @ y_kept
     r = Px + q + Aty
     xPx, qx, by = float(x @ Px), float(q @ x), float(b @ y_kept)
@@ -268,15 +269,46 @@ def _conic(program: ConeProgram, x: Vector, y: Vector, s: Vector | None) -> dict
         "primal": primal,
         "dual": dual,
         "gap": gap,
-        "primal_rel": _ratio(primal, max(_abs_max(_row_top(program, np.abs(x))), _abs_max(s), _smallest(b))),
+        "primal_rel": primal_rel,
         "dual_rel": _ratio(dual, max(_abs_max(Px), _abs_max(q)) or _abs_max(Aty)),
         "gap_rel": _ratio(gap, scale),
         "objective": value + program.constant,
         "lower_bound": everywhere + program.constant,
         "lower_bound_within": within + program.constant,
-        "excess": abs(value - within),
-        "excess_rel": _ratio(abs(value - within), scale),
+        "excess": max(abs(value - within), worth),
+        "excess_rel": _ratio(max(abs(value - within), worth), scale),
     }
+
+
+def _conic_misses(
+    program: ConeProgram, x: Vector, y: Vector, s: Vector, equation: Vector
+) -> tuple[float, float, float]:
+    """Return the largest miss, absolute and by the scale of its own cone, and what y says that all are worth.
+
+    The slack of one loose limit must not excuse another: zero and nonnegative rows have a scale each, the larger cones
+    one each. As for rows of quadratic programs: the terms of Ax, the slack and b; where b is zero, part of the reach.
+    """
+    far = _abs_max(x)
+    terms, reach = _row_top(program, np.abs(x)), far * _row_top(program, np.ones(program.n))
+    size = np.abs(program.b)
+    scale = np.maximum(np.maximum(terms, np.abs(s)), np.where(size > 1e-12 * reach, size, _AT_REST * reach))
+    primal = relative = worth = 0.0
+    for cone, rows in blocks(program.cones):
+        if cone.kind in ("zero", "nonneg"):
+            miss = np.maximum(np.abs(s[rows]) if cone.kind == "zero" else -s[rows], equation[rows])
+            miss = np.maximum(miss, 0.0)
+            if not miss.any():
+                continue
+            own = scale[rows]
+            part = float(np.max(np.where(miss > 0.0, miss / np.where(own > 0.0, own, 1e-300), 0.0)))
+            top, price = float(np.max(miss)), float(np.abs(y[rows]) @ miss)
+        else:
+            gone = slack_distance((cone,), s[rows])
+            top = max(gone, float(np.max(equation[rows])))
+            part = _ratio(top, float(np.max(scale[rows])))
+            price = float(np.linalg.norm(y[rows])) * top
+        primal, relative, worth = max(primal, top), max(relative, part), worth + price
+    return primal, relative, worth
 
 
 def _allowed(multiplier: Vector, lower: Vector, upper: Vector) -> tuple[Vector, float]:

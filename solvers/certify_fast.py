@@ -76,7 +76,8 @@ class FastCheck:
 
 
 def _copied(value: object, size: int) -> Vector:
-    if type(value) is not np.ndarray or value.shape != (size,):
+    # Text has no place here, and a complex number would lose its imaginary part: the long way says so in words.
+    if type(value) is not np.ndarray or value.shape != (size,) or value.dtype.kind not in "fiu":
         raise TypeError
     return np.array(value, dtype=np.float64)
 
@@ -115,6 +116,9 @@ class ArrayCheck:
         self.A = (program.A.indptr, program.A.indices, program.A.data)
         self.unity = np.ones(n)
         self.half_bend = _absorbable(program)
+        self.flat = self.half_bend >= _BIG
+        self.open_low, self.open_high = np.isinf(program.lb), np.isinf(program.ub)
+        self.moved = np.empty(n)
         self.abs_rows = abs(program.A).tocsr()
         self.filled = np.flatnonzero(np.diff(self.abs_rows.indptr))
         self.starts = self.abs_rows.indptr[self.filled]
@@ -217,23 +221,30 @@ class ArrayCheck:
             np.abs(kept, t2)
             if not float(t2.dot(self.miss)) <= limit:
                 return False
-        # Excess over the lower bound within reach: each residual is absorbed, paid for by curvature, or out of reach.
+        # Excess over a lower bound: a residual is absorbed by a box or paid for by curvature; where neither is at hand
+        # for one, the bound holds only within reach, and each costs what is least there.
         np.maximum(h, self.unit if self.all_units else np.where(self.has_unit, self.unit, top), out=h)
         np.multiply(g, h, g)
         np.multiply(g, REACH, g)
         np.multiply(r, r, h)
         np.multiply(h, self.half_bend, h)
-        k = self.k
+        k, moved = self.k, self.moved
         np.multiply(r, x, k)
         np.subtract(h, k, h)
-        np.minimum(g, h, out=g)
-        np.subtract(z, r, r)
-        np.multiply(self._boxes.big_hi, r, h)
-        np.multiply(self._boxes.big_lo, r, k)
-        np.maximum(h, k, out=h)
-        np.subtract(h, t1[m:], h)
-        np.minimum(g, h, out=g)
-        return abs(gap + float(g.dot(self.unity))) <= limit
+        np.copyto(h, math.inf, where=self.flat)
+        np.subtract(z, r, moved)
+        np.multiply(self._boxes.big_hi, moved, k)
+        np.multiply(self._boxes.big_lo, moved, r)
+        np.maximum(k, r, out=k)
+        np.subtract(k, t1[m:], k)
+        np.copyto(k, math.inf, where=((moved > 0.0) & self.open_high) | ((moved < 0.0) & self.open_low))
+        np.minimum(h, k, out=h)
+        np.copyto(h, 0.0, where=g == 0.0)  # no residual
+        everywhere = float(h.dot(self.unity))
+        if not math.isfinite(everywhere):
+            np.minimum(g, h, out=g)
+            everywhere = float(g.dot(self.unity))
+        return abs(gap + everywhere) <= limit
 
     def _excused(self, x: Vector, size: Vector, top: float) -> bool:
         """Tell whether all misses pass by the scale that the full certificate gives each."""

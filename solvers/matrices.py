@@ -240,7 +240,10 @@ def names_of(names: object, size: int, field: str) -> tuple[str, ...] | None:
 
 def _float_array(value: object, field: str) -> Vector:
     try:
-        return np.array(value, dtype=np.float64)
+        given = np.asarray(value)
+        if given.dtype.kind in "cSUmM":  # numpy would read digits from text, and drop imaginary parts
+            raise TypeError
+        return np.array(given, dtype=np.float64)
     except (TypeError, ValueError) as err:
         raise InvalidInput(
             "cannot be read as numbers", field=field, value=type(value).__name__, remedy="give a float array"

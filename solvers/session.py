@@ -133,7 +133,7 @@ class Session:
                 if b is not None:
                     raise _misfit("b", "a quadratic program has l, u, lb and ub instead")
                 self._program = program.with_vectors(q=q, l=l, u=u, lb=lb, ub=ub, constant=constant)
-            self._lane, self._stale = None, False
+            self._lane, self._stale = None, False  # its vectors are in the program that the new ones were merged into
         return self
 
     def warm(self, x: Any, y: Any, z: Any) -> Session:
@@ -185,6 +185,7 @@ class Session:
         return found
 
     def _leave_lane(self) -> None:
+        """Leave the short way, never without the vectors that it took over."""
         self._program = self.program
         self._lane = None
 
@@ -198,14 +199,14 @@ class Session:
         if level > 0:  # sharp now, for this many solves more
             self._sharp[name] = level - 1
             if level == 1:
-                self._lane = None
+                self._leave_lane()
         elif enough:
             self._sharp[name] = 0
         else:
             self._sharp[name] = level - 1
             if level - 1 <= -_TWICE:
                 self._sharp[name] = _SHARP_FOR
-                self._lane = None
+                self._leave_lane()
 
     def _long(self, warm: bool, time_limit: float | None) -> Solution:
         program = self.program
@@ -217,7 +218,7 @@ class Session:
         if not warm:
             # Operator splitting carries its iterate and step sizes over; cold means a fresh set-up.
             self._ready.clear()
-            self._lane = None
+            self._leave_lane()
         elif self._given is not None:
             start = self._given
         elif self.last is not None and self.last.status.usable:
@@ -230,7 +231,7 @@ class Session:
         first = self.chain[0]
         if not found.status.usable:
             self._ready.clear()
-            self._lane = None
+            self._leave_lane()
         elif found.status.ok and found.backend == first:
             self._count(first, enough=len(found.attempts) == 1)
             if self._lane is None and len(found.attempts) == 1:
@@ -263,7 +264,7 @@ class Session:
             ready.update(program)
         else:
             if self._lane is not None and self._lane.prepared is ready:
-                self._lane = None
+                self._leave_lane()
             ready = found.prepare(program, Options(tol, options.time_limit, options.settings))
             self.setups += first
         self._ready[key] = ready

@@ -283,17 +283,22 @@ int cw_check_passes(cw_check *c, const double *x, const double *w) {
     double limit = (tol - ROUNDING) * larger(larger(0.5 * fabs(xPx), fabs(qx)), fabs(support));
     if (!(fabs(gap) <= limit && worth <= limit)) return 0;
 
-    /* Excess over the lower bound within reach: a residual is absorbed by a box, paid for by curvature, or out of
-     * reach, whichever costs least. */
-    double excess = 0.0;
+    /* Excess over a lower bound: a residual is absorbed by a box or paid for by curvature; where neither is at hand for
+     * one, the bound holds only within reach, and each costs what is least there. */
+    double everywhere = 0.0, within = 0.0;
     for (int j = 0; j < n; j++) {
+        if (isnan(r[j])) return 0;
+        if (r[j] == 0.0) continue;
         double size = larger(fabs(x[j]), isfinite(c->unit[j]) ? c->unit[j] : top);
         double out_of_reach = REACH * fabs(r[j]) * size;
-        double paid = r[j] * r[j] * c->half_bend[j] - r[j] * x[j];
-        double absorbed = side(c->big_high[m + j], c->big_low[m + j], z[j] - r[j]) - c->support[m + j];
-        double least = smaller(smaller(out_of_reach, paid), absorbed);
-        if (isnan(r[j]) || isnan(least)) return 0;
-        excess += least;
+        double paid = c->half_bend[j] < BIG ? r[j] * r[j] * c->half_bend[j] - r[j] * x[j] : INFINITY;
+        double moved = z[j] - r[j];
+        int open = (moved > 0.0 && isinf(c->high[m + j])) || (moved < 0.0 && isinf(c->low[m + j]));
+        double absorbed = open ? INFINITY : side(c->big_high[m + j], c->big_low[m + j], moved) - c->support[m + j];
+        double sure = smaller(paid, absorbed);
+        if (isnan(sure)) return 0;
+        everywhere += sure;
+        within += smaller(sure, out_of_reach);
     }
-    return fabs(gap + excess) <= limit;
+    return fabs(gap + (isfinite(everywhere) ? everywhere : within)) <= limit;
 }

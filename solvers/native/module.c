@@ -50,8 +50,8 @@ static PyObject *check_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         const int *start = views[3 * k].buf, *index = views[3 * k + 1].buf;
         Py_ssize_t lines = k < 2 ? n : m, across = k == 0 ? n : (k == 1 ? m : n);
         Py_ssize_t stored = views[3 * k + 1].shape[0];
-        int sound = views[3 * k].shape[0] == lines + 1 && views[3 * k + 2].shape[0] == stored && start[0] == 0 &&
-                    start[lines] == stored;
+        int sound = lines >= 0 && views[3 * k].shape[0] == lines + 1 && views[3 * k + 2].shape[0] == stored &&
+                    start[0] == 0 && start[lines] == stored;
         for (Py_ssize_t i = 0; sound && i < lines; i++) sound = start[i] <= start[i + 1];
         for (Py_ssize_t i = 0; sound && i < stored; i++) sound = index[i] >= 0 && index[i] < across;
         if (!sound) {
@@ -218,7 +218,7 @@ static PyObject *scatter(PyObject *module, PyObject *const *args, Py_ssize_t cou
     if (less && !vector(args[1], &minus, 'd', plus.shape[0], 0)) goto free_plus;
     if (!vector(args[3], &index, 'i', -1, 0)) goto free_minus;
     if (!vector(args[5], &out, 'd', -1, PyBUF_WRITABLE)) goto free_index;
-    good = start >= 0 && start + index.shape[0] <= plus.shape[0];
+    good = start >= 0 && index.shape[0] <= plus.shape[0] && start <= plus.shape[0] - index.shape[0];
     const double *above = plus.buf, *below = less ? minus.buf : NULL;
     const int *at = index.buf;
     double *target = out.buf;

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosswind.solvers import Cone, ConeProgram, QuadraticProgram, certify, smat, solve, svec
+from crosswind.solvers.backends.base import Claim, Raw
+from crosswind.solvers.backends.face import sharpened
 from crosswind.solvers.cones import dual_distance, project_dual, slack_distance
 from crosswind.solvers.errors import InvalidInput
 
@@ -267,3 +269,34 @@ def test_summary_and_floor():
     assert found.passes(1e-9)  # below the absolute floor: an optimum of zero has no scale
     assert "asked 1e-06" in found.summary()
     assert not replace(found, dual=1.0).passes()
+
+
+def test_a_loose_cone_excuses_no_other_one():
+    """The first limit is broken ninefold; beside caps of 1e7 that is a millionth of the largest slack."""
+    program = ConeProgram(
+        np.eye(2),
+        [-1.0, -1.0],
+        np.vstack((np.eye(2), -np.eye(2))),
+        [0.1, 1e7, 1e7, 1e7],
+        (Cone("nonneg", 4),),
+    )
+    broken = certify(program, np.array([1.0, 1.0]), np.zeros(4))
+    assert not broken.passes()
+    assert broken.primal_rel == pytest.approx(0.9)
+    assert certify(program, np.array([0.1, 1.0]), np.array([0.9, 0.0, 0.0, 0.0])).passes()
+    # Newton steps on the face of an iterate that does not show the limit end on it, or are not taken.
+    for start, price in (([0.1001, 0.99], [0.0] * 4), ([0.05, 0.99], [0.0] * 4), ([0.0999, 0.99], [1e-9, 1.0, 0, 0])):
+        raw = Raw(Claim.SOLVED, "", np.array(start), np.array(price), np.zeros(2))
+        found = sharpened(raw, program, 1e-6)
+        assert found is raw or found.x == pytest.approx([0.1, 1.0], abs=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["soc", "psd"])
+def test_each_large_cone_has_its_own_scale(kind):
+    """Two cones around tiny and huge numbers: a slack just outside the small one is seen."""
+    small = np.array([1e-3, 0.0, 2e-3]) if kind == "soc" else svec(np.array([[1e-3, 2e-3], [2e-3, 1e-3]]))
+    large = np.array([1e6, 0.0, 0.0]) if kind == "soc" else svec(1e6 * np.eye(2))
+    size = 3 if kind == "soc" else 2
+    program = ConeProgram(None, [1.0], np.zeros((6, 1)), np.concatenate((small, large)), (Cone(kind, size),) * 2)
+    found = certify(program, np.array([0.0]), np.zeros(6))
+    assert found.primal_rel > 0.1

@@ -88,6 +88,16 @@ def test_a_miss_that_is_worth_too_much_is_refused_though_the_gap_cancels():
         assert [check.passes(x, w) for check in checks] == [passes, passes]
 
 
+def test_a_residual_where_hardly_anything_curves_is_paid_for_in_full():
+    """The point is 1.25e-5 from the optimum, far beyond the reach of a bound that need not hold everywhere."""
+    program = QuadraticProgram(np.diag([1.0, 1e-14]), [-1.0, -5e-10])
+    x, w = np.array([1.0, 0.0]), np.zeros(2)
+    assert not certify(program, x, np.zeros(0), w, tol=1e-6).passes()
+    assert not FastCheck(program, 1e-6).passes(x, w)
+    assert not ArrayCheck(program, 1e-6).passes(x, w)
+    assert FastCheck(program, 1e-6).passes(np.array([1.0, 5e4]), w)
+
+
 @compiled
 def test_nothing_changes_where_vectors_do_not_suit(make_program):
     program = make_program(1, 1.0)
@@ -125,6 +135,8 @@ def test_the_face_refuses_wrong_buffers():
         native.scatter(np.zeros(3), None, 1, whole, 1.0, np.zeros(3))
     with pytest.raises(IndexError):
         native.scatter(np.zeros(3), None, 0, whole + np.int32(1), 1.0, np.zeros(3))
+    with pytest.raises(IndexError):  # a start so large that its sum with the length would overflow
+        native.scatter(np.zeros(3), None, 2**63 - 2, whole, 1.0, np.zeros(3))
     read_only = np.zeros(3)
     read_only.flags.writeable = False
     with pytest.raises((ValueError, BufferError)):

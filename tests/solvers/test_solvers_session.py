@@ -207,3 +207,34 @@ def test_a_backend_that_stops_early_is_soon_asked_for_more_and_later_given_anoth
         assert Lazy.asked == [1e-6, 1e-9]
     finally:
         unregister_backend("lazy")
+
+
+@pytest.mark.parametrize("solver", ["lazy", "piqp"])
+def test_vectors_that_came_in_on_the_short_way_outlive_it(solver, monkeypatch):
+    """Whenever the short way is left, in the middle of anything, the vectors it took over are those that are solved."""
+    monkeypatch.setattr("crosswind.solvers.session._SHARP_FOR", 3)
+    register_backend(Lazy)
+    try:
+        session = Session(horizon(12), solver, tol=1e-6)
+        rng, q = np.random.default_rng(0), session.program.q
+        for step in range(30):
+            change = {"q": q * (1.0 + 0.1 * rng.normal(size=q.size))}
+            if step % 3 == 0:
+                change |= {"l": np.array([1.0 + 0.01 * step]), "u": np.array([1.0 + 0.01 * step])}
+            found = session.update(**change).solve()
+            assert np.array_equal(session.program.q, change["q"])
+            best = solve(session.program, "clarabel", tol=1e-9)
+            assert found.x == pytest.approx(best.x, abs=1e-4)
+            assert session.solve().x == pytest.approx(best.x, abs=1e-4)
+    finally:
+        unregister_backend("lazy")
+
+
+def test_what_is_no_real_number_is_refused_on_the_short_way_too():
+    session = Session(horizon(12), "piqp")
+    session.solve()
+    before = session.update(q=1.1 * session.program.q).solve().x
+    for bad in (np.array(["1.0"] * 12), np.full(12, 1.0 + 1.0j)):
+        with pytest.raises(InvalidInput):
+            session.update(q=bad)
+    assert np.array_equal(session.solve().x, before)
