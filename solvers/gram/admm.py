@@ -65,6 +65,7 @@ class Iteration:
         self.count = 0
         self._history: list[tuple[Floats, Array]] = []
         self._last: tuple[Floats, Floats, float] | None = None
+        self._before: tuple[Floats, Floats] | None = None
         self.P = np.zeros((m, n, n), dtype=self.dtype)
         self.Q = np.zeros_like(self.P)
         self.X = np.empty_like(self.P)
@@ -91,7 +92,11 @@ class Iteration:
 
     def _first_tau(self) -> list[float]:
         curvature = np.maximum(self.certifier.spectrum, 1e-6 * float(self.certifier.spectrum[-1]))
-        middle = float(np.exp(np.mean(np.log(np.multiply.outer(self.weights, curvature) + self.c))))
+        total = np.multiply.outer(self.weights, curvature) + self.c
+        if float(total.min()) > 0.0:
+            middle = float(np.exp(np.mean(np.log(total))))
+        else:
+            middle = max(self.fit.ridge, self.fit.pool) or 1.0  # S = 0: nothing but penalties gives a scale
         return [_FIRST[0] * middle, _FIRST[1] * middle]
 
     def _denominator(self) -> None:
@@ -115,7 +120,7 @@ class Iteration:
             if self.target is not None:
                 penalised(s, self.target[k], self.ridge / tau, self.pool / tau)
             shrink(s, fit.l1 / (tau + self.ridge))
-            self.diagonals[k] = clip_to_diagonal(s, self.floor, self.rho, kappa, self.Q[k], self.diagonals[k])
+            self.diagonals[k], _ = clip_to_diagonal(s, self.floor, self.rho, kappa, self.Q[k], self.diagonals[k])
 
     def data_step(self) -> None:
         """Compute X from P, Q and the state."""
@@ -142,7 +147,7 @@ class Iteration:
         f = np.empty_like(self.z)
         np.subtract(self.X, self.P, out=f[0])
         np.subtract(self.X, self.Q, out=f[1])
-        taus = self._balanced(f) if self.count in _BALANCE else self.tau
+        taus = self._balanced(f, self._before) if self.count in _BALANCE and self._before is not None else self.tau
         if self.count + 1 in _BALANCE:
             self._before = (self.P.copy(), self.Q.copy())
         f *= self.dtype.type(ALPHA)
@@ -168,14 +173,14 @@ class Iteration:
         self.project()
         self._rescale(self._first_tau())
 
-    def _balanced(self, f: Floats) -> list[float]:
+    def _balanced(self, f: Floats, before: tuple[Floats, Floats]) -> list[float]:
         """Return penalties closer to equal relative primal and dual residuals of each copy."""
         dual = self.tau[0] * (self.z[0] - self.P) + self.tau[1] * (self.z[1] - self.Q)
         size = max(float(np.linalg.norm(dual)), 1e-30)
         taus = list(self.tau)
         for b, copy in enumerate((self.P, self.Q)):
             primal = float(np.linalg.norm(f[b])) / max(float(np.linalg.norm(copy)), 1e-30)
-            moved = float(np.linalg.norm(copy - self._before[b])) * self.tau[b] / size
+            moved = float(np.linalg.norm(copy - before[b])) * self.tau[b] / size
             ratio = _FAVOUR * primal / max(moved, 1e-30)
             # At rounding level the ratio of the two says nothing.
             if max(primal, moved) > 1e-11 and not 0.4 <= ratio <= 2.5:
@@ -235,11 +240,8 @@ class Iteration:
         """Return P with its diagonal raised until every limit holds, and its objective."""
         return self.certifier.primal(self.fit, [s.plus() for s in self.spectra])
 
-    def bound(self, trace: float) -> Bound:
-        """Return the bound of the state's multipliers; between `project` and `advance`, as `feasible` and `restored`.
-
-        ``trace`` is that of the feasible point in hand.
-        """
+    def bound(self) -> Bound:
+        """Return the bound of the state's multipliers; like `feasible`, between `project` and `advance`."""
         tp, tq = self.tau
         A = np.stack([s.minus() for s in self.spectra])
         A *= tp
@@ -253,7 +255,7 @@ class Iteration:
         y *= tq
         if self.dtype == np.float32 and self.fit.l1 > 0.0:
             y += self._snapped(y, Q)
-        return self.certifier.bound(self.fit, A, W, y, Q, trace)
+        return self.certifier.bound(self.fit, A, W, y, Q)
 
     def _snapped(self, y: Array, Q: Array) -> Array:
         """Return what puts multipliers of free entries on ±l1, from which float32 keeps them by a rounding.
@@ -285,6 +287,15 @@ class Iteration:
                 inner -= self.dtype.type(self.ridge) * (self.Q[k] - self.target[k])
             found.append(restored(spectrum, P, Q, inner, fit.l1, self.floor, fit.corr_bound))
         return self.certifier.primal(fit, [s.plus() for s in found])
+
+    def sharpened(self, certifier: Certifier) -> Iteration:
+        """Return float64 iterations that go on from here, with ``certifier``'s eigenvectors."""
+        out = Iteration(self.fit, certifier, np.float64, self.state())
+        out.count, out.diagonals = self.count, self.diagonals
+        if self._before is not None:
+            P, Q = self._before
+            out._before = (P.astype(np.float64), Q.astype(np.float64))
+        return out
 
     def state(self) -> tuple[Floats, float, float]:
         """Return what `Iteration` starts again from."""

@@ -17,11 +17,14 @@ float64 rounding, which comes off it where it can be seen.
 
 Where S has no curvature in a direction and c = 0, the first minimum is −∞ unless R vanishes there exactly. Then the
 flat directions are charged ‖R V_flat‖·Σ_m tr K_m instead, with Σ_m tr K_m at most `REACH` times that of the feasible
-point: that bound holds within reach and not everywhere, and the solution says which of the two it is.
+point: that bound holds within reach and not everywhere, and the solution says which of the two it is. Its pieces are
+kept, because a feasible point with a larger trace reaches farther than the bound was first asked for; and reach is
+never less than `REACH` times the trace of each name fitted by itself, because K = 0 would make it nothing.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +32,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas, lapack, solve_triangular
 
+from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.gram.problem import Array, GramConeFit
 from crosswind.solvers.gram.spectral import eigh
+from crosswind.solvers.gram.steep import Steep
 
-__all__ = ["REACH", "Bound", "Certifier", "Multipliers", "raised"]
+__all__ = ["REACH", "Bound", "Certifier", "Multipliers", "Reach", "raised"]
 
 REACH = 1e3
 """How many times the trace of the feasible point a point may have that the bound within reach still covers."""
@@ -40,6 +45,7 @@ REACH = 1e3
 EPS = float(np.finfo(np.float64).eps)
 _DENSE = 600  # order of S up to which the float64 eigenvectors cost less than thinking about it
 _REGULAR = 1e-9  # reciprocal condition number of S above which its Cholesky factor serves the bound
+_INDEFINITE = 1e-10  # share of the largest eigenvalue below zero that rounding of moments may explain
 _SMOOTH = 1e-5  # ridge, as a share of the largest curvature, from which float32 eigenvectors serve the bound
 
 
@@ -63,12 +69,40 @@ class Multipliers:
 
 
 @dataclass(frozen=True, eq=False)
+class Reach:
+    """The bound with its first k directions charged by reach and the others by curvature, for each k.
+
+    Attributes
+    ----------
+    base
+        What both have in common.
+    lengths, rest
+        ‖R V_k‖ of the k flattest directions and the cost of the others, k from 0; infinite where there is no curvature.
+    scale
+        Trace that counts at least.
+    """
+
+    base: float
+    lengths: Array
+    rest: Array
+    scale: float
+
+    def at(self, trace: float) -> float:
+        """Return what no point with at most `REACH` times ``trace`` can undercut."""
+        return self.base - float(np.min(REACH * max(trace, self.scale) * self.lengths + self.rest))
+
+
+@dataclass(frozen=True, eq=False)
 class Bound:
-    """A lower bound and whether it holds everywhere or only within reach; ``multipliers`` prove it."""
+    """A lower bound that holds everywhere, −∞ if none does, and one within reach; ``multipliers`` prove both."""
 
     value: float
-    within: float
     multipliers: Multipliers
+    reach: Reach | None = None
+
+    def within(self, trace: float) -> float:
+        """Return the better of the two for a feasible point of this trace."""
+        return self.value if self.reach is None else max(self.value, self.reach.at(trace))
 
 
 def raised(matrix: Array, floor: Array, corr_bound: float) -> Array:
@@ -101,11 +135,17 @@ class Certifier:
     Parameters
     ----------
     fit
-        The problem; only S, w and B are kept beyond the penalties.
+        The problem; only its S is kept.
+
+    Raises
+    ------
+    InvalidInput
+        Where S has an eigenvalue below zero by more than 1e-10 of its largest: no bound holds then.
     """
 
     def __init__(self, fit: GramConeFit) -> None:
         self.S = fit.S
+        self._exact: Certifier | None = None
         wide = fit.S.shape[0]
         self.root: Array | None = None
         self.values: Array | None = None
@@ -123,9 +163,20 @@ class Certifier:
             self.bottom = 0.1 * reciprocal * float(np.abs(fit.S).sum(axis=0).max())
         else:
             self.root = None  # too close to singular for triangular solves
-            self.values, self.vectors = eigh(fit.S)
-            self.spectrum = np.maximum(self.values, 0.0)
-            self.bottom = self._floor_of(self.values)
+            self._take_exact()
+
+    def _take_exact(self) -> None:
+        self.values, self.vectors = eigh(self.S)
+        low, high = float(self.values[0]), float(self.values[-1])
+        if low < -_INDEFINITE * high:
+            raise InvalidInput(
+                "must be PSD",
+                field="S",
+                value=f"eigenvalues from {low:.3g} to {high:.3g}",
+                remedy="form it as Z'Z/E over the same rows for every pair, or clip its negative eigenvalues",
+            )
+        self.spectrum = np.maximum(self.values, 0.0)
+        self.bottom = self._floor_of(self.values)
 
     def smooth(self, c: float) -> bool:
         """Tell whether iterations in float32 can be certified: by the Cholesky factor, or because a ridge c helps."""
@@ -134,12 +185,18 @@ class Certifier:
     def _top(self) -> float:
         return float(self.spectrum[-1])
 
-    def exact(self) -> None:
-        """Replace float32 eigenvectors by float64 ones, for iterations beyond float32's accuracy."""
-        if self.values is None:
-            self.values, self.vectors = eigh(self.S)
-            self.spectrum = np.maximum(self.values, 0.0)
-            self.bottom = self._floor_of(self.values)
+    def exact(self) -> Certifier:
+        """Return the same with float64 eigenvectors, for iterations beyond float32's accuracy.
+
+        It is another object: this one may be in use elsewhere, and what it does must not depend on who came first.
+        """
+        if self.values is not None:
+            return self
+        if self._exact is None:
+            other = copy.copy(self)
+            other._take_exact()
+            self._exact = other
+        return self._exact
 
     def _floor_of(self, values: Array) -> float:
         """Return a number below the smallest eigenvalue, rounding allowed for."""
@@ -160,7 +217,7 @@ class Certifier:
         data = 0.5 * np.einsum("ij,ij->j", half, half) - np.einsum("ij,ij->i", X, fit.B)
         return float(weights @ data) + fit.penalty(K)
 
-    def bound(self, fit: GramConeFit, A: Array, W: Array, y: Array, Q: Array, trace: float) -> Bound:
+    def bound(self, fit: GramConeFit, A: Array, W: Array, y: Array, Q: Array) -> Bound:
         """Return the lower bound at the dual point (A, W, y) with the tangent points Q.
 
         Parameters
@@ -171,60 +228,68 @@ class Certifier:
             (M, N, N) PSD, antisymmetric, symmetric.
         Q
             (M, N, N) symmetric, with a positive diagonal wherever a price is asked of it.
-        trace
-            Σ_m tr K_m of the feasible point.
         """
         weights, target = np.asarray(fit.weights), np.asarray(fit.target)
         c = min(fit.ridge, fit.pool)
         steep = self._steep(fit)
-        off, own_target = fit.ridge if steep else c, fit.pool if steep else c
+        off, own_target = (c, c) if steep is None else (fit.ridge, fit.pool)
         pull = off * target
         np.einsum("mii->mi", pull)[:] = own_target * np.einsum("mii->mi", target)
         constant = 0.5 * float(np.sum(pull * target))
-        R = fit.blocks(weights[:, None] * fit.B) + A + W - y + pull
+        grain = abs(constant)  # sizes of the terms of the constant, whose rounding comes off
+        data = fit.blocks(weights[:, None] * fit.B)
+        R = data + A + W - y + pull
+        size = np.abs(data) + np.abs(A) + np.abs(W) + np.abs(y) + np.abs(pull)  # of the terms of R
         inner = y
         if fit.ridge != fit.pool:
             away = Q - target
             slope = (fit.ridge - c) * away
             np.einsum("mii->mi", slope)[:] = (fit.pool - c) * np.einsum("mii->mi", away)
             inner = y - slope
-            if steep:
+            size += np.abs(slope)
+            if steep is not None:
                 R += slope  # all of the quadratics are in H
             else:
                 # Tangents of what is beyond c at Q: R carries −slope − (y − slope).
                 constant -= float(np.sum(slope * target)) + 0.5 * float(np.sum(slope * away))
+                grain += float(np.sum(np.abs(slope * target))) + 0.5 * float(np.sum(slope * away))
         price = np.maximum(np.abs(inner) - fit.l1, 0.0)
         np.einsum("mii->mi", price)[:] = 0.0
         own = np.einsum("mii->mi", Q)
         root = np.sqrt(np.maximum(own, np.finfo(float).tiny))
-        cost = -np.einsum("mii->mi", inner) - fit.corr_bound * np.einsum("mij,mj->mi", price, root) / root
+        paid = fit.corr_bound * np.einsum("mij,mj->mi", price, root) / root
+        cost = -np.einsum("mii->mi", inner) - paid
         np.einsum("mii->mi", R)[:] -= np.minimum(cost, 0.0)
+        np.einsum("mii->mi", size)[:] += paid
         cost = np.maximum(cost, 0.0)
-        constant += float(np.sum(cost @ np.asarray(fit.floor)))
+        floor = np.asarray(fit.floor)
+        constant += float(np.sum(cost @ floor))
+        grain += float(np.sum((np.abs(np.einsum("mii->mi", inner)) + paid) @ floor))
         if fit.corr_bound == 0.0:
             price[:] = 0.0
         multipliers = Multipliers(A, price, cost)
-        if steep:
-            everywhere = within = self._steep_data(fit, fit.stacked(R))
-        else:
-            everywhere, within = self._data(fit, fit.stacked(R), c, trace)
-        slack = 16.0 * EPS * abs(constant)
-        return Bound(constant + everywhere - slack, constant + within - slack, multipliers)
+        constant -= 16.0 * EPS * grain
+        stacked, rounding = fit.stacked(R), 4.0 * EPS * fit.stacked(size)
+        if steep is not None:
+            return Bound(constant + steep.minimum(stacked, rounding), multipliers)
+        return self._data(fit, stacked, rounding, c, constant, multipliers)
 
-    def _data(self, fit: GramConeFit, R: Array, c: float, trace: float) -> tuple[float, float]:
-        """Return min_X Σ_i ½ x_i H_i x_i' − ⟨R, X⟩ from below, everywhere and within reach."""
+    def _data(
+        self, fit: GramConeFit, R: Array, rounding: Array, c: float, constant: float, multipliers: Multipliers
+    ) -> Bound:
+        """Return the bound of ``constant`` and min_X Σ_i ½ x_i H_i x_i' − ⟨R, X⟩ from below."""
         weights = np.asarray(fit.weights)[:, None]
         if self.root is not None and c == 0.0:
             # Well conditioned, no ridge: one triangular solve.
             half = solve_triangular(self.root, R.T, lower=True, check_finite=False, overwrite_b=False)
             value = -0.5 * float(np.sum(half**2, axis=0) @ (1.0 / weights[:, 0]))
-            return value * (1.0 + 64.0 * EPS * len(R)), value
+            return Bound(constant + value * (1.0 + 64.0 * EPS * len(R)), multipliers)
         curvature = weights * self.spectrum + c
         bottom = weights[:, 0] * self.bottom + c
         V = self.vectors
         rotated = (R.astype(V.dtype) @ V).astype(np.float64)
         if self.values is not None and float(bottom.min()) <= 1e-9 * float(curvature.max()):
-            return self._flat(R, rotated, curvature, bottom, c, trace)
+            return self._flat(fit, rotated, rounding, c, constant, multipliers)
         X = ((rotated / curvature).astype(V.dtype) @ V.T).astype(np.float64)
         left = R - self._curved(X, weights, c)
         missed = 0.5 * float((left**2).sum(axis=1) @ (1.0 / bottom))
@@ -234,56 +299,19 @@ class Certifier:
             left = R - self._curved(X, weights, c)
             missed = 0.5 * float((left**2).sum(axis=1) @ (1.0 / bottom))
             value = -0.5 * float(np.sum(X * (R + left)))
-        value -= missed + 16.0 * EPS * float(np.sum(np.abs(X * R)))
-        return value, value
+        # What rounding did to the equations counts in X's direction, and what it did to R.
+        lengths = np.sqrt((X**2).sum(axis=1))
+        unseen = EPS * float(lengths**2 @ curvature[:, -1]) + float(lengths @ np.sqrt((rounding**2).sum(axis=1)))
+        value -= missed + 16.0 * EPS * float(np.sum(np.abs(X * R))) + unseen
+        return Bound(constant + value, multipliers)
 
-    def _steep(self, fit: GramConeFit) -> bool:
-        """Tell whether S is flat somewhere, the ridge is not, and the pool alone would leave it so."""
-        flat = self.values is not None and self.bottom <= 1e-6 * float(self.spectrum[-1])
-        return bool(flat and fit.ridge > fit.pool and fit.pool < 1e-6 * fit.ridge)
-
-    def _steep_data(self, fit: GramConeFit, R: Array) -> float:
-        """Return the first minimum with H_i = w_i S + ridge·I + (pool − ridge) E_i, E_i on name i's own M columns.
-
-        By the Woodbury identity, with what is left of the equations charged through the smallest eigenvalue. That is
-        bounded from below on own columns J and others apart: √(w S_JJ) is at least √μ on the first and at most √L on
-        the others, so that |S^½x| ≥ √μ|x_J| − √L|x_o|.
-        """
-        n, m = fit.names, fit.shapes
-        weights = np.asarray(fit.weights)
-        V = self.vectors
-        curvature = np.multiply.outer(weights, self.spectrum) + fit.ridge
-        rows = np.arange(n)
-        own = rows[:, None] + n * np.arange(m)  # (N, M): columns of x_i on name i itself
-        drop = fit.ridge - fit.pool
-        VJ = V[own]  # (N, M, NM)
-        small = np.einsum("nak,nk,nbk->nab", VJ, 1.0 / curvature, VJ, optimize=True)
-        core = np.linalg.inv(np.eye(m) / drop - small)
-
-        def solve(right: Array) -> Array:
-            rotated = (right @ V) / curvature
-            held = np.einsum("nak,nk->na", VJ, rotated)
-            extra = np.einsum("nab,nb->na", core, held)
-            rotated += np.einsum("nak,na->nk", VJ, extra) / curvature
-            return np.asarray(rotated @ V.T)
-
-        def residual(X: Array) -> Array:
-            out = R - self._curved(X, weights[:, None], fit.ridge)
-            np.put_along_axis(out, own, np.take_along_axis(out, own, 1) + drop * np.take_along_axis(X, own, 1), 1)
-            return out
-
-        X = solve(R)
-        X += solve(residual(X))
-        left = residual(X)
-        blocks = fit.S[own[:, :, None], own[:, None, :]]
-        mu = np.maximum(weights * np.linalg.eigvalsh(blocks)[:, 0] * (1.0 - 1e-9), 0.0)
-        top = weights * float(self.spectrum[-1]) * (1.0 + 1e-9)
-        bottom = np.maximum(fit.ridge * mu / (mu + top + fit.ridge), fit.pool)
-        if float(bottom.min()) <= 0.0:
-            return -np.inf
-        missed = 0.5 * float((left**2).sum(axis=1) @ (1.0 / bottom))
-        value = -0.5 * float(np.sum(X * (R + left)))
-        return value - missed - 16.0 * EPS * float(np.sum(np.abs(X * R)))
+    def _steep(self, fit: GramConeFit) -> Steep | None:
+        """Return what serves where S is flat somewhere, the ridge is not, and the pool alone would leave it so."""
+        if self.values is None or self.bottom > 1e-6 * float(self.spectrum[-1]) or fit.names == 1:
+            return None  # one name has no entries for the ridge
+        if not fit.pool < 1e-6 * fit.ridge:
+            return None
+        return Steep.plan(fit, self.spectrum, self.vectors)
 
     def _curved(self, X: Array, weights: Array, c: float) -> Array:
         out = X @ self.S
@@ -293,21 +321,36 @@ class Certifier:
         return out
 
     def _flat(
-        self, R: Array, rotated: Array, curvature: Array, bottom: Array, c: float, trace: float
-    ) -> tuple[float, float]:
-        """Return the two bounds where S is singular or close to it: each flat direction by curvature or by reach."""
+        self, fit: GramConeFit, rotated: Array, rounding: Array, c: float, constant: float, multipliers: Multipliers
+    ) -> Bound:
+        """Return the bound where S is singular or close to it: each flat direction by curvature or by reach."""
         assert self.values is not None
-        cost = 0.5 * (rotated**2 / np.maximum(curvature, np.finfo(float).tiny)).sum(axis=0)
+        # Rounding may have made R's part in a direction smaller, and an eigenvalue larger, than it is.
+        length = np.abs(rotated) + np.sqrt((rounding**2).sum(axis=1))[:, None]
+        noise = 4.0 * EPS * float(self.values[-1]) * float(np.sqrt(len(self.values)))
+        curvature = np.multiply.outer(np.asarray(fit.weights), np.maximum(self.values - noise, 0.0)) + c
+        squares = length**2
+        with np.errstate(over="ignore"):
+            # Too flat for a float is no curvature at all.
+            cost = np.divide(squares, 2.0 * curvature, out=np.where(squares > 0.0, np.inf, 0.0), where=curvature > 0.0)
+        cost = cost.sum(axis=0)
         # Directions in the order of S's eigenvalues: the first k are charged by reach, the others by curvature.
-        lengths = np.sqrt(np.cumsum((rotated**2).sum(axis=0)))
+        lengths = np.sqrt(np.concatenate([[0.0], np.cumsum(squares.sum(axis=0))]))
         rest = np.concatenate([np.cumsum(cost[::-1])[::-1], [0.0]])
-        options = np.concatenate([[rest[0]], REACH * trace * lengths + rest[1:]])
-        rounding = 4.0 * EPS * float(np.linalg.norm(R))
         # An eigenvalue that rounding may have made is no curvature.
         flat = 1e-13 * float(self.values[-1]) * len(self.values) ** 0.5
-        sure = int(np.searchsorted(self.values, flat)) if c == 0.0 else 0
-        best = sure + int(np.argmin(options[sure:])) if sure < len(options) else len(options) - 1
-        extra = rounding * (REACH * trace if best else 0.0)
-        within = -float(options[best]) - extra
-        everywhere = -float(options[0]) if sure == 0 or float(bottom.min()) > 0.0 else -np.inf
-        return everywhere, max(within, everywhere)
+        sure = int(np.searchsorted(self.values, flat, side="right")) if c == 0.0 else 0
+        reach = Reach(constant, lengths[sure:], rest[sure:], self._own_trace(fit))
+        return Bound(constant - float(rest[0]), multipliers, reach)
+
+    def _own_trace(self, fit: GramConeFit) -> float:
+        """Return Σ_m tr K_m, signs apart, of each name fitted by itself: a size that the data ask for."""
+        n, m = fit.names, fit.shapes
+        weights = np.asarray(fit.weights)
+        d = weights * np.einsum("mnmn->mn", np.asarray(fit.S).reshape(m, n, m, n))
+        b = weights * np.einsum("nmn->mn", np.asarray(fit.B).reshape(n, m, n))
+        b += fit.pool * np.einsum("mii->mi", np.asarray(fit.target))
+        curvature = m * d + fit.pool
+        seen = curvature > 1e-6 * float(curvature.max())
+        own = np.divide(np.abs(b), curvature, out=np.zeros_like(b), where=seen)
+        return float(np.sum(np.maximum(own, np.asarray(fit.floor))))

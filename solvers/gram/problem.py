@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import copy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -77,11 +78,12 @@ class GramConeFit:
     l1: float = 0.0
     pool: float = 0.0
     target: Array | None = None
-    _checked: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self._checked:
-            self._check_moments()
+        self._check_moments()
+        self._check_penalties()
+
+    def _check_penalties(self) -> None:
         for name in ("ridge", "l1", "pool"):
             value = float(getattr(self, name))
             if not (np.isfinite(value) and value >= 0.0):
@@ -122,7 +124,6 @@ class GramConeFit:
         values = {"S": S, "B": B, "weights": weights, "floor": floor, "target": target, "corr_bound": rho}
         for name, held in values.items():
             keep(self, name, held)
-        keep(self, "_checked", True)
 
     @property
     def names(self) -> int:
@@ -138,12 +139,13 @@ class GramConeFit:
         self, ridge: float | None = None, l1: float | None = None, pool: float | None = None
     ) -> GramConeFit:
         """Return the same problem with other penalties; the moments are shared, not copied."""
-        return replace(
-            self,
-            ridge=self.ridge if ridge is None else ridge,
-            l1=self.l1 if l1 is None else l1,
-            pool=self.pool if pool is None else pool,
-        )
+        # Not dataclasses.replace, which checks and copies everything again, as it must where moments change.
+        other = copy.copy(self)
+        for name, value in (("ridge", ridge), ("l1", l1), ("pool", pool)):
+            if value is not None:
+                object.__setattr__(other, name, value)
+        other._check_penalties()
+        return other
 
     def blocks(self, X: Array) -> Array:
         """(M, N, N) from the stacked (N, NM)."""

@@ -12,8 +12,10 @@ v = (diag V + γ·pool·diag T)/κ_a. What is left is strongly convex and C¹ in
     F(a) = ½|a − v|² + (κ/κ_a) Σ_{i<j} (|s_ij| − ρ√(a_i a_j))₊²,
 
 convex because √(a_i a_j) is concave and the square is taken of a positive part. A projected semismooth Newton method
-with Armijo steps finds a in a handful of iterations. A diagonal of zero is the one place where F has an infinite slope;
-a is held at or above 1e-14 of the largest entry, which moves no entry by more than 1e-7 of it and no certificate.
+with Armijo steps finds a in a handful of iterations. Where κ/κ_a is large the pairs bend a narrow valley that it would
+creep along; κ/κ_a is then raised by steps, each from the answer of the one before, which lies in the valley already. A
+diagonal of zero is the one place where F has an infinite slope; a is held at or above 1e-14 of the largest entry, which
+moves no entry by more than 1e-7 of it and no certificate.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from crosswind.solvers.errors import InvalidInput
+from crosswind.solvers.errors import InvalidInput, SolverFailure
 from crosswind.solvers.gram.problem import Array
 
 __all__ = ["prox_floor_correlation"]
@@ -32,6 +34,7 @@ __all__ = ["prox_floor_correlation"]
 _TINY = 1e-14
 _NEWTON = 60
 _HALVINGS = 30
+_CONTINUED = 30.0  # κ/κ_a by which one stage exceeds the one before
 Floats = NDArray[Any]
 
 
@@ -72,6 +75,8 @@ def prox_floor_correlation(
     ------
     InvalidInput
         On shapes that do not fit, entries that are not finite, or parameters out of range.
+    SolverFailure
+        Where rounding keeps Newton's method from the answer, as with penalties that differ by more than float64 holds.
     """
     V = np.asarray(V, dtype=np.float64)
     if V.ndim not in (2, 3) or V.shape[-1] != V.shape[-2] or V.size == 0:
@@ -104,7 +109,14 @@ def prox_floor_correlation(
         penalised(c, targets[k], step * ridge, step * pool)
         kappa = (1.0 + step * ridge) / (1.0 + step * pool)
         shrink(c, step * l1 / (1.0 + step * ridge))
-        clip_to_diagonal(c, d, float(corr_bound), kappa, out[k], None)
+        _, done = clip_to_diagonal(c, d, float(corr_bound), kappa, out[k], None)
+        if not done:
+            raise SolverFailure(
+                "the diagonal did not converge",
+                field="ridge",
+                value=step * ridge,
+                remedy="bring step·ridge, step·pool and the entries of V nearer to one another",
+            )
     return out.reshape(V.shape)
 
 
@@ -127,8 +139,12 @@ def shrink(V: Floats, by: float) -> None:
     np.einsum("ii->i", V)[:] = own
 
 
-def clip_to_diagonal(s: Floats, d: Array, rho: float, kappa: float, out: Floats, start: Array | None) -> Array:
+def clip_to_diagonal(
+    s: Floats, d: Array, rho: float, kappa: float, out: Floats, start: Array | None
+) -> tuple[Array, bool]:
     """Write Q into ``out`` given the shrunk off-diagonals and the diagonal v of ``s``; return the diagonal a.
+
+    The second value tells whether a is exact to the precision of ``s``; Q keeps its limits either way.
 
     ``s`` must be symmetric; ρ = inf leaves the bound out. ``start`` is a diagonal to begin from.
     Matrices may be float32; the diagonal is float64.
@@ -139,32 +155,39 @@ def clip_to_diagonal(s: Floats, d: Array, rho: float, kappa: float, out: Floats,
         out[:] = 0.0
         a: Array = np.maximum(v, d)
         np.einsum("ii->i", out)[:] = a
-        return a
+        return a, True
     if rho == np.inf:
         out[:] = s
         a = np.maximum(v, d)
         np.einsum("ii->i", out)[:] = a
-        return a
+        return a, True
     size = np.abs(s)
     np.einsum("ii->i", size)[:] = 0.0
     top = max(float(np.max(np.abs(v))), float(np.max(size)), float(np.max(d)))
     if top == 0.0:
         out[:] = 0.0
-        return np.zeros(n)
+        return np.zeros(n), True
     low = np.maximum(d, _TINY * top)
-    a = np.maximum(v if start is None else start, low)
-    single = s.dtype == np.float32
-    a = _diagonal(size, v, low, rho, kappa, a, (1e-6 if single else 1e-14) * top)
+    tol = (1e-6 if s.dtype == np.float32 else 1e-14) * top
+    done = False
+    if start is not None or kappa <= _CONTINUED:
+        a, done = _diagonal(size, v, low, rho, kappa, np.maximum(v if start is None else start, low), tol)
+    if not done:
+        a, stage = np.maximum(v, low), min(1.0, kappa)
+        while stage < kappa:
+            a, _ = _diagonal(size, v, low, rho, stage, a, tol)
+            stage *= _CONTINUED
+        a, done = _diagonal(size, v, low, rho, kappa, a, tol)
     root = (np.sqrt(rho) * np.sqrt(a)).astype(s.dtype)
     bound = np.multiply.outer(root, root)
     np.minimum(size, bound, out=size)
     np.copysign(size, s, out=out)
     np.einsum("ii->i", out)[:] = a
-    return a
+    return a, done
 
 
-def _diagonal(size: Floats, v: Array, low: Array, rho: float, kappa: float, a: Array, tol: float) -> Array:
-    """Minimise F(a) over a ≥ low, from ``a``; ``size`` is |s| with a zero diagonal."""
+def _diagonal(size: Floats, v: Array, low: Array, rho: float, kappa: float, a: Array, tol: float) -> tuple[Array, bool]:
+    """Minimise F(a) over a ≥ low, from ``a``; ``size`` is |s| with a zero diagonal. False where steps ran out."""
     excess = np.empty_like(size)
     value, slope = _slope(size, v, rho, kappa, a, excess)
     noise = 4.0 * float(np.finfo(size.dtype).eps)
@@ -173,7 +196,7 @@ def _diagonal(size: Floats, v: Array, low: Array, rho: float, kappa: float, a: A
         slope[held] = 0.0
         length = float(np.max(np.abs(slope)))
         if length <= tol:
-            break
+            return a, True
         move = _newton_step(size, excess, rho, kappa, a, slope, held)
         taken = None
         share = 1.0
@@ -189,9 +212,9 @@ def _diagonal(size: Floats, v: Array, low: Array, rho: float, kappa: float, a: A
                 break  # as good as this precision gets
             share *= 0.5
         if taken is None or np.array_equal(taken, a):
-            break
+            return a, True  # as good as this precision gets
         a, value, slope = taken, next_value, next_slope
-    return a
+    return a, False
 
 
 def _slope(size: Floats, v: Array, rho: float, kappa: float, a: Array, excess: Floats) -> tuple[float, Array]:

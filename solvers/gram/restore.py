@@ -35,15 +35,20 @@ class _Face:
     def __init__(self, P: Floats, Q: Floats, price: NDArray[np.bool_], zero: NDArray[np.bool_], floor: Any, rho: float):
         own = np.maximum(np.einsum("ii->i", P), np.finfo(P.dtype).tiny)
         self.b = np.sqrt(own)
+        # √ has no slope to go by where the diagonal has vanished.
+        self.live = own > np.finfo(P.dtype).eps ** 2 * float(own.max())
         self.price, self.zero, self.floor, self.rho = price, zero, floor, rho
         self.sign = np.sign(Q) * price
         self.any = price | zero
         self.miss = self.sign * P - (rho * np.multiply.outer(self.b, self.b)) * price + zero * P
         np.einsum("ii->i", self.miss)[:] = 0.0
 
+    def _per_root(self, x: Floats) -> Floats:
+        return np.asarray(np.divide(x, self.b, out=np.zeros_like(self.b), where=self.live))
+
     def forward(self, D: Floats) -> Floats:
         """h'(P)Δ."""
-        share = np.einsum("ii->i", D) / self.b
+        share = self._per_root(np.einsum("ii->i", D))
         out: Floats = np.multiply.outer(share, self.b)
         out += out.T
         out *= -0.5 * self.rho
@@ -57,7 +62,7 @@ class _Face:
         own = np.einsum("ii->i", L) * self.floor
         out = (self.sign + self.zero) * L
         pull = np.einsum("ij,j->i", L * self.price, self.b)
-        np.einsum("ii->i", out)[:] = own - self.rho * pull / self.b
+        np.einsum("ii->i", out)[:] = own - self.rho * self._per_root(pull)
         return out
 
 

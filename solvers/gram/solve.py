@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from crosswind.solvers.errors import InvalidInput
+from crosswind.solvers.errors import InvalidInput, SolverFailure
 from crosswind.solvers.gram.admm import Iteration
-from crosswind.solvers.gram.certificate import Bound, Certifier
+from crosswind.solvers.gram.certificate import Bound, Certifier, Multipliers
 from crosswind.solvers.gram.problem import Array, GramConeFit, violations
 from crosswind.solvers.gram.solution import GramConeSolution, GramProgress, GramState
 from crosswind.solvers.solution import Status
@@ -25,6 +25,8 @@ _NEAR = 300.0  # multiples of tol within which the dearer feasible point is wort
 _FIRST, _FIRST_LARGE = 6, 10  # iterations of a cold start before the first certificate
 _PACE = 0.45  # fall of log gap per iteration, before any was seen
 _WAIT = 12  # most iterations between two certificates
+_ROUNDING = 1e-11  # of 1 + |objective|: a bound above the objective by more is no bound
+_LARGEST = 1e100  # entries of a warm start whose squares can still be worked with
 
 
 def solve_gram(
@@ -61,9 +63,9 @@ def solve_gram(
     Raises
     ------
     InvalidInput
-        On a tolerance, limit or warm start that makes no sense.
+        On a tolerance, limit or warm start that makes no sense; on S with a negative eigenvalue.
     SolverFailure
-        An eigendecomposition failed, as with entries near the largest float.
+        An eigendecomposition failed or the objective overflowed, as with entries near the largest float.
 
     Notes
     -----
@@ -73,18 +75,33 @@ def solve_gram(
         raise InvalidInput("must lie between 0 and 1", field="tol", value=tol, remedy="for example 1e-6")
     if time_limit is not None and not time_limit > 0.0:
         raise InvalidInput("must be > 0", field="time_limit", value=time_limit, remedy="None is no limit")
-    if max_iter < 1:
-        raise InvalidInput("must be ≥ 1", field="max_iter", value=max_iter, remedy="5000 is usual")
+    if not 1 <= max_iter < math.inf:
+        raise InvalidInput("must be ≥ 1 and finite", field="max_iter", value=max_iter, remedy="5000 is usual")
     begin = warm.state if isinstance(warm, GramConeSolution) else warm
-    if begin is not None and begin.copies.shape != (2, fit.shapes, fit.names, fit.names):
+    if begin is not None:
+        _check_state(begin, fit)
+    with one_blas_thread():
+        return _Solve(fit, tol, time_limit, max_iter, progress, begin).run()
+
+
+def _check_state(begin: GramState, fit: GramConeFit) -> None:
+    """Refuse a start that the iterations could not leave."""
+    if begin.copies.shape != (2, fit.shapes, fit.names, fit.names):
         raise InvalidInput(
             "comes from a problem of another shape",
             field="warm",
             value=begin.copies.shape,
             remedy=f"needs (2, {fit.shapes}, {fit.names}, {fit.names})",
         )
-    with one_blas_thread():
-        return _Solve(fit, tol, time_limit, max_iter, progress, begin).run()
+    if not float(np.max(np.abs(begin.copies))) <= _LARGEST:
+        raise InvalidInput(
+            "has copies that are not finite or near overflow",
+            field="warm",
+            value=float(np.max(np.abs(begin.copies))),
+            remedy="start cold: warm=None",
+        )
+    if len(begin.tau) != 2 or not all(0.0 < tau < math.inf for tau in begin.tau):
+        raise InvalidInput("needs two penalties > 0", field="warm", value=begin.tau, remedy="start cold: warm=None")
 
 
 def gram_path(
@@ -135,6 +152,7 @@ class _Solve:
         self.fit, self.tol, self.time_limit, self.max_iter, self.progress = fit, tol, time_limit, max_iter, progress
         held = begin.certifier if begin is not None else None
         self.certifier = held if held is not None and held.S is fit.S else Certifier(fit)
+        self.handed = self.certifier  # what the next solve starts from, whatever this one sharpens
         single = fit.names >= _SINGLE and tol >= _PRECISE and self.certifier.smooth(min(fit.ridge, fit.pool))
         state = None if begin is None else (begin.copies, *begin.tau)
         self.iteration = Iteration(fit, self.certifier, np.float32 if single else np.float64, state)
@@ -143,7 +161,9 @@ class _Solve:
             self.iteration.retune()
         self.matrices: Array | None = None
         self.objective = np.inf
-        self.bound: Bound | None = None
+        self.trace = 0.0
+        self.bound: Bound | None = None  # best within reach of the matrices
+        self.proof: Bound | None = None  # best everywhere
         self.history: list[GramProgress] = []
         cold = _FIRST_LARGE if fit.names >= _SINGLE else _FIRST
         self.next = 1 if begin is not None else cold
@@ -169,11 +189,28 @@ class _Solve:
             self.done += 1
 
     def _lower(self) -> float:
-        return -np.inf if self.bound is None else self.bound.within
+        """Return the best bound for the matrices in hand: what is within their reach changes with their trace."""
+        lower = -np.inf if self.bound is None else self.bound.within(self.trace)
+        return min(lower, self.objective)
 
     def _gap(self) -> float:
         lower = self._lower()
         return (self.objective - lower) / (1.0 + abs(self.objective)) if np.isfinite(lower) else np.inf
+
+    def _sound(self, bound: Bound | None) -> Bound | None:
+        """Drop a bound that the matrices undercut beyond rounding: they are feasible, so it is none."""
+        if bound is None or not bound.within(self.trace) <= self.objective + _ROUNDING * (1.0 + abs(self.objective)):
+            return None
+        return bound
+
+    def _weigh(self, bound: Bound | None) -> None:
+        """Keep what is sound, and of that the better: ``bound`` may be new or None."""
+        old, self.proof, bound = self._sound(self.bound), self._sound(self.proof), self._sound(bound)
+        if bound is not None and (old is None or bound.within(self.trace) > old.within(self.trace)):
+            old = bound
+        if bound is not None and (self.proof is None or bound.value > self.proof.value):
+            self.proof = bound
+        self.bound = old
 
     def _look(self, final: bool) -> float:
         """Certify the state, keep what is best, and decide when to look again."""
@@ -183,12 +220,11 @@ class _Solve:
         if near or final:
             self._keep(*self.iteration.restored())
         assert self.matrices is not None
-        bound = self.iteration.bound(float(np.einsum("mii->", self.matrices)))
-        if self.bound is None or bound.within > self._lower():
-            self.bound = bound
+        self._weigh(self.iteration.bound())
         gap = self._gap()
         if not (near or final) and self.tol < gap <= _NEAR * self.tol and self.fit.corr_bound > 0.0:
             self._keep(*self.iteration.restored())
+            self._weigh(None)
             gap = self._gap()
         done = self.done + 1
         moment = GramProgress(
@@ -207,6 +243,7 @@ class _Solve:
     def _keep(self, K: Array, value: float) -> None:
         if value < self.objective or self.matrices is None:
             self.matrices, self.objective = K, value
+            self.trace = float(np.einsum("mii->", K))
 
     def _stalled(self) -> bool:
         """Tell whether float32 iterations have given what they can."""
@@ -216,14 +253,11 @@ class _Solve:
 
     def _sharpen(self) -> None:
         """Go on in float64 from the same state."""
-        self.certifier.exact()
-        count, diagonals = self.iteration.count, self.iteration.diagonals
-        self.iteration = Iteration(self.fit, self.certifier, np.float64, self.iteration.state())
-        self.iteration.count, self.iteration.diagonals = count, diagonals
+        self.certifier = self.certifier.exact()
+        self.iteration = self.iteration.sharpened(self.certifier)
 
     def _result(self, status: Status) -> GramConeSolution:
         assert self.matrices is not None
-        assert self.bound is not None
         fit, K = self.fit, self.matrices
         worst = violations(K, np.asarray(fit.floor), fit.corr_bound)
         if worst.eigenvalue > 1e-13:
@@ -232,8 +266,12 @@ class _Solve:
             K = K + np.maximum(-2.0 * own[:, 0], 0.0)[:, None, None] * np.eye(fit.names)
             self.objective = fit.objective(K)
             worst = violations(K, np.asarray(fit.floor), fit.corr_bound)
-        rigorous = bool(np.isfinite(self.bound.value))
-        lower = self.bound.within
+            self.trace = float(np.einsum("mii->", K))
+        if not np.isfinite(self.objective):
+            raise SolverFailure(
+                "the objective is not finite", field="objective", value=self.objective, remedy="rescale the data"
+            )
+        lower, rigorous, prices = self._graded(status)
         if status is Status.OPTIMAL and self._gap() > self.tol:
             status = Status.INACCURATE
         K.setflags(write=False)
@@ -247,8 +285,24 @@ class _Solve:
             self.tol,
             self.done + 1,
             time.perf_counter() - self.begun,
-            self.bound.multipliers,
-            GramState(z, (tp, tq), self._penalties(), self.certifier),
+            prices,
+            GramState(z, (tp, tq), self._penalties(), self.handed),
             tuple(self.history),
             worst,
         )
+
+    def _graded(self, status: Status) -> tuple[float, bool, Multipliers]:
+        """Return the bound to report, whether it holds everywhere, and its multipliers.
+
+        The one that holds everywhere where it is as good, or good enough for the tolerance; else the one within reach.
+        """
+        if self.bound is None:
+            none = np.zeros_like(self.matrices)
+            return -np.inf, False, Multipliers(none, none.copy(), np.zeros(none.shape[:2]))
+        lower, size = self._lower(), 1.0 + abs(self.objective)
+        if self.proof is not None and np.isfinite(self.proof.value):
+            proven = min(self.proof.value, self.objective)
+            close = status is Status.OPTIMAL and self.objective - proven <= self.tol * size
+            if close or lower - proven <= _ROUNDING * size:
+                return proven, True, self.proof.multipliers
+        return lower, False, self.bound.multipliers
