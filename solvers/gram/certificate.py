@@ -200,7 +200,7 @@ class Certifier:
 
     def _floor_of(self, values: Array) -> float:
         """Return a number below the smallest eigenvalue, rounding allowed for."""
-        return max(0.0, float(values[0]) - 4.0 * EPS * float(values[-1]) * float(np.sqrt(len(values))))
+        return float(values[0]) - 4.0 * EPS * float(values[-1]) * float(np.sqrt(len(values)))
 
     def primal(self, fit: GramConeFit, psd: list[Array]) -> tuple[Array, float]:
         """Return exactly feasible matrices near the PSD ones, and their objective."""
@@ -328,7 +328,9 @@ class Certifier:
         # Rounding may have made R's part in a direction smaller, and an eigenvalue larger, than it is.
         length = np.abs(rotated) + np.sqrt((rounding**2).sum(axis=1))[:, None]
         noise = 4.0 * EPS * float(self.values[-1]) * float(np.sqrt(len(self.values)))
-        curvature = np.multiply.outer(np.asarray(fit.weights), np.maximum(self.values - noise, 0.0)) + c
+        # S is PSD, but only to rounding: beside a penalty of that size it may well take some of it away.
+        sure_of = self.values - noise if c > 0.0 else np.maximum(self.values - noise, 0.0)
+        curvature = np.multiply.outer(np.asarray(fit.weights), sure_of) + c
         squares = length**2
         with np.errstate(over="ignore"):
             # Too flat for a float is no curvature at all.

@@ -34,6 +34,7 @@ __all__ = ["prox_floor_correlation"]
 _TINY = 1e-14
 _NEWTON = 60
 _HALVINGS = 30
+_GAIN = 1e-12  # share of F that a last Newton step may promise where the slope can't fall any more
 _CONTINUED = 30.0  # κ/κ_a by which one stage exceeds the one before
 Floats = NDArray[Any]
 
@@ -214,7 +215,12 @@ def _diagonal(size: Floats, v: Array, low: Array, rho: float, kappa: float, a: A
         if taken is None or np.array_equal(taken, a):
             return a, True  # as good as this precision gets
         a, value, slope = taken, next_value, next_slope
-    return a, False
+    # The slope may go on trembling in the last digits of κ|s|: what counts is what another step could gain.
+    value, slope = _slope(size, v, rho, kappa, a, excess)
+    held = (a <= low) & (slope > 0.0)
+    slope[held] = 0.0
+    move = np.maximum(a + _newton_step(size, excess, rho, kappa, a, slope, held), low) - a
+    return a, bool(abs(float(slope @ move)) <= (_GAIN if size.dtype == np.float64 else 1e-4) * value)
 
 
 def _slope(size: Floats, v: Array, rho: float, kappa: float, a: Array, excess: Floats) -> tuple[float, Array]:

@@ -14,6 +14,7 @@ so that the cancellation costs refinement and never validity.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crosswind.solvers.gram.problem import Array, GramConeFit
 
@@ -46,7 +47,8 @@ class Steep:
         blocks = fit.S[own[:, :, None], own[:, None, :]]
         mu = weights * np.maximum(np.linalg.eigvalsh(blocks)[:, 0] - noise, 0.0)
         total = mu + weights * (top + noise) + fit.ridge
-        bottom = np.maximum(fit.ridge * (mu / total), fit.pool)
+        # S is PSD only to rounding, and what that takes away from a small pool comes off.
+        bottom = np.maximum(fit.ridge * (mu / total), fit.pool) - 2.0 * noise * weights
         if float(bottom.min()) <= 0.0:
             return None
         V = vectors[own]  # (N, M, NM)
@@ -90,6 +92,6 @@ class Steep:
         return np.asarray(R - curved)
 
 
-def _own_columns(n: int, m: int) -> Array:
+def _own_columns(n: int, m: int) -> NDArray[np.int64]:
     """Return (N, M): the columns of x_i that name i has itself."""
-    return np.arange(n)[:, None] + n * np.arange(m)
+    return np.asarray(np.arange(n)[:, None] + n * np.arange(m), dtype=np.int64)
