@@ -17,13 +17,14 @@ from crosswind.problems.impact.program import FitProblem, scaled_problem
 from crosswind.problems.impact.targets import Target, resolve_previous, resolve_target, with_turnover
 from crosswind.solvers.errors import InvalidInput
 
-__all__ = ["RIDGE_GRID", "SPLIT_GRID", "Recipe", "best_of", "check_folds", "cross_validate_ridge"]
+__all__ = ["RIDGE_GRID", "SPLIT_GRID", "Recipe", "best_of", "check_folds", "check_training", "cross_validate_ridge"]
 
 Array = NDArray[np.float64]
 
 RIDGE_GRID: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 SPLIT_GRID: tuple[float, ...] = (0.0, 10.0, 100.0, 1000.0)
 _CV_TOL = 1e-6
+_ROUNDING = 1e-13  # of a difference of sums, relative to the larger
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,20 +142,56 @@ def with_split(problem: FitProblem, split: float) -> FitProblem:
 def check_folds(ridge: float | str, folds: int, grid: Sequence[float]) -> int:
     """Return the number of folds that a ridge needs: 0 for a number, ``folds`` for "cv".
 
+    Folds and grid are checked in either case, so that an error shows before the day on which "cv" is asked for.
+
     Raises
     ------
     InvalidInput
-        Another word, fewer than two blocks, an empty grid.
+        Another word or a truth value, fewer than two blocks or not a whole number of them, an empty grid.
     """
-    if not isinstance(ridge, str):
-        return 0
-    if ridge != "cv":
+    number = isinstance(ridge, (int, float, np.integer, np.floating)) and not isinstance(ridge, bool)
+    if not number and not (isinstance(ridge, str) and ridge == "cv"):
         raise InvalidInput('a number or "cv"', field="ridge", value=ridge)
-    if int(folds) != folds or folds < 2:
-        raise InvalidInput("cross-validation needs two blocks or more", field="folds", value=folds)
+    if not isinstance(folds, (int, np.integer)) or isinstance(folds, bool) or folds < 2:
+        raise InvalidInput(
+            "cross-validation needs a whole number of blocks, two or more", field="folds", value=folds, remedy="e.g. 3"
+        )
     if not len(grid):
         raise InvalidInput("the grid is empty", field="ridge_grid", value=grid)
-    return int(folds)
+    return int(folds) if isinstance(ridge, str) else 0
+
+
+def check_training(train: Gram, total: Gram, names: Sequence[str], fold: int, folds: int) -> None:
+    """Refuse a fold on whose training rows a name neither trades nor moves, by the names of both.
+
+    Parameters
+    ----------
+    train, total
+        Moments of the training rows and of all rows: where the former are a difference of sums, what is left of a
+        name without flow is rounding.
+    names
+        The N names.
+    fold, folds
+        Number of the fold, from 0, and how many there are.
+
+    Raises
+    ------
+    InvalidInput
+        As said.
+    """
+    for what, field, part, whole in (
+        ("flow", "flow", train.uu, total.uu),
+        ("price move", "mid", train.rr, total.rr),
+    ):
+        dead = np.diag(part) <= _ROUNDING * np.diag(whole)
+        if dead.any():
+            raise InvalidInput(
+                f"a name has no {what} in the training rows of fold {fold + 1} of {folds}, so that the ridge cannot be "
+                "chosen by cross-validation",
+                field=f"events.{field}",
+                value=[n for n, d in zip(names, dead, strict=True) if d],
+                remedy="give a number: ridge=1.0, or drop the name, or give longer data",
+            )
 
 
 def cross_validate_ridge(
@@ -170,10 +207,17 @@ def cross_validate_ridge(
 
     The folds are blocks in time; rows beside a block, within the memory of the slowest shape, neither train nor test.
     All losses come from the moments of the blocks; `best_of` the table is the ridge to take.
+
+    Raises
+    ------
+    InvalidInput
+        A name has no flow or no price move in the training rows of a fold; the message names both.
     """
     table: dict[int, dict[float, float]] = {}
     for fold, block in enumerate(grams.blocks):
-        base = recipe.base(grams.train(fold), grams.raw_return_cov, dictionary, names)
+        train = grams.train(fold)
+        check_training(train, grams.total, names, fold, len(grams.blocks))
+        base = recipe.base(train, grams.raw_return_cov, dictionary, names)
         table[fold] = {}
         fitted: Fitted | None = None
         for ridge in grid:

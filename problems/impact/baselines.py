@@ -181,6 +181,8 @@ class SequentialHeuristic(ImpactEstimator):
         self.defactor = defactor
 
     def _rows_needed(self, names: int, shapes: int) -> int:
+        if isinstance(self.ridge, (bool, str)):
+            raise InvalidInput("a number ≥ 0 is needed", field="ridge", value=self.ridge, remedy="e.g. ridge=1.0")
         return max(10, names * shapes if self.ridge == 0 else 2 * shapes)
 
     def _estimate(self, grams: FoldGrams, dictionary: Dictionary, names: tuple[str, ...]) -> Array:

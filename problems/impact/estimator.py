@@ -139,8 +139,10 @@ class ImpactEstimator(ABC):
         """Improve on the fit to the moments by further passes over the rows."""
         return matrices
 
-    def _check_identified(self, rows: int, flow: Array, names: tuple[str, ...], shapes: int) -> None:
-        """Refuse too few rows and names whose flow Σu² (N,) is zero."""
+    def _check_identified(
+        self, rows: int, flow: Array, names: tuple[str, ...], shapes: int, moves: Array | None = None
+    ) -> None:
+        """Refuse too few rows, and names whose flow Σu² or moves Σr² (N,) are zero or beyond floating point."""
         needed = self._rows_needed(len(names), shapes)
         if rows < needed:
             raise DataGap(
@@ -149,13 +151,38 @@ class ImpactEstimator(ABC):
                 value=rows,
                 remedy="give more days or shorter buckets, or fit fewer decay shapes",
             )
-        if (flow <= 0).any():
-            raise InvalidInput(
-                "a name has no flow at all, so nothing identifies its impact",
-                field="events.flow",
-                value=[n for n, f in zip(names, flow, strict=True) if f <= 0],
-                remedy="drop the name with events.select(...)",
-            )
+        for what, field, squares in (("flow", "flow", flow), ("price move", "mid", moves)):
+            if squares is None:
+                continue
+            beyond = ~np.isfinite(squares)
+            if beyond.any():
+                raise InvalidInput(
+                    f"squares of a name's {what}s are beyond floating point",
+                    field=f"events.{field}",
+                    value=[n for n, b in zip(names, beyond, strict=True) if b],
+                    remedy="look for outliers of that name, e.g. with check_events",
+                )
+            if (squares <= 0).any():
+                raise InvalidInput(
+                    f"a name has no {what} at all, so nothing identifies its impact",
+                    field=f"events.{field}",
+                    value=[n for n, s in zip(names, squares, strict=True) if s <= 0],
+                    remedy='drop the name with events.select(...), or check_events(events, dead="drop").events',
+                )
+
+    def _check_sample(self, sample: Sample, shapes: int) -> None:
+        """Refuse rows that do not identify every name's impact."""
+        use = sample.use
+        with np.errstate(over="ignore"):  # what overflows is refused by name
+            flow, raw, left = ((a[use] ** 2).sum(axis=0) for a in (sample.flow, sample.returns, sample.target))
+        self._check_identified(int(use.sum()), flow, sample.names, shapes, np.where(left > 0, raw, left))
+
+    def _check_currency(self, currency: str) -> None:
+        """Refuse models to shrink to whose impact is per unit of another currency."""
+        for field in ("previous", "target"):
+            given = getattr(self, field, None)
+            if isinstance(given, ImpactModel):
+                check_currency(currency, given.currency, f"{field}.currency")
 
     def _refuse_row_options(self, field: str) -> None:
         needed = self._needs_rows()
@@ -217,6 +244,7 @@ class ImpactEstimator(ABC):
         """
         begun = time.perf_counter()
         events = join_sessions(events)
+        self._check_currency(events.currency)
         names = tuple(str(n) for n in events.names)
         if not isinstance(self.defactor, bool) and not self._needs_rows():
             from crosswind.problems.impact.moments import event_moments
@@ -225,8 +253,7 @@ class ImpactEstimator(ABC):
             return self.fit_moments(event_moments(events, start, self._fold_count()))
         sample = self._first_stage(events, names)
         start = self._dictionary(sample.bucket_s, sample.longest_session_s)
-        use = sample.use
-        self._check_identified(int(use.sum()), (sample.flow[use] ** 2).sum(axis=0), names, start.size)
+        self._check_sample(sample, start.size)
         dictionary = self._shapes(sample, start)
         grams = self._moments(sample, dictionary)
         matrices = self._refine(sample, dictionary, self._estimate(grams, dictionary, names))
@@ -273,11 +300,12 @@ class ImpactEstimator(ABC):
         """
         begun = time.perf_counter()
         self._refuse_row_options("moments")
+        self._check_currency(moments.currency)
         dictionary = self._dictionary(moments.bucket_s, None)
         grams, self.stage_ = moments.check_dictionary(dictionary).fold_grams(self._fold_count(), self.defactor)
         self.loadings_ = None if self.stage_ is None else self.stage_.factor_loadings
-        names = moments.names
-        self._check_identified(round(grams.total.rows), np.diag(grams.total.uu), names, dictionary.size)
+        names, total = moments.names, grams.total
+        self._check_identified(round(total.rows), np.diag(total.uu), names, dictionary.size, np.diag(total.rr))
         return self._keep(grams, self._estimate(grams, dictionary, names), dictionary, names, moments.currency, begun)
 
     # -- after the fit --------------------------------------------------------------------------------------------
@@ -293,6 +321,7 @@ class ImpactEstimator(ABC):
 
     def _target(self, events: MarketEvents) -> Array:
         model = self._fitted()
+        check_currency(events.currency, model.currency)
         if self.stage_ is not None:
             return self.stage_.residual_returns(events, model.names)
         loadings = None if self.loadings_ is None else self.loadings_.to_numpy()
@@ -311,12 +340,13 @@ class ImpactEstimator(ABC):
         DataGap
             A name of the model is not in the events.
         InvalidInput
-            The events' buckets are not those of the fit.
+            The events' buckets or currency are not those of the fit.
         """
         model = self._fitted()
         events = join_sessions(events)
         dictionary = model.dictionary
         check_bucket(events.bucket_s, model.bucket_s)
+        check_currency(events.currency, model.currency)
         flow, _, session = aligned(events, model.names)
         if self.stage_ is not None:
             flow = self.stage_.purged_flow(flow, model.names)
@@ -344,7 +374,7 @@ class ImpactEstimator(ABC):
         Raises
         ------
         InvalidInput
-            The horizon is not a positive multiple of the bucket.
+            The horizon is not a positive multiple of the bucket; buckets or currency other than those of the fit.
         DataGap
             No whole horizon in the events.
         """
@@ -353,8 +383,16 @@ class ImpactEstimator(ABC):
         return r2_by_name(actual, forecast, events, horizon_s)
 
     def score(self, events: MarketEvents | Iterable[MarketEvents], y: None = None) -> float:
-        """Mean of `score_by_name` over the names that moved."""
-        return float(self.score_by_name(events).mean())
+        """Mean of `score_by_name` over all names of the model.
+
+        Raises
+        ------
+        DataGap
+            A name did not move in the events: a mean over the others would be a score of another universe.
+        InvalidInput
+            As :meth:`score_by_name`.
+        """
+        return mean_score(self.score_by_name(events))
 
 
 def check_bucket(given_s: float, fitted_s: float) -> None:
@@ -372,6 +410,39 @@ def check_bucket(given_s: float, fitted_s: float) -> None:
             value=given_s,
             remedy=f"resample the events to {fitted_s:g} s",
         )
+
+
+def check_currency(given: str, fitted: str, field: str = "events.currency") -> None:
+    """Refuse notionals in another currency than the model's: impact is per unit of it.
+
+    Raises
+    ------
+    InvalidInput
+        The currencies differ.
+    """
+    if given != fitted:
+        there, here = (fitted, given) if field != "events.currency" else (given, fitted)
+        raise InvalidInput(
+            f"is in another currency than {here}", field=field, value=there, remedy=f"convert the notionals to {here}"
+        )
+
+
+def mean_score(scores: pd.Series) -> float:
+    """Mean R² over all names.
+
+    Raises
+    ------
+    DataGap
+        A name has none, since it did not move.
+    """
+    if scores.isna().any():
+        raise DataGap(
+            "names whose mid never moves in these events have no R²",
+            field="events.mid",
+            value=[str(n) for n in scores.index[scores.isna()]],
+            remedy="give longer test data, or average score_by_name(events).dropna() over those that moved",
+        )
+    return float(scores.mean())
 
 
 def r2_by_name(

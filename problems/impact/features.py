@@ -25,7 +25,17 @@ from crosswind.solvers.errors import DataGap, InvalidInput
 if TYPE_CHECKING:
     from crosswind.problems.market import MarketEvents
 
-__all__ = ["FAMILIES", "Dictionary", "Family", "aligned", "factor_values", "make_dictionary", "session_rows"]
+__all__ = [
+    "FAMILIES",
+    "Dictionary",
+    "Family",
+    "after_hole",
+    "aligned",
+    "check_returns",
+    "factor_values",
+    "make_dictionary",
+    "session_rows",
+]
 
 Family = Literal["instantaneous", "exponential", "monotone", "convex"]
 FAMILIES: tuple[str, ...] = get_args(Family)
@@ -35,6 +45,7 @@ Array = NDArray[np.float64]
 # too cheap. Measured in docs/decay-dictionary.md.
 DEFAULT_HALF_LIVES_BUCKETS = (2.0, 20.0, 200.0)
 DEFAULT_LAGS = (0, 1, 3, 7, 15)
+_HOLE = 1.5  # buckets between two ends from which on something is missing; a session's last bucket may be shorter
 
 
 def _seconds(value: float) -> str:
@@ -213,12 +224,14 @@ def make_dictionary(
 def aligned(events: MarketEvents, names: Sequence[str]) -> tuple[Array, Array, NDArray[Any]]:
     """Flow (T, N), returns (T, N) and session labels (T,) of the events in the order of ``names``.
 
+    Returns are NaN in each session's first bucket and in the bucket after a hole, see `after_hole`.
+
     Raises
     ------
     DataGap
         A name of the model is not in the events.
     InvalidInput
-        Flow with NaN or inf.
+        Flow with NaN or inf, returns with inf.
     """
     missing = [n for n in names if n not in events.flow.columns]
     if missing:
@@ -231,8 +244,50 @@ def aligned(events: MarketEvents, names: Sequence[str]) -> tuple[Array, Array, N
         raise InvalidInput(
             "signed flow must be finite", field="events.flow", remedy="fill buckets without trades with 0"
         )
-    returns = events.returns[columns].to_numpy(dtype=np.float64)
-    return flow, returns, events.session.to_numpy()
+    returns = np.array(events.returns[columns], dtype=np.float64)
+    check_returns(returns, columns)
+    session = events.session.to_numpy()
+    returns[after_hole(events.index.asi8, session, events.bucket_s)] = np.nan
+    return flow, returns, session
+
+
+def check_returns(returns: Array, names: Sequence[str]) -> None:
+    """Refuse returns (T, N) that are ±inf: a mid so small or so large is an error of the data, not a gap.
+
+    Raises
+    ------
+    InvalidInput
+        Naming the names.
+    """
+    beyond = np.isinf(returns).any(axis=0)
+    if beyond.any():
+        raise InvalidInput(
+            "returns are beyond floating point",
+            field="events.mid",
+            value=[n for n, b in zip(names, beyond, strict=True) if b],
+            remedy="look for outliers in the mid of these names",
+        )
+
+
+def after_hole(stamps_ns: NDArray[np.int64], session: NDArray[Any], bucket_s: float) -> NDArray[np.bool_]:
+    """Mark the buckets (T,) that follow a hole inside a session: the one before ended over 1½ buckets earlier.
+
+    Such a bucket's return spans the hole, while its regressors know the flow of one bucket: it is no row of a fit, as
+    a session's first bucket is none, but its flow feeds the state. Flow within the hole is not known and counts as
+    none, and the state does not fade over it.
+
+    Parameters
+    ----------
+    stamps_ns
+        Ends of the buckets [ns].
+    session
+        Session labels.
+    bucket_s
+        Length of a bucket [s].
+    """
+    out = np.zeros(len(stamps_ns), dtype=bool)
+    out[1:] = (np.diff(stamps_ns) > _HOLE * bucket_s * 1e9) & (session[1:] == session[:-1])
+    return out
 
 
 def session_rows(session: NDArray[Any]) -> Iterator[slice]:

@@ -55,8 +55,23 @@ class Gram:
 
     @classmethod
     def of(cls, Z: Array, r: Array, u: Array) -> Gram:
-        """Return the Gram of the rows given: Z (E, NM), r (E, N), u (E, N)."""
-        return cls(len(Z), Z.T @ Z, r.T @ Z, r.T @ r, u.T @ u)
+        """Return the Gram of the rows given: Z (E, NM), r (E, N), u (E, N).
+
+        Raises
+        ------
+        InvalidInput
+            Products beyond floating point.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            out = cls(len(Z), Z.T @ Z, r.T @ Z, r.T @ r, u.T @ u)
+        if not all(np.isfinite(a).all() for a in (out.ZZ, out.rZ, out.rr, out.uu)):
+            raise InvalidInput(
+                "products of flow or returns are beyond floating point",
+                field="events",
+                value=f"|flow| up to {np.abs(u).max():.3g}, |return| up to {np.abs(r).max():.3g}",
+                remedy="look for outliers, e.g. with check_events",
+            )
+        return out
 
     def __add__(self, other: Gram) -> Gram:
         return Gram(
@@ -206,7 +221,7 @@ def accumulate(
     ----------
     events
         Buckets; the regressors' state starts from rest in each session, and a bucket with an undefined return of any
-        name (each session's first) feeds the state but is no row.
+        name (each session's first, and the one after a hole in it) feeds the state but is no row.
     dictionary
         Decay shapes.
     names

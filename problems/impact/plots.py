@@ -102,7 +102,7 @@ def cluster_order(model: ImpactModel) -> list[int]:
 
 
 def plot_decay(model: ImpactModel, horizon_s: float | None = None, points: int = 120) -> Any:
-    """Impact by lag: median self-impact and mean cross-impact [bps per million of currency].
+    """Impact by lag, from half a bucket on: median self-impact and mean cross-impact [bps per million of currency].
 
     Parameters
     ----------
@@ -111,7 +111,12 @@ def plot_decay(model: ImpactModel, horizon_s: float | None = None, points: int =
     horizon_s
         Last lag [s]; None: where the slowest fading shape has fallen to a tenth, or 20 buckets.
     points
-        Number of lags drawn.
+        Number of lags drawn, equally apart on the logarithmic axis.
+
+    Raises
+    ------
+    InvalidInput
+        A horizon that is not positive.
     """
     go = graph_objects()
     if horizon_s is None:
@@ -119,12 +124,18 @@ def plot_decay(model: ImpactModel, horizon_s: float | None = None, points: int =
             horizon_s = float(np.log(10.0) / model.rates_per_s[model.rates_per_s > 0].min())
         else:
             horizon_s = (max(model.lags) + 2 if model.lags else 20) * model.bucket_s
-    lags = np.linspace(0.0, horizon_s, points)
+    first = 0.5 * model.bucket_s
+    if not horizon_s > 0:
+        raise InvalidInput("must be positive", field="horizon_s", value=horizon_s, remedy="give seconds")
+    # Half-lives differ by powers of ten: on a linear axis the fast ones would be one stroke at its left end.
+    lags = np.geomspace(min(first, 0.5 * horizon_s), horizon_s, points)
     G = model.impact(lags) * 1e10  # return per currency → bps per million
     n = len(model.names)
     own = np.diagonal(G, axis1=1, axis2=2)
     shape = "hv" if model.family == "monotone" else "linear"
-    fig = figure("Decay of impact", "lag [s]", f"impact [bps per million {model.currency}], a buy moves prices up")
+    fig = figure(
+        "Decay of impact", "lag [s], logarithmic", f"impact [bps per million {model.currency}], a buy moves prices up"
+    )
     low, high = np.quantile(own, [0.25, 0.75], axis=1)
     fig.add_trace(go.Scatter(x=lags, y=high, line={"width": 0, "shape": shape}, showlegend=False, hoverinfo="skip"))
     fig.add_trace(
@@ -143,6 +154,7 @@ def plot_decay(model: ImpactModel, horizon_s: float | None = None, points: int =
         cross = (G.sum(axis=(1, 2)) - own.sum(axis=1)) / (n * (n - 1))
         line = {"color": PALETTE[1], "shape": shape}
         fig.add_trace(go.Scatter(x=lags, y=cross, line=line, name="cross, mean of pairs"))
+    fig.update_layout(xaxis={"type": "log"})
     return fig
 
 

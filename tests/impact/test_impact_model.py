@@ -191,7 +191,8 @@ def test_figures(model: ImpactModel) -> None:
     assert len(model.plot().data) == 2
     decay = plot_decay(model, horizon_s=100.0, points=11)
     median = decay.data[2]
-    np.testing.assert_allclose(median.y[0], 1e10 * np.median(np.diag(model.immediate)))
+    first = model.impact([float(median.x[0])])[0]
+    np.testing.assert_allclose(median.y[0], 1e10 * np.median(np.diag(first)))
     assert len(decay.data) == 4
     for other in (lag_model("monotone"), ImpactModel(("A",), np.zeros(1), np.ones((1, 1, 1)), "instantaneous", 1.0)):
         assert len(plot_decay(other).data) == (4 if len(other.names) > 1 else 3)

@@ -134,6 +134,8 @@ def calibrate(
     for word, number in (("folds", folds), ("draws", draws)):
         if isinstance(number, bool) or int(number) != number or number < 2:
             raise InvalidInput("must be a whole number ≥ 2", field=word, value=number, remedy=f"give {word}=5 or more")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise InvalidInput("must be a whole number ≥ 0", field="seed", value=seed, remedy="give seed=0")
     two_stage = events.factors is not None and events.factors.shape[1] > 0
     models = checked(default_estimators(sectors=sectors) if estimators is None else estimators, two_stage)
     if main not in models:

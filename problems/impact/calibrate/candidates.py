@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from crosswind.problems.impact.assemble import check_folds, check_training
 from crosswind.problems.impact.baselines import DiagonalNNLS, FullOLS, KyleImpact, OwnFlowOLS, SequentialHeuristic
 from crosswind.problems.impact.estimate import RIDGE_GRID, CrossImpact
 from crosswind.problems.impact.estimator import ImpactEstimator
@@ -76,7 +77,7 @@ class TunedHeuristic(ImpactEstimator):
         self.defactor = defactor
 
     def _fold_count(self) -> int:
-        return int(self.folds) if self.ridge == "cv" else 0
+        return check_folds(self.ridge, self.folds, self.ridge_grid)
 
     def _at(self, ridge: float) -> SequentialHeuristic:
         shared = {k: v for k, v in self.get_params().items() if k not in ("ridge", "ridge_grid", "folds")}
@@ -86,6 +87,8 @@ class TunedHeuristic(ImpactEstimator):
         if self.ridge != "cv":
             self.ridge_ = float(self.ridge)
             return self._at(self.ridge_)._estimate(grams, dictionary, names)
+        for fold in range(len(grams.blocks)):
+            check_training(grams.train(fold), grams.total, names, fold, len(grams.blocks))
         means = []
         for ridge in self.ridge_grid:
             scores = []

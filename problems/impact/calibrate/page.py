@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from crosswind.problems.impact import plots
@@ -20,14 +21,19 @@ if TYPE_CHECKING:
 
 __all__ = ["calibration_html", "calibration_sections"]
 
+_SHOWN = 12  # names up to which a matrix is a table one reads
+
 
 def calibration_sections(calibration: Calibration, promotion: Promotion | None = None) -> list[Section]:
     """Return the parts of the page in order."""
     parts = [] if promotion is None else [_decision(promotion)]
     parts += [_scores(calibration), _costs(calibration), _stability(calibration)]
+    found = None
     if calibration.main in calibration.fitted:
-        estimator = calibration.fitted[calibration.main]
-        found = diagnose(estimator, calibration.sectors, calibration.bands)
+        found = diagnose(calibration.fitted[calibration.main], calibration.sectors, calibration.bands)
+    if promotion is not None and promotion.choice != calibration.main:
+        parts.append(_promoted(calibration, promotion))
+    if found is not None:
         parts += [_matrix(calibration, found), limits_section(found)]
     return [*parts, _how(calibration)]
 
@@ -118,6 +124,25 @@ def _stability(calibration: Calibration) -> Section:
     )
 
 
+def _promoted(calibration: Calibration, promotion: Promotion) -> Section:
+    """Show the matrices that will be used, where they are not those that the rest of the page is about."""
+    model = promotion.model
+    names = list(model.names)
+    table = pd.DataFrame(model.immediate * 1e10, index=pd.Index(names, name="moves"), columns=names)
+    crossed = bool(model.matrices[:, ~np.eye(len(names), dtype=bool)].any())
+    drawn: list[Any] = [plots.plot_matrix(model, calibration.sectors)] if crossed else []
+    about = "" if crossed else ", which has no cross terms, so that there is no matrix to draw"
+    return Section(
+        "Promoted model",
+        f"The model that is handed on: {promotion.choice}{about}. What follows on matrices and limits is about "
+        f"{calibration.main}.",
+        figures=[*drawn, plots.plot_decay(model)],
+        tables={f"Immediate impact [bps per million {model.currency}]; flow in the column moves the row": table}
+        if len(names) <= _SHOWN
+        else {},
+    )
+
+
 def _matrix(calibration: Calibration, found: Diagnosis) -> Section:
     drawn: list[Any] = [plots.plot_matrix(found.model, calibration.sectors)]
     tables = {"Figures of merit": found.to_frame()}
@@ -125,7 +150,7 @@ def _matrix(calibration: Calibration, found: Diagnosis) -> Section:
         drawn += [figures.plot_entries(calibration), looks.plot_bands(calibration.bands, calibration.bands.lags_s())]
         tables["Eigenvalues of the scaled matrix with their intervals"] = calibration.bands.eigenvalues()
     return Section(
-        "Matrix",
+        f"Matrix of {calibration.main}",
         f"What is known of the matrices of {calibration.main}: the order is by sector or cluster, intervals are those "
         "of refits on resampled blocks with penalties held; where cross terms are shrunk they show spread, not "
         "coverage.",
@@ -175,7 +200,8 @@ def calibration_html(calibration: Calibration, promotion: Promotion | None = Non
     footer: dict[str, object] = {k: calibration.settings[k] for k in ("seed", "scheme", "folds", "bootstrap", "draws")}
     solution = getattr(calibration.fitted.get(calibration.main), "solution_", None)
     if solution is not None:
-        footer["solver"] = getattr(solution, "backend", "")
+        # The structured solver is ours and has one way only; the others say which backend answered.
+        footer["solver"] = getattr(solution, "backend", None) or "gram"
     try:
         footer["crosswind"] = metadata.version("crosswind")
     except metadata.PackageNotFoundError as error:  # a checkout that was never installed

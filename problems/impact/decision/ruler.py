@@ -115,7 +115,16 @@ class Ruler:
             Z, r = Z - Q @ (Q.T @ Z), r - Q @ (Q.T @ r)
         ZZ, rZ = Z.T @ Z, r.T @ Z
         weights = len(r) / np.maximum((r**2).sum(axis=0), np.finfo(float).tiny)
-        values = np.linalg.eigvalsh(ZZ / np.sqrt(np.outer(np.diag(ZZ), np.diag(ZZ))))
+        square = np.diag(ZZ)
+        still = (~(square.reshape(-1, n) > 0)).any(axis=0)
+        if still.any():
+            raise DataGap(
+                "a name has no flow in a held-out block, so nothing there measures its impact",
+                field="events.flow",
+                value=f"{', '.join(s for s, dead in zip(names, still, strict=True) if dead)} up to {events.index[-1]}",
+                remedy="fewer folds, longer data, or drop the name",
+            )
+        values = np.linalg.eigvalsh(ZZ / np.outer(np.sqrt(square), np.sqrt(square)))
         if not values[0] > 1e-10 * values[-1]:
             raise DataGap(
                 "held-out flow is collinear, so no account is unbiased",

@@ -89,7 +89,8 @@ def plot_prices(prices: LimitPrices, most: int = 15) -> Any:
     ]
     fig.update_layout(
         yaxis={"categoryorder": "array", "categoryarray": order[::-1], "zeroline": False, "automargin": True},
-        xaxis={"zeroline": True, "rangemode": "tozero"},
+        # Small shares as powers of ten: the usual "100µ" is no way to write a percentage.
+        xaxis={"zeroline": True, "rangemode": "tozero", "exponentformat": "power"},
         height=max(260, 120 + 26 * len(top)),
         showlegend=True,
     )

@@ -15,6 +15,8 @@ __all__ = ["Sparsified", "sparsify"]
 
 Array = NDArray[np.float64]
 
+_SLACK = 1e-9  # of the objective, relative
+
 
 @dataclass(frozen=True, eq=False)
 class Sparsified:
@@ -33,6 +35,8 @@ class Sparsified:
         (all cross terms times one factor below 1).
     objective_before, objective_after
         Objective with and without the tail.
+    objective_plain
+        Objective without any cross term.
     """
 
     matrices: Array
@@ -42,11 +46,30 @@ class Sparsified:
     methods: tuple[str, ...]
     objective_before: float
     objective_after: float
+    objective_plain: float
 
     @property
     def cost(self) -> float:
         """Objective lost by the threshold, ≥ 0 up to the suboptimality of the fit that it was given."""
         return self.objective_after - self.objective_before
+
+    def check(self) -> Sparsified:
+        """Return self where the threshold did less harm than leaving out every cross term.
+
+        Raises
+        ------
+        InvalidInput
+            Otherwise: the way back to PSD costs more than the terms that are left are worth.
+        """
+        cut = any(method != "none" for method in self.methods)
+        if cut and self.objective_after > self.objective_plain + _SLACK * (1.0 + abs(self.objective_plain)):
+            raise InvalidInput(
+                "the fit with the cross terms that are left is worse than without any",
+                field="sparse_threshold",
+                value=f"{self.threshold:g}: objective {self.objective_after:.6g} against {self.objective_plain:.6g}",
+                remedy="take a lower threshold, l1 for a sparse fit, or corr_bound=0 for none",
+            )
+        return self
 
     @property
     def density(self) -> float:
@@ -76,7 +99,7 @@ def sparsify(problem: FitProblem, matrices: Array, threshold: float) -> Sparsifi
     Raises
     ------
     InvalidInput
-        A threshold outside [0, 1).
+        A threshold outside [0, 1). One that does harm is refused by `Sparsified.check`.
     """
     if not 0.0 <= threshold < 1.0:
         raise InvalidInput(
@@ -109,7 +132,8 @@ def sparsify(problem: FitProblem, matrices: Array, threshold: float) -> Sparsifi
         current[k] = raise_diagonal(trials[best], problem.floor, problem.corr_bound)
         methods.append(best)
     kept = int(np.count_nonzero(np.triu(current, 1)))
-    return Sparsified(current, float(threshold), pairs - kept, kept, tuple(methods), before, problem.objective(current))
+    after, plain = problem.objective(current), problem.objective(matrices * np.eye(n))
+    return Sparsified(current, float(threshold), pairs - kept, kept, tuple(methods), before, after, plain)
 
 
 def _lift(K: Array) -> Array:

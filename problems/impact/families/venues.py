@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crosswind.problems.impact.estimate import CrossImpact
-from crosswind.problems.impact.estimator import check_bucket, r2_by_name
+from crosswind.problems.impact.estimator import check_bucket, check_currency, mean_score, r2_by_name
 from crosswind.problems.impact.families.alternating import alternate, collapse_folds
 from crosswind.problems.impact.families.venue_events import VenueEvents, join_venues
 from crosswind.problems.impact.features import aligned, session_rows
@@ -124,12 +124,12 @@ class VenueImpact:
         """
         begun = time.perf_counter()
         given, inner = join_venues(events), self._inner()
+        inner._check_currency(given.events.currency)
         market, venues, share = given.events, given.venues, given.shares()
         names = market.names
         sample = inner._first_stage(market, names)
         dictionary = inner._dictionary(sample.bucket_s, None)
-        use = sample.use
-        inner._check_identified(int(use.sum()), (sample.flow[use] ** 2).sum(axis=0), names, dictionary.size)
+        inner._check_sample(sample, dictionary.size)
         # In units of the venue's share, the weights of the groups lie on the simplex: a_v = share_v θ_v.
         flow = given.stacked(venues) / share.to_numpy()[:, None]
         grams = sample.moments(
@@ -171,11 +171,12 @@ class VenueImpact:
         DataGap
             A name or a venue of the model is not in the events.
         InvalidInput
-            The events' buckets are not those of the fit.
+            The events' buckets or currency are not those of the fit.
         """
         inner, given = self._fitted(), join_venues(events)
         model, market = inner.model_, given.events
         check_bucket(market.bucket_s, model.bucket_s)
+        check_currency(market.currency, model.currency)
         _, _, session = aligned(market, model.names)
         where = [market.names.index(n) for n in model.names]
         weights = self.weights_.to_numpy()
@@ -194,8 +195,8 @@ class VenueImpact:
         return r2_by_name(actual, self.predict(given), given.events, horizon_s)
 
     def score(self, events: VenueEvents | Iterable[VenueEvents], y: None = None) -> float:
-        """Mean of `score_by_name` over the names that moved."""
-        return float(self.score_by_name(events).mean())
+        """Mean of `score_by_name` over all names, as `ImpactEstimator.score`."""
+        return mean_score(self.score_by_name(events))
 
     def at_mix(self, proportions: Mapping[str, float]) -> ImpactModel:
         """Return the model of trades split over the venues in fixed proportions π: all matrices times Σ_v π_v θ_v.

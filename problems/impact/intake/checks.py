@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from crosswind.problems.impact.features import session_rows
+from crosswind.problems.impact.features import after_hole, session_rows
 from crosswind.problems.impact.intake.clocks import ClockReport, clock_report, shift_clock
 from crosswind.problems.impact.intake.masks import Buckets, EventMask, Jumps
 from crosswind.solvers.errors import DataGap, InvalidInput
@@ -55,6 +55,11 @@ class IntakeReport:
     clocks: ClockReport | None = None
 
     @property
+    def looked_at_clocks(self) -> bool:
+        """Whether the names' clocks were compared; one name alone has nothing to be compared with."""
+        return self.clocks is not None or len(self.events.names) < 2
+
+    @property
     def dropped(self) -> dict[str, str]:
         """Names that were dropped, and why."""
         rows = self.findings[self.findings["done"] == "dropped"]
@@ -81,7 +86,8 @@ class IntakeReport:
             f"condition of flow {self.flow_condition:.3g}"
         )
         lines = [f"  {f.what}: {f.where} ({f.value}), {f.done}" for f in self.findings.itertuples()]
-        return "\n".join([head, *(lines or ["  nothing found"])])
+        unseen = "" if self.looked_at_clocks else '  clocks not looked at: clocks="report" does'
+        return "\n".join([head, *(lines or ["  nothing found"]), *([unseen] if unseen else [])])
 
     def _repr_html_(self) -> str:
         return f"<pre>{self.summary()}</pre>"
@@ -125,13 +131,16 @@ def check_events(
     Raises
     ------
     InvalidInput
-        What was to be refused; always: no name trades at all, another currency than asked.
+        What was to be refused; always: no name trades at all, another currency than asked, flow or returns whose
+        squares are beyond floating point.
     DataGap
         No session with two buckets, so that there is no return.
 
     Notes
     -----
-    Short sessions are kept and reported: every session starts from rest, so that a half day is no special case.
+    Short sessions are kept and reported: every session starts from rest, so that a half day is no special case. Holes
+    inside a session (a lunch break, or buckets that the source lost) are kept and reported by day: the bucket after one
+    is no row of any fit, since its return spans the hole.
     """
     if not hasattr(events, "flow"):
         raise InvalidInput("is not MarketEvents", field="events", value=type(events).__name__)
@@ -145,6 +154,7 @@ def check_events(
             value=events.currency,
             remedy=f"convert them to {currency}",
         )
+    _refuse_huge(events)
     if not np.isfinite(events.returns.to_numpy()).all(axis=1).any():
         raise DataGap(
             "no session has two buckets, so there is no return",
@@ -156,6 +166,7 @@ def check_events(
     held = _without_dead(events, dead, found)
     held, condition = _without_duplicates(held, duplicates, found)
     _short_sessions(held, found)
+    _holes(held, found)
     masks = _outliers(held, outliers, jump_threshold, flow_threshold, found)
     clock = None
     if clocks != "skip" and len(held.names) > 1:
@@ -163,6 +174,24 @@ def check_events(
         held = _clocks(held, clock, clocks, found)
     table = pd.DataFrame(found, columns=["what", "where", "value", "done"])
     return IntakeReport(held, table, masks, condition, clock)
+
+
+def _refuse_huge(events: MarketEvents) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        sizes = {"flow": np.abs(events.flow.to_numpy()), "return": np.abs(events.returns.to_numpy())}
+        huge = {
+            f"{what} of {name}": f"up to {np.nanmax(column):.3g}"
+            for what, values in sizes.items()
+            for name, column in zip(events.names, values.T, strict=True)
+            if not np.isfinite(np.nansum(column**2))
+        }
+    if huge:
+        raise InvalidInput(
+            "squares of flow or returns are beyond floating point",
+            field="events",
+            value=huge,
+            remedy="put these buckets right: no trade and no move is that large",
+        )
 
 
 def _without_dead(events: MarketEvents, dead: str, found: list[dict[str, Any]]) -> MarketEvents:
@@ -199,7 +228,8 @@ def _without_duplicates(
     events: MarketEvents, duplicates: str, found: list[dict[str, Any]]
 ) -> tuple[MarketEvents, float]:
     flow = events.flow.to_numpy()
-    unit = flow / np.sqrt((flow**2).sum(axis=0))
+    unit = flow / np.abs(flow).max(axis=0)  # first, so that squares neither over- nor underflow
+    unit = unit / np.sqrt((unit**2).sum(axis=0))
     C = unit.T @ unit
     names, first = events.names, {}
     for j in range(len(names)):
@@ -244,6 +274,22 @@ def _short_sessions(events: MarketEvents, found: list[dict[str, Any]]) -> None:
             found.append(
                 {"what": "short session", "where": str(day), "value": f"{n} of {usual:.0f} buckets", "done": "kept"}
             )
+
+
+def _holes(events: MarketEvents, found: list[dict[str, Any]]) -> None:
+    labels, stamps = events.session.to_numpy(), events.index.asi8
+    at = np.flatnonzero(after_hole(stamps, labels, events.bucket_s))
+    gone = np.round((stamps[at] - stamps[at - 1]) / (events.bucket_s * 1e9)).astype(np.int64) - 1
+    for day in dict.fromkeys(labels[at].tolist()):
+        here = gone[labels[at] == day]
+        found.append(
+            {
+                "what": "hole" if len(here) == 1 else "holes",
+                "where": str(day),
+                "value": f"{len(here)}, {max(1, int(here.sum()))} buckets missing",
+                "done": "kept",
+            }
+        )
 
 
 def _outliers(

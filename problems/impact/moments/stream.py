@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from crosswind.problems.impact.features import Dictionary
+from crosswind.problems.impact.features import Dictionary, after_hole, check_returns
 from crosswind.problems.impact.intake.masks import EventMask, apply_masks
 from crosswind.problems.impact.moments.blocks import Block, check_half_life, coarsened
 from crosswind.problems.impact.moments.data import ImpactMoments
@@ -34,7 +34,8 @@ class StreamingGram:
 
     What is kept between parts is the regressors' state and the last mid of the running session; the result does not
     depend on the cuts but for rounding. Memory is that of one part and of blocks × (NM)² numbers, whatever the rows.
-    Each session starts from rest, and a bucket with an undefined return of any name is no row but feeds the state.
+    Each session starts from rest, and a bucket with an undefined return of any name, or whose return spans missing
+    buckets, is no row but feeds the state.
 
     Parameters
     ----------
@@ -122,8 +123,14 @@ class StreamingGram:
         returns[1:] = mid[1:] / mid[:-1] - 1.0
         first = np.append(True, day[1:] != day[:-1])
         returns[first] = np.nan
+        stamps = events.index.asi8
         if resumed:
             returns[0] = mid[0] / self._last_mid - 1.0
+        check_returns(returns, columns)
+        # The last end of the part before stands in front, so that a hole between two parts is one as well.
+        before = stamps[0] if self._last_ns is None or not resumed else self._last_ns
+        hole = after_hole(np.append(before, stamps), np.append(day[0], day), self.dictionary.bucket_s)[1:]
+        returns[hole] = np.nan
         usable: NDArray[np.bool_] = np.asarray(np.isfinite(returns).all(axis=1) & np.isfinite(factors).all(axis=1))
         flags = apply_masks(events, self.masks).flags.to_numpy(dtype=bool)
         masked: NDArray[np.bool_] = np.asarray(flags.any(axis=1))
@@ -140,7 +147,7 @@ class StreamingGram:
                 self._pass.add(flow[rows], returns[rows], factors[rows], keep)
                 self._left_out[NO_RETURN] += int((~usable[rows]).sum())
                 self._count(flags[rows], usable[rows] & masked[rows])
-        self._last_ns, self._last_mid = int(events.index.asi8[-1]), mid[-1].copy()
+        self._last_ns, self._last_mid = int(stamps[-1]), mid[-1].copy()
         return self
 
     def _check(self, events: MarketEvents) -> list[str]:
