@@ -67,13 +67,13 @@ class Recipe:
             A bad option; the message names it.
         """
         if ridge == 0 and not self.pool and self._turnover() == 0 and self._split() == 0:
-            return scaled_problem(gram, self._floor(names, dictionary), self.corr_bound, ridge, self.l1)
+            return scaled_problem(gram, self._floor(names, dictionary), self.corr_bound, ridge, self.l1, names)
         return self.at(self.base(gram, return_cov, dictionary, names), dictionary, names, ridge)
 
     def base(self, gram: Gram, return_cov: Array, dictionary: Dictionary, names: tuple[str, ...]) -> FitProblem:
         """Return the part of `build` that all ridges share: scaling, constraints, l1 and target, without a pull."""
         self._turnover()
-        problem = scaled_problem(gram, self._floor(names, dictionary), self.corr_bound, 0.0, self.l1)
+        problem = scaled_problem(gram, self._floor(names, dictionary), self.corr_bound, 0.0, self.l1, names)
         T = resolve_target(self.target, problem, return_cov, names, self.sectors, dictionary)
         return with_split(replace(problem, target=T), self._split())
 

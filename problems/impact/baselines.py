@@ -80,7 +80,7 @@ class DiagonalNNLS(_Plain):
     """
 
     def _estimate(self, grams: FoldGrams, dictionary: Dictionary, names: tuple[str, ...]) -> Array:
-        own, _ = own_slopes(grams.total)
+        own, _ = own_slopes(grams.total, names)
         return _diagonals(own)
 
 
@@ -109,7 +109,7 @@ class FullOLS(_Plain):
         return max(10, names * shapes)
 
     def _estimate(self, grams: FoldGrams, dictionary: Dictionary, names: tuple[str, ...]) -> Array:
-        problem = scaled_problem(grams.total)
+        problem = scaled_problem(grams.total, names=names)
         X, self.rank_ = _least_squares(problem)
         return problem.unscale(_matrices(X))
 
@@ -186,7 +186,7 @@ class SequentialHeuristic(ImpactEstimator):
         return max(10, names * shapes if self.ridge == 0 else 2 * shapes)
 
     def _estimate(self, grams: FoldGrams, dictionary: Dictionary, names: tuple[str, ...]) -> Array:
-        problem = scaled_problem(grams.total, float(self.floor), self.corr_bound, float(self.ridge))
+        problem = scaled_problem(grams.total, float(self.floor), self.corr_bound, float(self.ridge), names=names)
         if self.ridge == 0:
             start = _matrices(_least_squares(problem)[0])
         else:

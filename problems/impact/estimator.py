@@ -151,6 +151,10 @@ class ImpactEstimator(ABC):
                 value=rows,
                 remedy="give more days or shorter buckets, or fit fewer decay shapes",
             )
+        self._check_alive(flow, moves, names)
+
+    def _check_alive(self, flow: Array, moves: Array | None, names: tuple[str, ...]) -> None:
+        """Refuse names without flow or price moves, by Σu² and Σr² (N,)."""
         for what, field, squares in (("flow", "flow", flow), ("price move", "mid", moves)):
             if squares is None:
                 continue
@@ -305,7 +309,9 @@ class ImpactEstimator(ABC):
         grams, self.stage_ = moments.check_dictionary(dictionary).fold_grams(self._fold_count(), self.defactor)
         self.loadings_ = None if self.stage_ is None else self.stage_.factor_loadings
         names, total = moments.names, grams.total
-        self._check_identified(round(total.rows), np.diag(total.uu), names, dictionary.size, np.diag(total.rr))
+        left = np.diag(total.rr)
+        moves = np.where(left > 0, np.diag(grams.raw_return_cov), left)
+        self._check_identified(round(total.rows), np.diag(total.uu), names, dictionary.size, moves)
         return self._keep(grams, self._estimate(grams, dictionary, names), dictionary, names, moments.currency, begun)
 
     # -- after the fit --------------------------------------------------------------------------------------------

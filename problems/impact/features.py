@@ -259,12 +259,12 @@ def check_returns(returns: Array, names: Sequence[str]) -> None:
     InvalidInput
         Naming the names.
     """
-    beyond = np.isinf(returns).any(axis=0)
+    beyond: NDArray[np.bool_] = np.asarray(np.isinf(returns).any(axis=0))
     if beyond.any():
         raise InvalidInput(
             "returns are beyond floating point",
             field="events.mid",
-            value=[n for n, b in zip(names, beyond, strict=True) if b],
+            value=[n for n, b in zip(names, beyond.tolist(), strict=True) if b],
             remedy="look for outliers in the mid of these names",
         )
 

@@ -19,6 +19,7 @@ names' data together tell well.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -147,8 +148,15 @@ def nonnegative_quadratic(H: Array, g: Array) -> Array:
     return np.asarray(solution)
 
 
-def own_slopes(gram: Gram) -> tuple[Array, Array]:
+def own_slopes(gram: Gram, names: Sequence[str] | None = None) -> tuple[Array, Array]:
     """Self-impact by name from each name's own flow alone: non-negative least squares over the M shapes.
+
+    Parameters
+    ----------
+    gram
+        Moments of the rows.
+    names
+        What errors call the names; None: their columns.
 
     Returns
     -------
@@ -166,11 +174,11 @@ def own_slopes(gram: Gram) -> tuple[Array, Array]:
     flow = np.diag(gram.flow_cov)
     for what, variance in (("flow", flow), ("price move", var)):
         if (variance <= 0).any():
-            at = int(np.argmin(variance))
+            dead = np.flatnonzero(variance <= 0).tolist()
             raise InvalidInput(
                 f"a name has no {what} in the sample, so its impact is not identified",
                 field="events",
-                value=f"column {at}",
+                value=[f"column {k}" if names is None else names[k] for k in dead],
                 remedy="drop the name, or give longer data",
             )
     own = np.zeros((m, n))
@@ -187,6 +195,7 @@ def scaled_problem(
     corr_bound: float = 1.0,
     ridge: float = 0.0,
     l1: float = 0.0,
+    names: Sequence[str] | None = None,
 ) -> FitProblem:
     """Bring the moments to scaled coordinates, with the zero target.
 
@@ -199,8 +208,10 @@ def scaled_problem(
         (d_i = floor·k_i/M for each); an array (N,) is the floor of each K_m,ii [return per currency].
     corr_bound, ridge, l1
         See `FitProblem`.
+    names
+        What errors call the names; None: their columns.
     """
-    _, slope = own_slopes(gram)
+    _, slope = own_slopes(gram, names)
     n, m = gram.names, gram.shapes
     scale = np.sqrt(slope)
     wide = np.tile(scale, m)

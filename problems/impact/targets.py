@@ -55,7 +55,8 @@ def correlation_clusters(return_cov: Array) -> NDArray[np.intp]:
     if n < 3:
         return np.zeros(n, dtype=np.intp)
     sd = np.sqrt(np.diag(return_cov))
-    distance = np.clip(1.0 - return_cov / np.outer(sd, sd), 0.0, 2.0)
+    unit = np.where(sd > 0, sd, 1.0)  # a name that did not move goes with no other
+    distance = np.clip(1.0 - return_cov / np.outer(unit, unit), 0.0, 2.0)
     np.fill_diagonal(distance, 0.0)
     tree = linkage(squareform(0.5 * (distance + distance.T), checks=False), method="average")
     heights = tree[:, 2]

@@ -32,6 +32,7 @@ from crosswind.problems.impact.diagnose import figures as looks
 from crosswind.problems.impact.features import after_hole
 from crosswind.problems.impact.gram import accumulate
 from crosswind.problems.impact.plots import plot_decay
+from crosswind.problems.impact.targets import correlation_clusters
 from crosswind.problems.market import MarketEvents
 from crosswind.solvers.errors import DataGap, InvalidInput
 
@@ -119,6 +120,20 @@ def test_a_held_out_block_without_flow_is_a_gap_that_names_it(market: MarketEven
         )
 
 
+def test_a_day_on_which_a_mid_stood_still_is_told_in_the_drift(market: MarketEvents) -> None:
+    """What the factors' loadings of all days leave of it is no return, so that day has no fit of its own."""
+    mid = market.mid.copy()
+    mid.loc[market.session.to_numpy() == market.days[0], "N02"] = 50.0
+    models = {"joint": CrossImpact(half_lives_s=LIVES, ridge=1.0)}
+    found = cw.calibrate(replace(market, mid=mid), models, folds=3, draws=4, seed=1)
+    errors = found.drift["error"]
+    assert "N02" in errors[str(market.days[0])]
+    assert not errors.iloc[1:].any()
+    still = np.diag([0.0, 1.0, 1.0]) + 0.9 * np.eye(3)[[0, 2, 1]] * np.array([0.0, 1.0, 1.0])
+    groups = correlation_clusters(still)
+    assert groups[1] == groups[2] != groups[0]
+
+
 @pytest.mark.parametrize("label", ["joint", "separable", "tuned"])
 def test_a_fold_without_flow_names_fold_and_name_and_a_number_goes_on(market: MarketEvents, label: str) -> None:
     events = late_of(market)
@@ -159,6 +174,14 @@ def test_returns_beyond_floating_point_are_refused_too(market: MarketEvents, siz
         StreamingGram(make_dictionary("exponential", 60.0, LIVES)).update(wild).moments()
     with pytest.raises(InvalidInput, match=r"return of N02"):
         check_events(wild)
+
+
+def test_a_decision_refuses_them_in_a_held_out_block(market: MarketEvents) -> None:
+    flow = market.flow.copy()
+    flow.iloc[40, 1] = 1e200
+    wild = replace(market, flow=flow, volume=market.volume + 1e201)
+    with pytest.raises(InvalidInput, match="beyond floating point"):
+        calibrate_decision(wild, CrossImpact(half_lives_s=LIVES), grid={"ridge": [0.3, 3.0], "pool": [1.0]})
 
 
 def test_the_sums_themselves_refuse_what_overflows_with_its_size(market: MarketEvents) -> None:

@@ -46,7 +46,14 @@ def fit_from_moments(estimator: ImpactEstimator, moments: FoldGrams, like: Impac
         Moments of the rows, with the regressors of ``like``'s decay shapes.
     like
         Model whose names, shapes, bucket and currency the new one has.
+
+    Raises
+    ------
+    InvalidInput
+        A name has no flow or no price move in these rows: what the first stage leaves of a price that stood still is
+        the factors' part with the sign turned, and no impact.
     """
     copy = fresh(estimator)
+    copy._check_alive(np.diag(moments.total.uu), np.diag(moments.raw_return_cov), like.names)
     matrices = copy._estimate(moments, like.dictionary, like.names)
     return ImpactModel(like.names, like.rates_per_s, matrices, like.family, like.bucket_s, like.lags, like.currency)

@@ -91,8 +91,9 @@ class Ruler:
         ------
         DataGap
             Not enough rows for the N·M regressors: least squares would not be unbiased.
+            Neither where a name has no flow in them, or flows are collinear.
         InvalidInput
-            An unknown kind, fewer than two cells.
+            An unknown kind, fewer than two cells, products beyond floating point.
         """
         if kind not in ("symmetric", "free"):
             raise InvalidInput("unknown ruler", field="ruler", value=kind, remedy='use "symmetric" or "free"')
@@ -113,15 +114,24 @@ class Ruler:
             Q, R = np.linalg.qr(x)
             Q = Q[:, np.abs(np.diag(R)) > 1e-12 * max(np.abs(np.diag(R)).max(), 1e-300)]
             Z, r = Z - Q @ (Q.T @ Z), r - Q @ (Q.T @ r)
-        ZZ, rZ = Z.T @ Z, r.T @ Z
-        weights = len(r) / np.maximum((r**2).sum(axis=0), np.finfo(float).tiny)
+        with np.errstate(over="ignore", invalid="ignore"):
+            ZZ, rZ, rr = Z.T @ Z, r.T @ Z, (r**2).sum(axis=0)
+        if not all(np.isfinite(a).all() for a in (ZZ, rZ, rr)):
+            raise InvalidInput(
+                "products of held-out flow or returns are beyond floating point",
+                field="events",
+                value=f"|flow| up to {np.abs(Z * np.tile(1.0 / scale, wide // n)).max():.3g}",
+                remedy="look for outliers, e.g. with check_events",
+            )
+        weights = len(r) / np.maximum(rr, np.finfo(float).tiny)
         square = np.diag(ZZ)
-        still = (~(square.reshape(-1, n) > 0)).any(axis=0)
+        still: NDArray[np.bool_] = np.asarray((square.reshape(-1, n) <= 0).any(axis=0))
         if still.any():
+            idle = [name for name, dead in zip(names, still.tolist(), strict=True) if dead]
             raise DataGap(
                 "a name has no flow in a held-out block, so nothing there measures its impact",
                 field="events.flow",
-                value=f"{', '.join(s for s, dead in zip(names, still, strict=True) if dead)} up to {events.index[-1]}",
+                value=f"{', '.join(idle)} up to {events.index[-1]}",
                 remedy="fewer folds, longer data, or drop the name",
             )
         values = np.linalg.eigvalsh(ZZ / np.outer(np.sqrt(square), np.sqrt(square)))
@@ -147,7 +157,7 @@ class Ruler:
         # Few cells and many regressors both make residuals too small.
         free = cells / (cells - 1.0) * len(r) / (len(r) - wide - x.shape[1])
         sums = (sums - sums.mean(axis=0)) * np.sqrt(free)
-        return cls(K, fit(sums), ZZ, rZ, (r**2).sum(axis=0), len(r))
+        return cls(K, fit(sums), ZZ, rZ, rr, len(r))
 
     def score(self, matrices: Array) -> float:
         """Mean held-out R² over names of symmetric K' (M, N, N), against no impact."""

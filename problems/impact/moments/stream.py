@@ -120,7 +120,8 @@ class StreamingGram:
                 remedy="give whole sessions, fit Jumps beforehand, or mask by Times",
             )
         returns = np.full(mid.shape, np.nan)
-        returns[1:] = mid[1:] / mid[:-1] - 1.0
+        with np.errstate(over="ignore"):  # refused by name below
+            returns[1:] = mid[1:] / mid[:-1] - 1.0
         first = np.append(True, day[1:] != day[:-1])
         returns[first] = np.nan
         stamps = events.index.asi8
