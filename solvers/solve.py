@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program, Raw, WarmStart, guarded
-from crosswind.solvers.backends.face import sharpened
 from crosswind.solvers.certify import certify
 from crosswind.solvers.cones import project_dual
 from crosswind.solvers.errors import InvalidInput
+from crosswind.solvers.face import sharpened
 from crosswind.solvers.grade import grade
 from crosswind.solvers.matrices import Vector
 from crosswind.solvers.phase_one import find_feasible

@@ -30,10 +30,10 @@ from scipy import sparse
 
 from crosswind.solvers.backends.base import Claim, Options, Prepared, Program, Raw, Scaling, WarmStart
 from crosswind.solvers.backends.epigraph import factor
-from crosswind.solvers.backends.face import sharpened
 from crosswind.solvers.backends.one_sided import ConeOrder, OneSided
 from crosswind.solvers.backends.recession import direction_program
 from crosswind.solvers.backends.stacking import Index, Sides
+from crosswind.solvers.face import sharpened
 from crosswind.solvers.matrices import Csc, Vector
 from crosswind.solvers.program import ConeProgram, QuadraticProgram
 

@@ -14,10 +14,10 @@ from scipy import sparse
 
 from crosswind.solvers import Cone, ConeProgram, QuadraticProgram, Session, Status, certify, solve
 from crosswind.solvers.backends.base import Claim, Options, Raw, guarded
-from crosswind.solvers.backends.face import sharpened
 from crosswind.solvers.backends.triangles import lower_by_columns
 from crosswind.solvers.cones import svec
 from crosswind.solvers.errors import InvalidInput
+from crosswind.solvers.face import sharpened
 from crosswind.solvers.probe import probe
 from crosswind.solvers.registry import backend
 

@@ -15,11 +15,11 @@ from scipy import sparse
 
 from crosswind.solvers import Cone, ConeProgram, QuadraticProgram, certify, solve
 from crosswind.solvers.backends.base import Claim, Options, Raw, WarmStart
-from crosswind.solvers.backends.face import newton_step, sharpened
 from crosswind.solvers.backends.recession import direction_program
 from crosswind.solvers.backends.slack_form import SlackFormPrepared, Vectors
 from crosswind.solvers.backends.triangles import lower_by_columns, upper_by_columns
 from crosswind.solvers.cones import smat, svec
+from crosswind.solvers.face import newton_step, sharpened
 from crosswind.solvers.proofs import prove_unbounded
 from crosswind.solvers.registry import backend
 

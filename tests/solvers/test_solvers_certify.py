@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from crosswind.solvers import Cone, ConeProgram, QuadraticProgram, certify, smat, solve, svec
 from crosswind.solvers.backends.base import Claim, Raw
-from crosswind.solvers.backends.face import sharpened
 from crosswind.solvers.cones import dual_distance, project_dual, slack_distance
 from crosswind.solvers.errors import InvalidInput
+from crosswind.solvers.face import sharpened
 
 
 def test_residuals_are_the_formulas():
