@@ -211,8 +211,10 @@ def test_prox_with_a_large_ridge_against_a_search_along_the_limit(ridge: float) 
 def test_no_warning_where_names_and_curvature_vanish() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for seed in range(0, 40, 3):
-            solve_gram(line(seed)[0], max_iter=100)
+        G = np.random.default_rng(0).standard_normal((6, 2))
+        for floor in (0.0, 0.1):  # curvature of 1e-16 and prices of 1e5 in the same bound
+            solve_gram(GramConeFit(G @ G.T, 1e5 * G @ G.T, floor=floor, pool=1.0), max_iter=40)
+            solve_gram(GramConeFit(G @ G.T, np.eye(6), floor=floor), max_iter=40)
         S = np.eye(4)
         for l1 in (0.0, 0.1, 1e6):
             solve_gram(GramConeFit(S, -S + 0.3, l1=l1, corr_bound=0.6), max_iter=100)
