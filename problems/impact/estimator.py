@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from crosswind.problems.impact.features import Dictionary, aligned, make_dictionary, session_rows
 from crosswind.problems.impact.gram import FoldGrams, factor_loadings, residual_returns
 from crosswind.problems.impact.model import ImpactModel
+from crosswind.problems.impact.parameters import Parameters
 from crosswind.problems.impact.sample import Sample, join_sessions
 from crosswind.solvers.errors import DataGap, InvalidInput
 
@@ -29,7 +30,7 @@ __all__ = ["ImpactEstimator"]
 Array = NDArray[np.float64]
 
 
-class ImpactEstimator(ABC):
+class ImpactEstimator(Parameters, ABC):
     """Fit, predict and score; a concrete estimator says only how moments become matrices.
 
     Follows scikit-learn's conventions without depending on it: ``__init__`` stores its arguments untouched, learned
@@ -65,30 +66,6 @@ class ImpactEstimator(ABC):
     loadings_: pd.DataFrame | None
     stage_: FittedStage | None = None
     grams_: FoldGrams
-
-    # -- parameters -----------------------------------------------------------------------------------------------
-    @classmethod
-    def _parameter_names(cls) -> list[str]:
-        return sorted(p for p in inspect.signature(cls.__init__).parameters if p != "self")
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the constructor's arguments by name; ``deep`` is accepted for scikit-learn and changes nothing."""
-        return {name: getattr(self, name) for name in self._parameter_names()}
-
-    def set_params(self, **params: Any) -> Self:
-        """Set constructor arguments and return self.
-
-        Raises
-        ------
-        InvalidInput
-            Unknown parameter.
-        """
-        known = self._parameter_names()
-        for name, value in params.items():
-            if name not in known:
-                raise InvalidInput("unknown parameter", field=name, remedy=f"use one of {', '.join(known)}")
-            setattr(self, name, value)
-        return self
 
     def __sklearn_tags__(self) -> Any:
         """Say to scikit-learn what this is; called by nobody else."""

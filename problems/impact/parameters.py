@@ -1,4 +1,4 @@
-"""Parameters as scikit-learn reads them, for estimators that do not descend from `ImpactEstimator`."""
+"""Parameters as scikit-learn reads and sets them."""
 
 from __future__ import annotations
 
