@@ -72,7 +72,7 @@ def cell(task: dict[str, Any]) -> dict[str, Any]:
 
     from crosswind.solvers.gram import solve_gram
     from crosswind.solvers.gram.instances import gram_instance
-    from crosswind.solvers.gram.spectral import one_thread
+    from crosswind.solvers.threads import one_blas_thread
 
     if task["who"] == "eigh":
         from crosswind.solvers.gram.spectral import eigh
@@ -83,7 +83,7 @@ def cell(task: dict[str, Any]) -> dict[str, Any]:
             times = []
             for _ in range(7):
                 begun = cpu()
-                with one_thread():
+                with one_blas_thread():
                     eigh(half + half.T)
                 times.append(cpu() - begun)
             out[dtype] = float(np.median(times))
@@ -116,7 +116,7 @@ def cell(task: dict[str, Any]) -> dict[str, Any]:
     options: dict[str, Any] = {"solver": "CLARABEL"}
     if task["who"] == "scs":
         options = {"solver": "SCS", "eps_abs": 1e-4, "eps_rel": 1e-4, "max_iters": 20_000}
-    with one_thread():
+    with one_blas_thread():
         problem.solve(**options)
     seconds = cpu() - begun
     from crosswind.solvers.gram.certificate import raised
