@@ -21,25 +21,27 @@ from crosswind.problems.impact.families.sparsify import Sparsified, sparsify
 from crosswind.problems.impact.families.venue_events import VenueEvents
 from crosswind.problems.impact.families.venues import VenueImpact
 from crosswind.problems.impact.features import Dictionary, make_dictionary
-from crosswind.problems.impact.intake.checks import IntakeReport, check_events, events_with_gaps
-from crosswind.problems.impact.intake.clocks import (
-    ClockReport,
-    clock_report,
-    lagged_correlation,
-    pair_shift,
-    shift_clock,
-)
-from crosswind.problems.impact.intake.lead_lag import LeadLag, hayashi_yoshida, hayashi_yoshida_lead_lag
-from crosswind.problems.impact.intake.masks import (
+from crosswind.problems.impact.intake import (
     Buckets,
+    ClockReport,
     EventMask,
     Halts,
+    IntakeReport,
     Jumps,
+    LeadLag,
     NewsWindows,
     OpenClose,
     Predicate,
     Times,
     apply_masks,
+    check_events,
+    clock_report,
+    events_with_gaps,
+    hayashi_yoshida,
+    hayashi_yoshida_lead_lag,
+    lagged_correlation,
+    pair_shift,
+    shift_clock,
 )
 from crosswind.problems.impact.laws import AlmgrenLaw, PropagatorLaw, SquareRootLaw
 from crosswind.problems.impact.model import ImpactModel
