@@ -15,8 +15,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from crosswind.optim.checks import FloatArray, finite_array
+from crosswind.optim.factored import FactorMatrix, dense_of, diagonal_of, image
 from crosswind.optim.limits import BandLimit
-from crosswind.optim.program import FactorRisk, MultistageProgram
+from crosswind.optim.program import MultistageProgram
 
 __all__ = [
     "CostBreakdown",
@@ -50,6 +51,7 @@ class CostBreakdown:
     holding: float
     terminal: float
     soft: float
+    three_halves: float = 0.0
 
     @property
     def total(self) -> float:
@@ -58,8 +60,8 @@ class CostBreakdown:
 
     @property
     def cash(self) -> float:
-        """Expected money lost in trading: spread + temporary + impact + drift."""
-        return self.spread + self.temporary + self.impact_self + self.impact_cross + self.drift
+        """Expected money lost in trading: spread + temporary (both powers) + impact + drift."""
+        return self.spread + self.temporary + self.three_halves + self.impact_self + self.impact_cross + self.drift
 
     def to_series(self) -> pd.Series[float]:
         """Return the components and the total as a Series."""
@@ -85,17 +87,17 @@ def exposures(program: MultistageProgram, trades: ArrayLike) -> FloatArray:
 def impact_states(program: MultistageProgram, trades: ArrayLike) -> tuple[FloatArray, FloatArray]:
     """Return the impact states before and after each trade, both (M, T, n), in trade units.
 
-    before[m, t] = ρ_{m,t} z^m_{t−1}, after[m, t] = before[m, t] + u_t.
+    before[m, t] = ρ_{m,t} z^m_{t−1}, after[m, t] = before[m, t] + φ_{m,t} u_t.
     """
     u = _trades(program, trades)
     before = np.empty((len(program.impact), *u.shape))
-    rho = program.decays
+    rho, phi = program.decays, program.shares
     for m, mode in enumerate(program.impact):
         z = mode.state
         for t in range(len(u)):
             before[m, t] = rho[m, t] * z
-            z = before[m, t] + u[t]
-    return before, before + u
+            z = before[m, t] + phi[m, t] * u[t]
+    return before, before + phi[:, :, None] * u
 
 
 def soft_excess(program: MultistageProgram, limit: BandLimit, trades: ArrayLike) -> FloatArray:
@@ -106,15 +108,13 @@ def soft_excess(program: MultistageProgram, limit: BandLimit, trades: ArrayLike)
 
 
 def _risk_image(program: MultistageProgram, e: FloatArray) -> FloatArray:
-    """Return Σ_t e_t for t = 1..T, (T, k)."""
+    """Return w_t Σ_t e_t for t = 1..T, (T, k)."""
     if program.covariance is None:
         return np.zeros_like(e)
-    if isinstance(program.covariance, FactorRisk):
-        risk = program.covariance
-        return np.asarray((e @ risk.loadings) @ risk.loadings.T + e * risk.specific, dtype=np.float64)
-    if program.covariance.ndim == 2:
-        return np.asarray(e @ program.covariance, dtype=np.float64)
-    return np.asarray(np.einsum("tij,tj->ti", program.covariance, e), dtype=np.float64)
+    weighted = program.risk_weight[:, None] * e
+    if isinstance(program.covariance, FactorMatrix) or program.covariance.ndim == 2:
+        return image(weighted, program.covariance)
+    return np.asarray(np.einsum("tij,tj->ti", program.covariance, weighted), dtype=np.float64)
 
 
 def cost(program: MultistageProgram, trades: ArrayLike) -> CostBreakdown:
@@ -143,11 +143,12 @@ def cost(program: MultistageProgram, trades: ArrayLike) -> CostBreakdown:
     before, _ = impact_states(program, u)
     own = cross = 0.0
     for m, mode in enumerate(program.impact):
-        # Σ_t u_t'K(ρ z_{t−1} + ½ u_t): the diagonal of K is the self part.
-        push = before[m] + 0.5 * u
-        diagonal = np.diag(mode.matrix)
-        own += float(np.sum(u * push * diagonal))
-        cross += float(np.sum(u * (push @ (mode.matrix - np.diag(diagonal)))))
+        # Σ_t v_t'K(ρ z_{t−1} + ½ v_t): the diagonal of K is the self part.
+        v = program.shares[m][:, None] * u
+        push = before[m] + 0.5 * v
+        diagonal = diagonal_of(mode.matrix)
+        own += float(np.sum(v * push * diagonal))
+        cross += float(np.sum(v * (image(push, mode.matrix) - push * diagonal)))
     soft = 0.0
     for limit in program.limits:
         if isinstance(limit, BandLimit) and limit.soft is not None:
@@ -166,6 +167,7 @@ def cost(program: MultistageProgram, trades: ArrayLike) -> CostBreakdown:
         holding=float(np.sum(program.holding * p[1:])),
         terminal=terminal,
         soft=soft,
+        three_halves=float(np.sum(program.three_halves * np.abs(u) ** 1.5)),
     )
 
 
@@ -174,7 +176,7 @@ def gradient_terms(
 ) -> dict[str, FloatArray]:
     """Return the gradient (T, n) of each smooth component of the cost (all but spread and soft limits), by the adjoint.
 
-    Impact: K_m (z^m_t + y^m_t) with the adjoint state y_t = ρ_{t+1}(y_{t+1} + u_{t+1}), y_{T−1} = 0. A term on
+    Impact: φ K_m (z^m_t + y^m_t) with the adjoint state y_t = ρ_{t+1}(y_{t+1} + v_{t+1}), y_{T−1} = 0. A term on
     positions comes back to a trade as its sum over the later slices.
 
     Parameters
@@ -190,13 +192,13 @@ def gradient_terms(
     u = _trades(program, trades)
     T = len(u)
     _, after = impact_states(program, u)
-    rho = program.decays
+    rho, phi = program.decays, program.shares
     impact = np.zeros_like(u)
     for m, mode in enumerate(program.impact):
-        later = np.zeros_like(u)
+        later, v = np.zeros_like(u), phi[m][:, None] * u
         for t in range(T - 2, -1, -1):
-            later[t] = rho[m, t + 1] * (later[t + 1] + u[t + 1])
-        impact += (after[m] + later) @ mode.matrix
+            later[t] = rho[m, t + 1] * (later[t + 1] + v[t + 1])
+        impact += phi[m][:, None] * image(after[m] + later, mode.matrix)
     e = exposures(program, u)[1:] if e is None else e
     risk = 2.0 * program.risk_aversion * _risk_image(program, e) @ program.exposure
     end = np.zeros(len(program.positions))
@@ -206,6 +208,7 @@ def gradient_terms(
     S = program.incidence
     return {
         "temporary": np.asarray(2.0 * program.temporary * u),
+        "three_halves": np.asarray(1.5 * program.three_halves * np.sign(u) * np.sqrt(np.abs(u))),
         "drift": program.drift,
         "impact": impact,
         "risk": np.asarray(suffix_sum(risk) @ S),
@@ -235,6 +238,12 @@ def _enable_x64() -> Any:
     return enable_x64()
 
 
+def _power(jnp: Any, u: Any) -> Any:
+    """Return |u|^{3/2}, with slope 0 and not NaN at u = 0."""
+    safe = jnp.where(u == 0.0, 1.0, jnp.abs(u))
+    return jnp.where(u == 0.0, 0.0, safe * jnp.sqrt(safe))
+
+
 def jax_cost(program: MultistageProgram) -> Callable[[Any], Any]:
     """Return the program's total cost as a pure jax function of the trades.
 
@@ -261,26 +270,30 @@ def jax_cost(program: MultistageProgram) -> Callable[[Any], Any]:
         p = program.p0 + jnp.cumsum(u @ program.incidence.T, axis=0)
         e = p @ program.exposure.T + program.exposure_level[1:]
         value = jnp.sum(program.spread * jnp.abs(u)) + jnp.sum(program.temporary * u**2)
+        if program.three_halves.any():
+            value += jnp.sum(program.three_halves * _power(jnp, u))
         value += jnp.sum(program.drift * u) + jnp.sum(program.holding * p)
         if program.impact:
-            matrices = jnp.asarray(np.stack([mode.matrix for mode in program.impact]))
+            matrices = jnp.asarray(np.stack([dense_of(mode.matrix) for mode in program.impact]))
 
             def step(z: Any, inputs: Any) -> tuple[Any, Any]:
-                rho_t, u_t = inputs
+                rho_t, phi_t, u_t = inputs
                 before = rho_t[:, None] * z
-                paid = jnp.einsum("i,mij,mj->", u_t, matrices, before + 0.5 * u_t)
-                return before + u_t, paid
+                v_t = phi_t[:, None] * u_t
+                paid = jnp.einsum("mi,mij,mj->", v_t, matrices, before + 0.5 * v_t)
+                return before + v_t, paid
 
             start = jnp.asarray(np.stack([mode.state for mode in program.impact]))
-            _, paid = jax.lax.scan(step, start, (jnp.asarray(rho.T), u))
+            _, paid = jax.lax.scan(step, start, (jnp.asarray(rho.T), jnp.asarray(program.shares.T), u))
             value += jnp.sum(paid)
         if program.risk_aversion > 0.0 and program.covariance is not None:
-            if isinstance(program.covariance, FactorRisk):
-                factors = e @ program.covariance.loadings
-                value += program.risk_aversion * (jnp.sum(factors**2) + jnp.sum(program.covariance.specific * e**2))
+            w = program.risk_weight
+            if isinstance(program.covariance, FactorMatrix):
+                factors, d = e @ program.covariance.loadings, program.covariance.specific
+                value += program.risk_aversion * (jnp.sum(w[:, None] * factors**2) + jnp.sum(w[:, None] * d * e**2))
             else:
                 per_slice = jnp.broadcast_to(program.covariance, (e.shape[0], e.shape[1], e.shape[1]))
-                value += program.risk_aversion * jnp.einsum("ti,tij,tj->", e, per_slice, e)
+                value += program.risk_aversion * jnp.einsum("t,ti,tij,tj->", w, e, per_slice, e)
         if program.terminal is not None:
             value += jnp.sum(program.terminal.penalty * (p[-1] - program.terminal.target) ** 2)
         for band in soft:

@@ -1,7 +1,7 @@
 """The energy identity: the double sum of decaying impact as a sum of squares of states.
 
-With z_t = ρ_t z_{t−1} + u_t, one term of the impact cost is u_t'Kρ_t z_{t−1} + ½u_t'Ku_t. Insert u_t = z_t − ρ_t
-z_{t−1}:
+With z_t = ρ_t z_{t−1} + u_t (u_t stands for φ_t u_t where a mode has shares), one term of the impact cost is
+u_t'Kρ_t z_{t−1} + ½u_t'Ku_t. Insert u_t = z_t − ρ_t z_{t−1}:
 
     (z − y)'Ky + ½(z − y)'K(z − y) = ½ z'Kz − ½ y'Ky,   y = ρ_t z_{t−1}, z = z_t.
 
@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 
 from crosswind.optim.checks import FloatArray
 from crosswind.optim.costs import cost, impact_states
+from crosswind.optim.factored import image
 from crosswind.optim.program import MultistageProgram
 
 __all__ = ["energy_constant", "energy_weights", "impact_cost_by_states", "impact_cost_by_trades"]
@@ -36,7 +37,7 @@ def energy_constant(program: MultistageProgram) -> float:
     """Return −½ Σ_m ρ²_{m,0} z_{−1}'K_m z_{−1}: the energy that earlier trades have already paid for."""
     rho = program.decays
     return -0.5 * sum(
-        float(rho[m, 0] ** 2 * mode.state @ mode.matrix @ mode.state) for m, mode in enumerate(program.impact)
+        float(rho[m, 0] ** 2 * mode.state @ image(mode.state, mode.matrix)) for m, mode in enumerate(program.impact)
     )
 
 
@@ -45,7 +46,7 @@ def impact_cost_by_states(program: MultistageProgram, trades: ArrayLike) -> floa
     _, after = impact_states(program, trades)
     weights = energy_weights(program)
     return energy_constant(program) + 0.5 * sum(
-        float(np.sum(weights[m][:, None] * after[m] * (after[m] @ mode.matrix)))
+        float(np.sum(weights[m][:, None] * after[m] * image(after[m], mode.matrix)))
         for m, mode in enumerate(program.impact)
     )
 

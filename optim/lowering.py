@@ -15,9 +15,10 @@ from crosswind.optim.assembly import Assembler, IndexArray, VectorAssembler, lab
 from crosswind.optim.box import trade_box
 from crosswind.optim.checks import FloatArray
 from crosswind.optim.energy import energy_constant, energy_weights
+from crosswind.optim.factored import FactorMatrix
 from crosswind.optim.limits import BandLimit, GroupCap, RateLimit
 from crosswind.optim.lowered import Lowered, RowBlock
-from crosswind.optim.program import FactorRisk, MultistageProgram, same_matrices
+from crosswind.optim.program import MultistageProgram, same_matrices
 from crosswind.optim.scaling import Scaling, choose_scaling
 from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.program import QuadraticProgram
@@ -250,10 +251,10 @@ class _Lowering:
 
     def _impact(self) -> None:
         g, asm = self.program, self.asm
-        rho, weights = g.decays, energy_weights(g)
+        rho, phi, weights = g.decays, g.shares, energy_weights(g)
         asm.constant += energy_constant(g)
         for m, mode in enumerate(g.impact):
-            if not mode.matrix.any():
+            if mode.empty:
                 continue
             name = f"z{m}"
             if not (weights[m, :-1] > 0.0).any():
@@ -263,8 +264,8 @@ class _Lowering:
                     (1, self.n), label_grid(name, g.instruments, 1), self.scaling.trades, mode.state, mode.state
                 )
                 asm.add_coefficients(rows, z, 1.0)
-                asm.add_coefficients(np.broadcast_to(rows, self.u.shape), self.u, -1.0)
-                asm.add_quadratic_block(z, np.ones(1), mode.matrix)
+                asm.add_coefficients(np.broadcast_to(rows, self.u.shape), self.u, -phi[m][:, None])
+                self._priced(name, z, np.ones(1), mode.matrix, self.scaling.trades)
                 continue
             z = asm.variables((self.T, self.n), label_grid(name, g.instruments, self.T), self.scaling.trades)
             right = np.zeros((self.T, self.n))
@@ -273,37 +274,46 @@ class _Lowering:
                 (self.T, self.n), label_grid(name, g.instruments, self.T), self.scaling.trades, right, right
             )
             asm.add_coefficients(rows, z, 1.0)
-            asm.add_coefficients(rows, self.u, -1.0)
+            asm.add_coefficients(rows, self.u, -phi[m][:, None])
             asm.add_coefficients(rows[1:], z[:-1], -rho[m, 1:, None])
-            asm.add_quadratic_block(z, weights[m], mode.matrix)
+            self._priced(name, z, weights[m], mode.matrix, self.scaling.trades)
+
+    def _priced(
+        self, name: str, x: IndexArray, weights: FloatArray, matrix: FloatArray | FactorMatrix, size: FloatArray
+    ) -> None:
+        """Add ½ Σ_t weights_t x_t'Mx_t; a factored M is lifted to r = F'x, so that P and A stay sparse."""
+        if not isinstance(matrix, FactorMatrix):
+            self.asm.add_quadratic_block(x, weights, matrix)
+            return
+        asm, F, d = self.asm, matrix.loadings, matrix.specific
+        own = np.flatnonzero(d)
+        asm.add_quadratic(x[:, own], x[:, own], weights[:, None] * d[own])
+        f = F.shape[1]
+        if f == 0:
+            return
+        typical = np.sqrt(((F.T * size) ** 2).sum(axis=1))
+        typical = np.where(typical > 0.0, typical, 1.0)
+        labels = tuple(f"{name}.{i}" for i in range(f))
+        r = asm.variables((len(x), f), label_grid("factor", labels, len(x), 1), typical)
+        rows = asm.rows((len(x), f), label_grid("factor", labels, len(x), 1), typical, 0.0, 0.0)
+        asm.add_coefficients(rows, r, 1.0)
+        i, j = np.nonzero(F.T)
+        asm.add_coefficients(rows[:, i], x[:, j], -F.T[i, j])
+        asm.add_quadratic(r, r, weights[:, None])
 
     def _risk(self) -> None:
-        """Add λ Σ e'Σe on e = Bp + w; a factor covariance is lifted to r = F'e."""
+        """Add λ Σ w e'Σe on e = Bp + w."""
         g, asm = self.program, self.asm
         if g.risk_aversion == 0.0 or g.covariance is None:
             return
-        lam = g.risk_aversion
+        weights = 2.0 * g.risk_aversion * g.risk_weight
         e, size = self._exposures()
         self.exposures = e
-        if isinstance(g.covariance, FactorRisk):
-            F, d = g.covariance.loadings, g.covariance.specific
-            asm.add_quadratic(e, e, 2.0 * lam * d)
-            f = F.shape[1]
-            spread = np.sqrt(((F.T * size) ** 2).sum(axis=1))
-            labels = tuple(str(i) for i in range(f))
-            r = asm.variables((self.T, f), label_grid("factor", labels, self.T, 1), np.where(spread > 0.0, spread, 1.0))
-            rows = asm.rows(
-                (self.T, f), label_grid("factor", labels, self.T, 1), np.where(spread > 0.0, spread, 1.0), 0.0, 0.0
-            )
-            asm.add_coefficients(rows, r, 1.0)
-            i, j = np.nonzero(F.T)
-            asm.add_coefficients(rows[:, i], e[:, j], -F.T[i, j])
-            asm.add_quadratic(r, r, 2.0 * lam)
-        elif g.covariance.ndim == 2:
-            asm.add_quadratic_block(e, np.ones(self.T), 2.0 * lam * g.covariance)
+        if isinstance(g.covariance, FactorMatrix) or g.covariance.ndim == 2:
+            self._priced("risk", e, weights, g.covariance, size)
         else:
             for t in range(self.T):
-                asm.add_quadratic_block(e[t : t + 1], np.ones(1), 2.0 * lam * g.covariance[t])
+                asm.add_quadratic_block(e[t : t + 1], weights[t : t + 1], g.covariance[t])
 
     def _exposures(self) -> tuple[IndexArray, FloatArray]:
         """Return the variables of e_1..e_T and their sizes (k,): the positions themselves where e = p."""

@@ -3,10 +3,11 @@
 Instruments j = 1..n are traded by signed trades u_t, t = 0..T−1. With the incidence S (P, n), exposures B (k, P) and
 known levels w:
 
-    p_{t+1} = p_t + S u_t,   e_t = B p_t + w_t,   z^m_t = ρ_{m,t} z^m_{t−1} + u_t,   ρ_{m,t} = exp(−β_m Δ_t)
+    p_{t+1} = p_t + S u_t,   e_t = B p_t + w_t,   z^m_t = ρ_{m,t} z^m_{t−1} + v^m_t,   ρ_{m,t} = exp(−β_m Δ_t)
 
-    cost = Σ_t [ c_t'|u_t| + u_t' diag(η_t) u_t + a_t'u_t + b_t'p_{t+1} ] + λ Σ_{t=1..T} e_t'Σ_t e_t
-         + Σ_m Σ_t ( u_t'K_m ρ_{m,t} z^m_{t−1} + ½ u_t'K_m u_t ) + Σ_i weight_i (p_{T,i} − target_i)² + soft limits
+    cost = Σ_t [ c_t'|u_t| + u_t' diag(η_t) u_t + κ_t'|u_t|^{3/2} + a_t'u_t + b_t'p_{t+1} ]
+         + λ Σ_{t=1..T} w_t e_t'Σ_t e_t + Σ_i weight_i (p_{T,i} − target_i)² + soft limits
+         + Σ_m Σ_t ( v^m_t'K_m ρ_{m,t} z^m_{t−1} + ½ v^m_t'K_m v^m_t ),   v^m_t = φ_{m,t} u_t (φ = 1 but in auctions)
 
 subject to the named limits. Positive cost is money lost; buying is positive.
 """
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from crosswind.optim.checks import FloatArray, check_psd, finite_array, finite_scalar, frozen, unique_names
+from crosswind.optim.factored import FactorMatrix, FactorRisk, check_size, dense_of, same_matrix
 from crosswind.optim.limits import Limit, Shape
 from crosswind.solvers.errors import InvalidInput
 
@@ -40,10 +42,13 @@ class ImpactMode:
     rate_per_s
         β ≥ 0, 1/s; 0 is permanent impact.
     matrix
-        K (n, n), return per unit of trade, symmetric PSD, so that u'Ku is currency.
+        K (n, n), return per unit of trade, symmetric PSD, so that u'Ku is currency; or a :class:`FactorMatrix`.
     state
         z_{−1} (n,): impact state left by earlier trades, in trade units, decayed by ``dt_s[0]`` before the first trade;
         default 0.
+    share
+        φ (T,) or a scalar, ≥ 0: the part of trade t that enters the mode and that meets it; default 1. An auction that
+        clears beside the book has 0. Any φ keeps the cost convex, since it only rescales trades.
 
     Raises
     ------
@@ -52,41 +57,26 @@ class ImpactMode:
     """
 
     rate_per_s: float
-    matrix: FloatArray
+    matrix: Any  # FloatArray or FactorMatrix: a union would ask a cast of every caller that knows its own form
     state: FloatArray = field(default_factory=_unset)
+    share: FloatArray | float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rate_per_s", finite_scalar("impact.rate_per_s", self.rate_per_s, minimum=0.0))
-        matrix = check_psd("impact.matrix", finite_array("impact.matrix", self.matrix, ndim=2))
+        matrix = self.matrix
+        if not isinstance(matrix, FactorMatrix):
+            matrix = check_psd("impact.matrix", finite_array("impact.matrix", matrix, ndim=2))
         state = np.zeros(len(matrix)) if np.size(self.state) == 0 else self.state
         object.__setattr__(self, "matrix", matrix)
         object.__setattr__(self, "state", finite_array("impact.state", state, (len(matrix),)))
+        object.__setattr__(self, "share", finite_array("impact.share", self.share, minimum=0.0))
 
-
-@dataclass(frozen=True, eq=False)
-class FactorRisk:
-    """Covariance Σ = F F' + diag(d), kept factorised so that the program stays sparse.
-
-    Parameters
-    ----------
-    loadings
-        F (k, f), return per square root of a slice (factor covariance absorbed).
-    specific
-        d (k,) ≥ 0, specific return variance per slice.
-    """
-
-    loadings: FloatArray
-    specific: FloatArray
-
-    def __post_init__(self) -> None:
-        loadings = finite_array("covariance.loadings", self.loadings, ndim=2)
-        object.__setattr__(self, "loadings", loadings)
-        specific = finite_array("covariance.specific", self.specific, (len(loadings),), minimum=0.0)
-        object.__setattr__(self, "specific", specific)
-
-    def dense(self) -> FloatArray:
-        """Return F F' + diag(d), (k, k)."""
-        return np.asarray(self.loadings @ self.loadings.T + np.diag(self.specific), dtype=np.float64)
+    @property
+    def empty(self) -> bool:
+        """Whether the mode moves nothing."""
+        if isinstance(self.matrix, FactorMatrix):
+            return not (self.matrix.loadings.any() or self.matrix.specific.any())
+        return not self.matrix.any()
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,12 +139,16 @@ class MultistageProgram:
         c (T, n) ≥ 0, cost per unit of |u| (half-spread and fees, relative); default 0.
     temporary
         η (T, n) ≥ 0, cost η u², 1/currency; default 0.
+    three_halves
+        κ (T, n) ≥ 0, cost κ|u|^{3/2}, 1/√currency (square-root impact); default 0.
     drift
         a (T, n), linear cost per signed unit (a forecast move against the trade is positive); default 0.
     impact
         Modes of :class:`ImpactMode`, each (n, n).
     covariance
-        None, (k, k), (T, k, k) for t = 1..T, or :class:`FactorRisk`: return covariance per slice.
+        None, (k, k), (T, k, k) for t = 1..T, or :class:`FactorMatrix`: return covariance per slice.
+    risk_weight
+        w (T,) ≥ 0 on e_1..e_T: how long, in slices, the exposure after trade t−1 is held; default 1.
     risk_aversion
         λ ≥ 0, 1/currency; the risk term is λ Σ e'Σe, without a factor ½.
     holding
@@ -182,11 +176,13 @@ class MultistageProgram:
     temporary: FloatArray = field(default_factory=_unset)
     drift: FloatArray = field(default_factory=_unset)
     impact: tuple[ImpactMode, ...] = ()
-    covariance: FloatArray | FactorRisk | None = None
+    covariance: FloatArray | FactorMatrix | None = None
     risk_aversion: float = 0.0
     holding: FloatArray = field(default_factory=_unset)
     terminal: Terminal | None = None
     limits: tuple[Limit, ...] = ()
+    three_halves: FloatArray = field(default_factory=_unset)
+    risk_weight: FloatArray = field(default_factory=_unset)
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -210,16 +206,18 @@ class MultistageProgram:
         grid("exposure_level", (T + 1, k))
         grid("spread", (T, n), 0.0)
         grid("temporary", (T, n), 0.0)
+        grid("three_halves", (T, n), 0.0)
         grid("drift", (T, n))
         grid("holding", (T, P))
         put("impact", tuple(self.impact))
         for m, mode in enumerate(self.impact):
-            if mode.matrix.shape != (n, n):
+            check_size(f"impact[{m}].matrix", mode.matrix, n)
+            if np.size(mode.share) not in (1, T):
                 raise InvalidInput(
-                    f"has shape {mode.matrix.shape} where {(n, n)} is needed",
-                    field=f"impact[{m}].matrix",
-                    value=mode.matrix.shape,
-                    remedy="one row and column per instrument, in the order of instruments",
+                    f"holds {np.size(mode.share)} shares for {T} slices",
+                    field=f"impact[{m}].share",
+                    value=np.size(mode.share),
+                    remedy="pass one per slice, or a scalar",
                 )
         if float(finite_array("risk_aversion", self.risk_aversion, ())) < 0.0:
             raise InvalidInput(
@@ -230,6 +228,8 @@ class MultistageProgram:
             )
         put("risk_aversion", float(self.risk_aversion))
         put("covariance", self._covariance(T, k))
+        weight = 1.0 if np.size(self.risk_weight) == 0 else self.risk_weight
+        put("risk_weight", finite_array("risk_weight", weight, (T,), minimum=0.0))
         put("terminal", None if self.terminal is None else self.terminal.shaped(P))
         put("limits", self._limits(Shape(T, n, P, k)))
 
@@ -252,11 +252,11 @@ class MultistageProgram:
     def _refuse(name: str, got: tuple[int, ...], needed: tuple[int, ...]) -> FloatArray:
         raise InvalidInput(f"has shape {got} where {needed} is needed", field=name, value=got, remedy="check the order")
 
-    def _covariance(self, T: int, k: int) -> FloatArray | FactorRisk | None:
+    def _covariance(self, T: int, k: int) -> FloatArray | FactorMatrix | None:
         value = self.covariance
         if value is None:
             return None
-        if isinstance(value, FactorRisk):
+        if isinstance(value, FactorMatrix):
             if len(value.specific) != k:
                 self._refuse("covariance.loadings", value.loadings.shape, (k, value.loadings.shape[1]))
             return value
@@ -288,6 +288,15 @@ class MultistageProgram:
         rates = np.array([mode.rate_per_s for mode in self.impact])
         return np.asarray(np.exp(-np.outer(rates, self.dt_s)), dtype=np.float64)
 
+    @property
+    def shares(self) -> FloatArray:
+        """φ (M, T): the part of each trade that enters and meets each mode."""
+        rows = [
+            np.broadcast_to(np.asarray(mode.share, dtype=np.float64).reshape(-1), (self.slices,))
+            for mode in self.impact
+        ]
+        return np.asarray(rows, dtype=np.float64).reshape(len(self.impact), self.slices)
+
     def index(self, names: Iterable[str]) -> list[int]:
         """Return the columns of instruments ``names``, or raise InvalidInput for one that is unknown."""
         where = {name: j for j, name in enumerate(self.instruments)}
@@ -307,8 +316,8 @@ class MultistageProgram:
         """Return Σ_t (k, k) dense, t = 1..T; zeros where the program has no covariance."""
         if self.covariance is None:
             return np.zeros((len(self.exposure), len(self.exposure)))
-        if isinstance(self.covariance, FactorRisk):
-            return self.covariance.dense()
+        if isinstance(self.covariance, FactorMatrix):
+            return dense_of(self.covariance)
         return self.covariance if self.covariance.ndim == 2 else self.covariance[t - 1]
 
 
@@ -326,6 +335,7 @@ def same_matrices(one: MultistageProgram, other: MultistageProgram) -> bool:
         return False
     pairs: list[tuple[Any, Any]] = [(one.covariance, other.covariance)]
     pairs += [(getattr(one, name), getattr(other, name)) for name in ("dt_s", "incidence", "exposure", "temporary")]
+    pairs += [(getattr(one, name), getattr(other, name)) for name in ("three_halves", "risk_weight", "shares")]
     for mode, twin in zip(one.impact, other.impact, strict=True):
         pairs += [(mode.rate_per_s, twin.rate_per_s), (mode.matrix, twin.matrix)]
     if one.terminal is not None and other.terminal is not None:
@@ -343,8 +353,8 @@ def same_matrices(one: MultistageProgram, other: MultistageProgram) -> bool:
 def _same(a: Any, b: Any) -> bool:
     if a is b:
         return True
-    if isinstance(a, FactorRisk) or isinstance(b, FactorRisk):
-        return type(a) is type(b) and _same(a.loadings, b.loadings) and _same(a.specific, b.specific)
+    if isinstance(a, FactorMatrix) or isinstance(b, FactorMatrix):
+        return same_matrix(a, b)
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         return np.array_equal(np.asarray(a), np.asarray(b))
     return bool(a == b)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crosswind.optim.checks import FloatArray
+from crosswind.optim.factored import columns_of, image
 from crosswind.optim.limits import BandLimit, GroupCap, RateLimit, TradeLimit
 from crosswind.optim.program import MultistageProgram
 from crosswind.solvers.errors import MissingDependency
@@ -69,19 +70,23 @@ def reference_multistage(
     parts: list[Any] = [
         unit / money * cp.sum(cp.multiply(g.spread, cp.abs(u))),
         scaled * cp.sum(cp.multiply(g.temporary, cp.square(u))),
+        unit**1.5 / money * cp.sum(cp.multiply(g.three_halves, cp.power(cp.abs(u), 1.5))),
         unit / money * cp.sum(cp.multiply(g.drift, u)),
         unit / money * cp.sum(cp.multiply(g.holding, p)),
     ]
     clock = np.cumsum(g.dt_s)
     for mode in g.impact:
         toeplitz = np.exp(-mode.rate_per_s * np.abs(clock[:, None] - clock[None, :]))
-        parts.append(0.5 * scaled * cp.sum_squares(_root(toeplitz).T @ u @ _root(mode.matrix)))
+        phi = np.broadcast_to(np.asarray(mode.share).reshape(-1), (T,))
+        v = cp.multiply(np.tile(phi[:, None], (1, n)), u)  # what of each trade enters the mode
+        parts.append(0.5 * scaled * cp.sum_squares(_root(toeplitz).T @ v @ columns_of(mode.matrix)))
         # What earlier trades left behind has decayed over the whole way from before the first slice.
-        left = np.outer(np.exp(-mode.rate_per_s * clock), mode.matrix @ mode.state)
-        parts.append(unit / money * cp.sum(cp.multiply(left, u)))
+        left = np.outer(np.exp(-mode.rate_per_s * clock), image(mode.state, mode.matrix))
+        parts.append(unit / money * cp.sum(cp.multiply(left, v)))
     if g.risk_aversion > 0.0 and g.covariance is not None:
         for t in range(1, T + 1):
-            parts.append(scaled * g.risk_aversion * cp.sum_squares(_root(g.covariance_at(t)).T @ e[t - 1]))
+            weight = scaled * g.risk_aversion * g.risk_weight[t - 1]
+            parts.append(weight * cp.sum_squares(_root(g.covariance_at(t)).T @ e[t - 1]))
     constraints: dict[str, list[Any]] = {}
     if g.terminal is not None:
         gap = p[T - 1] - g.terminal.target / unit

@@ -82,6 +82,10 @@ def solve_lowered(
     if solver == "auto" and entries > _LARGE:
         # Measured: on programs with dense impact blocks Clarabel's factorisation is the faster one by a factor of two.
         solver = ("clarabel", "piqp")
+    if lowered.program.three_halves.any():
+        from crosswind.optim.three_halves import solve_three_halves
+
+        return finish(lowered, solve_three_halves(lowered, solver, tol, sharpen=sharpen, size_limit=_LARGE, **settings))
     solution = solve(lowered.qp, solver=solver, tol=tol, **settings)
     result = finish(lowered, solution)
     if not (sharpen and solution.status.ok):

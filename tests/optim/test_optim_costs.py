@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from crosswind.optim import (
     BandLimit,
+    FactorMatrix,
     FactorRisk,
     ImpactMode,
     MultistageProgram,
@@ -33,6 +34,8 @@ def rich_program(seed: int, n: int = 3, T: int = 5, factor: bool = True) -> Mult
     S[:2, -1] = (-1.0, 1.0)  # a listed calendar spread moves both legs
     A = rng.normal(size=(3, n, n)) * 1e-5
     modes = tuple(ImpactMode(rate, A[m] @ A[m].T, rng.normal(size=n) * 1e5) for m, rate in enumerate((0.0, 0.01, 0.01)))
+    form = FactorMatrix(rng.normal(size=(n, 2)) * 1e-5, rng.uniform(0.0, 1e-10, size=n))
+    modes += (ImpactMode(0.003, form, rng.normal(size=n) * 1e5, rng.uniform(0.0, 1.0, size=T)),)
     C = rng.normal(size=(T, k, k)) * 1e-3
     covariance = FactorRisk(rng.normal(size=(k, 1)) * 1e-3, np.full(k, 1e-6)) if factor else C @ C.transpose(0, 2, 1)
     return MultistageProgram(
@@ -45,6 +48,8 @@ def rich_program(seed: int, n: int = 3, T: int = 5, factor: bool = True) -> Mult
         exposure_level=rng.normal(size=(T + 1, k)) * 1e6,
         spread=rng.uniform(1e-5, 1e-4, size=(T, n)),
         temporary=rng.uniform(1e-11, 1e-10, size=n),
+        three_halves=rng.uniform(1e-8, 1e-7, size=(T, n)),
+        risk_weight=rng.uniform(0.0, 2.0, size=T),
         drift=rng.normal(size=(T, n)) * 1e-5,
         impact=modes,
         covariance=covariance,
@@ -137,6 +142,8 @@ def test_adjoint_gradient_equals_jax() -> None:
         exposure=program.exposure,
         exposure_level=program.exposure_level,
         temporary=program.temporary,
+        three_halves=program.three_halves,
+        risk_weight=program.risk_weight,
         drift=program.drift,
         impact=program.impact,
         covariance=program.covariance,
