@@ -5,11 +5,11 @@ Around v > 0 two quadratics of u are at hand:
     upper  κ( ¼ v^{3/2} + ¾ v^{−1/2} u² )                      lies above κ|u|^{3/2} and meets it at |u| = v
     local  φ(v) + φ'(v)(u − v) + ½φ''(v)(u − v)²,  φ = κ|u|^{3/2}
 
-|u|^{3/2} is concave in u², so its tangent there is the first; minimising it cannot raise the cost. The second is a Newton
-step, quadratically convergent near the optimum and kept only where it lowers the true cost. At any iterate u with
-multipliers (y, z) of the last quadratic program, replace φ by its tangent φ(u) + φ'(u)(w − u) ≤ φ(w): the certificate of
-*that* program at (u, y, z) is one of the convex program itself, since its residuals are the true ones and its lower bound
-is a lower bound.
+|u|^{3/2} is concave in u², so its tangent there is the first; minimising it cannot raise the cost. The second is a
+Newton step, quadratically convergent near the optimum and kept only where it lowers the true cost. At any iterate u
+with multipliers (y, z) of the last quadratic program, replace φ by its tangent φ(u) + φ'(u)(w − u) ≤ φ(w): the
+certificate of *that* program at (u, y, z) is one of the convex program itself, since its residuals are the true ones
+and its lower bound is a lower bound.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from crosswind.optim.lowered import Lowered
 from crosswind.optim.polish import polish
 from crosswind.solvers.certify import certify
 from crosswind.solvers.program import QuadraticProgram
-from crosswind.solvers.solution import Solution, Status
+from crosswind.solvers.solution import Attempt, Solution, Status
 
 __all__ = ["linearised", "solve_three_halves"]
 
@@ -109,7 +109,8 @@ def solve_three_halves(
     program, small = lowered.program, lowered.qp.P.nnz + lowered.qp.A.nnz <= size_limit
     v = np.tile(lowered.scaling.trades / program.slices, (program.slices, 1))
     best: Solution | None = None
-    value, attempts, newton = np.inf, (), False
+    attempts: tuple[Attempt, ...] = ()
+    value, newton = np.inf, False
     for round_ in range(_ROUNDS):
         left = None if limit is None else limit - (time.monotonic() - started)
         if left is not None and left <= 0.0 and best is not None:
@@ -128,7 +129,8 @@ def solve_three_halves(
         better = best is None or certificate.worst < best.certificate.worst
         lowers = total < value - 1e-14 * abs(value)
         if better:
-            status = Status.OPTIMAL if certificate.passes() else Status.FEASIBLE if certificate.feasible() else Status.INACCURATE  # fmt: skip
+            status = Status.FEASIBLE if certificate.feasible() else Status.INACCURATE
+            status = Status.OPTIMAL if certificate.passes() else status
             best = replace(
                 found, certificate=certificate, objective=certificate.objective, status=status, iterations=round_ + 1
             )
