@@ -10,8 +10,8 @@ setup(
     ext_modules=[
         Extension(
             "crosswind.solvers.native._core",
-            sources=["solvers/native/check.c", "solvers/native/module.c"],
-            depends=["solvers/native/check.h"],
+            sources=[f"solvers/native/{name}.c" for name in ("check", "schedule", "schedule_face", "module")],
+            depends=[f"solvers/native/{name}.h" for name in ("check", "schedule", "schedule_face")],
             define_macros=[("Py_LIMITED_API", "0x030b0000")],
             py_limited_api=True,
             optional=True,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "schedule_face.h"
 
 typedef struct {
     PyObject_HEAD
@@ -254,7 +255,8 @@ PyMODINIT_FUNC PyInit__core(void) {
     PyObject *module = PyModule_Create(&definition);
     if (module == NULL) return NULL;
     PyObject *type = PyType_FromSpec(&check_spec);
-    if (type == NULL || PyModule_AddObjectRef(module, "Check", type) < 0) {
+    if (type == NULL || PyModule_AddFunctions(module, cw_schedule_methods) < 0 ||
+        PyModule_AddObjectRef(module, "Check", type) < 0) {
         Py_XDECREF(type);
         Py_DECREF(module);
         return NULL;

@@ -1,0 +1,196 @@
+/* See schedule.h. */
+#include "schedule.h"
+
+#include <math.h>
+
+#if defined(__GNUC__) || defined(__clang__)
+#define CW_INLINE static inline __attribute__((always_inline))
+#else
+#define CW_INLINE static inline
+#endif
+
+#define BLOCK 128 /* names at a time: the states of a block stay in the nearest cache */
+
+/* Where (a, b), a <= b, stands among the S(S + 1)/2 entries of a symmetric matrix. */
+#define AT(a, b, S) ((a) * (2 * (S) - (a) + 1) / 2 + (b) - (a))
+
+CW_INLINE void factor(size_t T, size_t N, const size_t M, const double *restrict d, const double *restrict walk,
+                      const double *restrict own, const double *restrict end, const double *restrict rho,
+                      const double *restrict k, double *restrict inverse, double *restrict gain,
+                      double *restrict P) {
+    const size_t S = 1 + M;
+    for (size_t i = 0; i < N; i++) {
+        for (size_t e = 0; e < S * (S + 1) / 2; e++) P[e * N + i] = 0.0;
+        P[i] = end[i] + walk[T - 1] * own[i];
+        for (size_t m = 0; m < M; m++) P[AT(m + 1, m + 1, S) * N + i] = k[m * N + i];
+    }
+    for (size_t t = T; t-- > 0;) {
+        const double *restrict now = rho + t * M; /* the step to slice t - 1 decays by the decay of slice t */
+        const double step = t > 0 ? walk[t - 1] : 0.0;
+        for (size_t i = 0; i < N; i++) {
+            double h[1 + CW_MODES], seen = d[t * N + i], across = 0.0;
+            for (size_t a = 0; a < S; a++) {
+                h[a] = 0.0;
+                for (size_t b = 0; b < S; b++) h[a] += P[(a <= b ? AT(a, b, S) : AT(b, a, S)) * N + i];
+                if (a > 0) {
+                    seen += h[a];
+                    across += P[AT(0, a, S) * N + i];
+                }
+            }
+            /* The walk's variance may be infinite or dwarf the rest: nothing here is a difference of two such. */
+            const int open = isinf(P[i]);
+            const double F = h[0] + seen, g0 = open ? 1.0 : h[0] / F;
+            inverse[t * N + i] = open ? 0.0 : 1.0 / F;
+            gain[(t * S) * N + i] = g0;
+            for (size_t a = 1; a < S; a++) gain[(t * S + a) * N + i] = open ? 0.0 : h[a] / F;
+            P[i] = g0 * seen - across + step * own[i];
+            for (size_t a = 1; a < S; a++) {
+                const double r = now[a - 1];
+                P[AT(0, a, S) * N + i] = r * (P[AT(0, a, S) * N + i] - g0 * h[a]);
+                for (size_t b = a; b < S; b++) {
+                    const double less = open ? 0.0 : h[a] / F * h[b];
+                    double kept = r * now[b - 1] * (P[AT(a, b, S) * N + i] - less);
+                    if (a == b) kept += (1.0 - r * r) * k[(a - 1) * N + i];
+                    P[AT(a, b, S) * N + i] = kept;
+                }
+            }
+        }
+    }
+}
+
+int cw_schedule_factor(size_t T, size_t N, size_t M, const double *d, const double *walk, const double *own,
+                       const double *end, const double *rho, const double *k, double *inverse, double *gain,
+                       double *work) {
+    switch (M) {
+        case 0: factor(T, N, 0, d, walk, own, end, rho, k, inverse, gain, work); return 1;
+        case 1: factor(T, N, 1, d, walk, own, end, rho, k, inverse, gain, work); return 1;
+        case 2: factor(T, N, 2, d, walk, own, end, rho, k, inverse, gain, work); return 1;
+        case 3: factor(T, N, 3, d, walk, own, end, rho, k, inverse, gain, work); return 1;
+        default:
+            if (M > CW_MODES) return 0;
+            factor(T, N, M, d, walk, own, end, rho, k, inverse, gain, work);
+            return 1;
+    }
+}
+
+CW_INLINE void solve(size_t T, size_t N, const size_t M, const double *restrict inverse, const double *restrict gain,
+                     const double *restrict rho, const double *r, double *x, double *restrict s, size_t from,
+                     size_t to) {
+    const size_t S = 1 + M;
+    for (size_t t = T; t-- > 0;) {
+        const double *restrict now = rho + t * M, *restrict g = gain + t * S * N, *restrict f = inverse + t * N;
+        for (size_t i = from; i < to; i++) {
+            double e = r[t * N + i];
+            for (size_t a = 0; a < S; a++) e -= s[a * N + i];
+            x[t * N + i] = e * f[i];
+            s[i] += g[i] * e;
+            for (size_t a = 1; a < S; a++) s[a * N + i] = now[a - 1] * (s[a * N + i] + g[a * N + i] * e);
+        }
+    }
+    for (size_t a = 0; a < S; a++)
+        for (size_t i = from; i < to; i++) s[a * N + i] = 0.0;
+    for (size_t t = 0; t < T; t++) {
+        const double *restrict now = rho + t * M, *restrict g = gain + t * S * N;
+        for (size_t i = from; i < to; i++) {
+            double moved[1 + CW_MODES];
+            moved[0] = s[i];
+            for (size_t a = 1; a < S; a++) moved[a] = now[a - 1] * s[a * N + i];
+            double u = x[t * N + i];
+            for (size_t a = 0; a < S; a++) u += g[a * N + i] * moved[a];
+            x[t * N + i] = u;
+            for (size_t a = 0; a < S; a++) s[a * N + i] = moved[a] - u;
+        }
+    }
+}
+
+int cw_schedule_solve(size_t T, size_t N, size_t M, const double *inverse, const double *gain, const double *rho,
+                      const double *r, double *x, double *work) {
+    if (M > CW_MODES) return 0;
+    for (size_t e = 0; e < (1 + M) * N; e++) work[e] = 0.0;
+    for (size_t from = 0; from < N; from += BLOCK) {
+        const size_t to = from + BLOCK < N ? from + BLOCK : N;
+        switch (M) {
+            case 0: solve(T, N, 0, inverse, gain, rho, r, x, work, from, to); break;
+            case 1: solve(T, N, 1, inverse, gain, rho, r, x, work, from, to); break;
+            case 2: solve(T, N, 2, inverse, gain, rho, r, x, work, from, to); break;
+            case 3: solve(T, N, 3, inverse, gain, rho, r, x, work, from, to); break;
+            default: solve(T, N, M, inverse, gain, rho, r, x, work, from, to);
+        }
+    }
+    return 1;
+}
+
+CW_INLINE double cell(double v, double cut, double l, double h) {
+    const double above = v - cut, below = v + cut;
+    double z = (above > 0.0 ? above : 0.0) + (below < 0.0 ? below : 0.0);
+    z = z < l ? l : z;
+    return z > h ? h : z;
+}
+
+#define LANES 8 /* sums in a fixed order that the compiler may take several at a time */
+
+/* Sum of |z| at a price and its fall per unit of price. */
+static double gross(size_t n, const double *restrict v, const double *restrict r, const double *restrict c,
+                    const double *restrict l, const double *restrict h, double theta, double *fall) {
+    double sum[LANES] = {0.0}, slope[LANES] = {0.0};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t j = 0; j < LANES; j++) {
+            const double z = cell(v[i + j], (c[i + j] + theta) * r[i + j], l[i + j], h[i + j]);
+            const double moves = z > l[i + j] ? r[i + j] : 0.0, stays = z < h[i + j] ? moves : 0.0;
+            sum[j] += fabs(z);
+            slope[j] += fabs(z) > 0.0 ? stays : 0.0;
+        }
+    for (size_t j = 0; i < n; i++, j++) {
+        const double z = cell(v[i], (c[i] + theta) * r[i], l[i], h[i]);
+        sum[j] += fabs(z);
+        slope[j] += z > l[i] && z < h[i] && fabs(z) > 0.0 ? r[i] : 0.0;
+    }
+    double total = 0.0;
+    *fall = 0.0;
+    for (size_t j = 0; j < LANES; j++) {
+        total += sum[j];
+        *fall += slope[j];
+    }
+    return total;
+}
+
+static double price(size_t n, const double *v, const double *r, const double *c, const double *l, const double *h,
+                    double cap, double theta) {
+    double fall, low = 0.0, high = 0.0;
+    if (isinf(cap) || n == 0) return 0.0;
+    if (gross(n, v, r, c, l, h, 0.0, &fall) <= cap) return 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double zero = fabs(v[i]) / r[i] - c[i];
+        if (zero > high) high = zero;
+    }
+    if (!(theta > 0.0 && theta < high)) theta = 0.5 * high;
+    for (int pass = 0; pass < 100; pass++) {
+        const double over = gross(n, v, r, c, l, h, theta, &fall) - cap;
+        if (over <= 0.0 && over >= -1e-12 * cap) return theta;
+        if (over > 0.0) low = theta;
+        else high = theta;
+        /* A little beyond the root, beyond what rounding of the sum can take away: the cap is kept. */
+        double next = fall > 0.0 ? theta + (over + 5e-13 * cap) / fall : low;
+        if (!(next > low && next < high)) next = 0.5 * (low + high);
+        if (!(next > low && next < high)) break;
+        theta = next;
+    }
+    return high;
+}
+
+void cw_schedule_prox(size_t T, size_t N, size_t G, const size_t *first, const double *cap, const double *v,
+                      const double *r, const double *c, const double *l, const double *h, double *theta, double *z) {
+    for (size_t t = 0; t < T; t++) {
+        const size_t row = t * N;
+        size_t from = 0;
+        for (size_t g = 0; g < G; g++) {
+            const size_t at = row + first[g], n = first[g + 1] - first[g];
+            const double p = price(n, v + at, r + at, c + at, l + at, h + at, cap[t * G + g], theta[t * G + g]);
+            theta[t * G + g] = p;
+            for (size_t i = at; i < at + n; i++) z[i] = cell(v[i], (c[i] + p) * r[i], l[i], h[i]);
+            from = first[g + 1];
+        }
+        for (size_t i = row + from; i < row + N; i++) z[i] = cell(v[i], c[i] * r[i], l[i], h[i]);
+    }
+}

@@ -1,0 +1,34 @@
+/* The recursions of the schedule solver over slices and names, names innermost: crosswind.solvers.schedule.kernels.
+ *
+ * All arrays are (T, N) in row-major order unless a comment says otherwise. No allocation, no globals, a bound on the
+ * work. A name's matrix is
+ *
+ *     A = diag(d) + sum over s of walk_s 1[t, t' <= s] + end 11' + sum over m of k_m (products of rho between t and t')
+ *
+ * and in reversed time the covariance of a random walk, M first-order autoregressions and noise seen together: the
+ * Kalman recursions factor it in O(T M^2). An infinite end is the limit, the inverse on trades that sum to zero.
+ */
+#ifndef CROSSWIND_SCHEDULE_H
+#define CROSSWIND_SCHEDULE_H
+
+#include <stddef.h>
+
+#define CW_MODES 8 /* most modes */
+
+/* inverse (T, N): 1/F; gain (T, 1 + M, N). walk (T), own (N): walk_s own_i is a name's increment; end (N), inf where
+ * the sum is fixed; rho (T, M); k (M, N). work: (1 + M)(2 + M)/2 * N items. 0 where M is too large. */
+int cw_schedule_factor(size_t T, size_t N, size_t M, const double *d, const double *walk, const double *own,
+                       const double *end, const double *rho, const double *k, double *inverse, double *gain,
+                       double *work);
+
+/* x = A^-1 r; work: (1 + M) N items. x may be r. 0 where M is too large. */
+int cw_schedule_solve(size_t T, size_t N, size_t M, const double *inverse, const double *gain, const double *rho,
+                      const double *r, double *x, double *work);
+
+/* Cells of a model without coupling over slices: z minimises  (z - v)^2 / 2r + (c + theta) |z|  over [l, h], r > 0 and
+ * theta >= 0 the smallest for which the sum of |z| over a slice and group is at most its cap. Group g holds the names
+ * first[g] ... first[g + 1] - 1; names beyond first[G] are in none. theta (T, G): start and result. */
+void cw_schedule_prox(size_t T, size_t N, size_t G, const size_t *first, const double *cap, const double *v,
+                      const double *r, const double *c, const double *l, const double *h, double *theta, double *z);
+
+#endif

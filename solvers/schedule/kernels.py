@@ -1,0 +1,165 @@
+"""The recursions over slices and names: the compiled ones, or numpy's over whole slices to the same answers.
+
+A name's matrix A = diag(d) + Σ_s walk_s own 1[t, t' ≤ s] + end 11' + Σ_m k_m Π ρ_m is, in reversed time, the covariance
+of a random walk, M first-order autoregressions and noise seen together. The Kalman recursions factor it and solve with
+it in O(T): Rauch, Tung and Striebel (1965) for the smoother, Rybicki and Press (1995) for the exponential part alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crosswind.solvers import native
+from crosswind.solvers.schedule.problem import Array
+
+__all__ = ["factor", "prox", "solve"]
+
+Index = NDArray[np.intp]
+
+
+def factor(d: Array, walk: Array, own: Array, end: Array, rho: Array, k: Array) -> tuple[Array, Array]:
+    """Factor the matrices of all names.
+
+    Parameters
+    ----------
+    d
+        (T, N) > 0.
+    walk, own
+        (T,), (N,) ≥ 0: the increment of the walk is their product.
+    end
+        (N,) ≥ 0 or ∞: the limit, an inverse on trades that sum to zero.
+    rho, k
+        (T, M) decays; (M, N) ≥ 0.
+
+    Returns
+    -------
+    inverse (T, N) and gain (T, 1 + M, N) for `solve`.
+    """
+    (T, N), M = d.shape, len(k)
+    inverse, gain = np.empty((T, N)), np.empty((T, 1 + M, N))
+    if native.COMPILED:
+        work = np.empty((1 + M) * (2 + M) // 2 * N)
+        native.core.schedule_factor(T, N, M, d, walk, own, end, rho, k, inverse, gain, work)
+    else:
+        _factor(d, walk, own, end, rho, k, inverse, gain)
+    return inverse, gain
+
+
+def _factor(d: Array, walk: Array, own: Array, end: Array, rho: Array, k: Array, inverse: Array, gain: Array) -> None:
+    (T, N), M = d.shape, len(k)
+    P = np.zeros((1 + M, 1 + M, N))
+    P[0, 0] = end + walk[T - 1] * own
+    for m in range(M):
+        P[m + 1, m + 1] = k[m]
+    for t in range(T - 1, -1, -1):
+        h = P.sum(axis=1)
+        seen = d[t] + h[1:].sum(axis=0)
+        across = P[0, 1:].sum(axis=0)
+        open_ = np.isinf(P[0, 0])
+        F = h[0] + seen
+        inverse[t] = np.where(open_, 0.0, 1.0 / F)
+        with np.errstate(invalid="ignore"):
+            gain[t] = np.where(open_, 0.0, h / F)
+        gain[t, 0] = np.where(open_, 1.0, gain[t, 0])
+        # The walk's variance may be infinite or dwarf the rest: nothing here is a difference of two such.
+        first = gain[t, 0] * seen - across + (walk[t - 1] * own if t else 0.0)
+        cross = P[0, 1:] - gain[t, 0] * h[1:]
+        P[1:, 1:] -= gain[t, 1:, None] * h[None, 1:]
+        r = rho[t]
+        P[0, 0] = first
+        P[0, 1:] = P[1:, 0] = r[:, None] * cross
+        P[1:, 1:] *= (r[:, None] * r[None, :])[:, :, None]
+        for m in range(M):
+            P[m + 1, m + 1] += (1.0 - r[m] ** 2) * k[m]
+
+
+def solve(inverse: Array, gain: Array, rho: Array, r: Array, out: Array | None = None) -> Array:
+    """Return A⁻¹r (T, N) for all names; ``out`` may be ``r``."""
+    T, N = r.shape
+    M = rho.shape[1]
+    out = np.empty((T, N)) if out is None else out
+    if native.COMPILED:
+        native.core.schedule_solve(T, N, M, inverse, gain, rho, r, out, np.empty((1 + M) * N))
+        return out
+    decay = np.hstack([np.ones((T, 1)), rho])[:, :, None]
+    s = np.zeros((1 + M, N))
+    for t in range(T - 1, -1, -1):
+        e = r[t] - s.sum(axis=0)
+        out[t] = e * inverse[t]
+        s = decay[t] * (s + gain[t] * e)
+    s = np.zeros((1 + M, N))
+    for t in range(T):
+        s = decay[t] * s
+        out[t] += (gain[t] * s).sum(axis=0)
+        s = s - out[t]
+    return out
+
+
+def _cells(v: Array, r: Array, price: Array, low: Array, high: Array) -> Array:
+    z = np.abs(v)
+    z -= price * r
+    np.maximum(z, 0.0, out=z)
+    return np.asarray(np.clip(np.copysign(z, v), low, high))
+
+
+def prox(
+    first: Index, cap: Array, v: Array, r: Array, c: Array, low: Array, high: Array, theta: Array, out: Array
+) -> Array:
+    """Minimise (z − v)²/2r + c|z| over boxes with Σ|z| ≤ cap over each slice and group.
+
+    Parameters
+    ----------
+    first
+        (G + 1,): group g holds the names first[g] … first[g + 1] − 1; those beyond first[G] are in none.
+    cap
+        (T, G), ∞ for none.
+    v, r, c, low, high
+        (T, N), r > 0, c ≥ 0.
+    theta
+        (T, G) prices of the caps: a start, overwritten with the result, the smallest that keep the caps.
+    out
+        (T, N), overwritten with z, which is returned.
+    """
+    (T, N), G = v.shape, cap.shape[1]
+    if native.COMPILED:
+        native.core.schedule_prox(T, N, G, first, cap, v, r, c, low, high, theta, out)
+        return out
+    edge = int(first[-1])
+    out[:, edge:] = _cells(v[:, edge:], r[:, edge:], c[:, edge:], low[:, edge:], high[:, edge:])
+    for g in range(G):
+        at = slice(int(first[g]), int(first[g + 1]))
+        _prices(cap[:, g], v[:, at], r[:, at], c[:, at], low[:, at], high[:, at], theta[:, g], out[:, at])
+    return out
+
+
+def _prices(cap: Array, v: Array, r: Array, c: Array, low: Array, high: Array, theta: Array, out: Array) -> None:
+    """Find the prices (T,) of one group's caps by safeguarded Newton steps, all slices at once."""
+    out[:] = _cells(v, r, c, low, high)
+    need = np.isfinite(cap) & (np.abs(out).sum(axis=1) > cap)
+    theta[~need] = 0.0
+    rows = np.flatnonzero(need)
+    if not rows.size:
+        return
+    v, r, c, low, high, cap = v[rows], r[rows], c[rows], low[rows], high[rows], cap[rows]
+    below, above = np.zeros(rows.size), np.maximum(np.max(np.abs(v) / r - c, axis=1), 0.0)
+    p = np.where((theta[rows] > 0.0) & (theta[rows] < above), theta[rows], 0.5 * above)
+    live = np.ones(rows.size, dtype=bool)
+    for _ in range(100):
+        z = _cells(v, r, c + p[:, None], low, high)
+        over = np.abs(z).sum(axis=1) - cap
+        live &= ~((over <= 0.0) & (over >= -1e-12 * cap))
+        below, above = np.where(live & (over > 0.0), p, below), np.where(live & (over <= 0.0), p, above)
+        fall = np.where((z > low) & (z < high) & (z != 0.0), r, 0.0).sum(axis=1)
+        # A little beyond the root, beyond what rounding of the sum can take away: the cap is kept.
+        step = np.where(fall > 0.0, p + (over + 5e-13 * cap) / np.where(fall > 0.0, fall, 1.0), below)
+        step = np.where((step > below) & (step < above), step, 0.5 * (below + above))
+        stuck = live & ~((step > below) & (step < above))
+        p = np.where(stuck, above, np.where(live, step, p))
+        live &= ~stuck
+        if not live.any():
+            break
+    else:
+        p = np.where(live, above, p)
+    theta[rows] = p
+    out[rows] = _cells(v, r, c + p[:, None], low, high)
