@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,8 @@ from crosswind.solvers.errors import InvalidInput
 
 if TYPE_CHECKING:
     from crosswind.problems.basket.model import BasketProblem
+    from crosswind.problems.basket.strategies import Strategy
+    from crosswind.problems.impact.model import ImpactModel
 
 __all__ = ["almgren_chriss", "compare", "diagonal_only", "frontier", "pov", "standard_schedules", "twap", "vwap"]
 
@@ -130,25 +132,84 @@ def standard_schedules(problem: BasketProblem, solver: str | tuple[str, ...] = "
     return table | {"Almgren-Chriss": almgren_chriss(problem), "diagonal only": diagonal_only(problem, solver)}
 
 
+def _named(
+    schedules: Mapping[str, pd.DataFrame | BasketSchedule | Strategy] | Iterable[Strategy] | None,
+    problem: BasketProblem,
+    solver: str | tuple[str, ...],
+) -> dict[str, pd.DataFrame]:
+    """Return frames of trades by name from whatever describes schedules."""
+    from crosswind.problems.basket.strategies import Strategy
+
+    if schedules is None:
+        return {"crosswind": problem.solve(solver).trades}
+    if isinstance(schedules, Mapping):
+        items = [(str(label), value) for label, value in schedules.items()]
+    elif isinstance(schedules, pd.DataFrame):
+        items = [("schedule", schedules)]
+    else:
+        items = [(str(getattr(s, "name", type(s).__name__)), s) for s in schedules]
+    out: dict[str, pd.DataFrame] = {}
+    for label, value in items:
+        if label in out:
+            raise InvalidInput("two schedules share a name", field="schedules", value=label, remedy="pass name=")
+        if isinstance(value, BasketSchedule):
+            out[label] = value.trades
+        elif isinstance(value, pd.DataFrame):
+            out[label] = value
+        elif isinstance(value, Strategy):
+            out[label] = value.schedule(problem)
+        else:
+            raise InvalidInput(
+                f"{label} is no schedule",
+                field="schedules",
+                value=type(value).__name__,
+                remedy="pass frames of trades, solved schedules or strategies such as TWAP()",
+            )
+    return out
+
+
+def _under(problem: BasketProblem, truth: ImpactModel | BasketProblem | None) -> BasketProblem:
+    """Return the problem whose costs count; its inventory and slices must be those of ``problem``."""
+    if truth is None:
+        return problem
+    from crosswind.problems.impact.model import ImpactModel
+
+    judge = problem.replace(model=truth) if isinstance(truth, ImpactModel) else truth
+    if judge.names != problem.names or not judge.times.equals(problem.times):
+        raise InvalidInput(
+            "has other names or slices than the problem",
+            field="truth",
+            value=repr(judge),
+            remedy="derive it by problem.replace(...)",
+        )
+    return judge
+
+
 def compare(
     problem: BasketProblem,
-    schedules: Mapping[str, pd.DataFrame | BasketSchedule] | None = None,
+    schedules: Mapping[str, pd.DataFrame | BasketSchedule | Strategy] | Iterable[Strategy] | None = None,
     *,
     include_standard: bool = True,
     solver: str | tuple[str, ...] = "auto",
+    truth: ImpactModel | BasketProblem | None = None,
 ) -> pd.DataFrame:
     """Return the costs of several schedules under one cost function, and where they break the limits.
 
     Parameters
     ----------
     problem
-        The basket whose costs and limits count.
+        The basket that the schedules are made for, and whose limits count.
     schedules
-        Further schedules by name: frames of trades or solved schedules. ``None`` solves ``problem`` as "crosswind".
+        Further schedules: frames of trades, solved schedules or strategies by name, or a list of strategies. ``None``
+        solves ``problem`` as "crosswind".
     include_standard
         Whether TWAP, VWAP, POV, Almgren–Chriss per name and diagonal-only come along.
     solver
         Backend for the schedules that are solved here.
+    truth
+        What the costs are charged by instead of ``problem``: an impact model, or a problem with the same names and
+        slices (other volumes, spreads, risk). Every schedule is made from ``problem`` and never sees it, so that the
+        figures say what the believed model is worth.
 
     Returns
     -------
@@ -156,15 +217,18 @@ def compare(
     risk included) and ``expected`` (total without risk) [bps of parent notional], ``executed`` (share of the parent
     notional), ``breaches`` (number of limit and name pairs broken), ``worst_breach`` (which) and ``breach`` [currency].
     A schedule that does not finish is not cheap: read its total with ``executed`` beside it.
+
+    Raises
+    ------
+    InvalidInput
+        On schedules that are none, two of one name, or a truth of other names or slices.
     """
+    judge = _under(problem, truth)
     entries: dict[str, pd.DataFrame] = standard_schedules(problem, solver) if include_standard else {}
-    if schedules is None:
-        schedules = {"crosswind": problem.solve(solver)}
-    for label, schedule in schedules.items():
-        entries[label] = schedule.trades if isinstance(schedule, BasketSchedule) else schedule
+    entries |= _named(schedules, problem, solver)
     rows: dict[str, dict[str, object]] = {}
     for name, trades in entries.items():
-        costs = problem.score(trades)
+        costs = judge.score(trades)
         broken = problem.breaches(trades)
         done = float(np.abs(problem.trade_array(trades).sum(axis=0)).sum())
         worst = "" if broken.empty else f"{broken['limit'][0]}: {broken['where'][0]}"
