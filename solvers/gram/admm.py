@@ -8,8 +8,9 @@ copies and scaled multipliers; from it
     AP += α(X − P),  AQ += α(X − Q),
 
 with c = min(ridge, pool), the part of the quadratic penalties that is the same on all entries and thus belongs to the
-data term, S = V diag(s) V'. X need not be symmetric, so no Sylvester equation appears for any M. Every choice of the
-state gives a valid bound (see `certificate`), so that acceleration and float32 are free to fail.
+data term, S = V diag(s) V'. Where all rows weigh the same and c = 0 the middle line is one product with one inverse,
+and `level` brings fits without penalties there. X need not be symmetric, so no Sylvester equation appears for any M.
+Every choice of the state gives a valid bound (see `certificate`), so that acceleration and float32 are free to fail.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from crosswind.solvers.gram.certificate import Bound, Certifier
 from crosswind.solvers.gram.problem import Array, GramConeFit
 from crosswind.solvers.gram.prox import clip_to_diagonal, penalised, shrink
 from crosswind.solvers.gram.restore import restored
-from crosswind.solvers.gram.spectral import Spectrum
+from crosswind.solvers.gram.spectral import Spectrum, shifted_inverse
 
 __all__ = ["ALPHA", "Iteration"]
 
@@ -59,17 +60,19 @@ class Iteration:
         self.c = min(fit.ridge, fit.pool)
         target = np.asarray(fit.target)
         self.base = (fit.blocks(self.weights[:, None] * fit.B) + self.c * target).astype(self.dtype)
-        self.V = certifier.vectors.astype(self.dtype, copy=False)
+        self.level = certifier.root is not None and self.c == 0.0 and bool((self.weights == self.weights[0]).all())
+        self.V = None if self.level else certifier.vectors.astype(self.dtype, copy=False)
         self.ridge, self.pool = fit.ridge - self.c, fit.pool - self.c
         self.target = target.astype(self.dtype) if self.ridge or self.pool else None
         self.count = 0
         self._history: list[tuple[Floats, Array]] = []
         self._last: tuple[Floats, Floats, float] | None = None
         self._before: tuple[Floats, Floats] | None = None
+        self.inverse: Floats = np.empty((0, 0))
         self.P = np.zeros((m, n, n), dtype=self.dtype)
         self.Q = np.zeros_like(self.P)
-        self.X = np.empty_like(self.P)
         self._rotated = np.empty((n, n * m), dtype=self.dtype)
+        self.X = self._rotated.reshape(n, m, n).transpose(1, 0, 2) if self.level else np.empty_like(self.P)
         self.diagonals: list[Array | None] = [None] * m
         self.spectra: list[Spectrum] = []
         if state is None:
@@ -91,15 +94,15 @@ class Iteration:
         return np.asarray(np.maximum(slope, self.floor))
 
     def _first_tau(self) -> list[float]:
-        curvature = np.maximum(self.certifier.spectrum, 1e-6 * float(self.certifier.spectrum[-1]))
-        total = np.multiply.outer(self.weights, curvature) + self.c
-        if float(total.min()) > 0.0:
-            middle = float(np.exp(np.mean(np.log(total))))
-        else:
-            middle = max(self.fit.ridge, self.fit.pool) or 1.0  # S = 0: nothing but penalties gives a scale
+        # S = 0: nothing but penalties gives a scale.
+        middle = self.certifier.middle(self.weights, self.c) or max(self.fit.ridge, self.fit.pool) or 1.0
         return [_FIRST[0] * middle, _FIRST[1] * middle]
 
     def _denominator(self) -> None:
+        if self.level:
+            self.inverse = np.empty((0, 0))  # the old one is not held beside the new
+            self.inverse = shifted_inverse(self.fit.S, float(self.weights[0]), sum(self.tau), self.dtype)
+            return
         s = self.certifier.spectrum
         self.inverse = (1.0 / (np.multiply.outer(self.weights, s) + self.c + sum(self.tau))).astype(self.dtype)
 
@@ -131,11 +134,13 @@ class Iteration:
             R -= tp * self.z[0, k]
             R += (2 * tq) * self.Q[k]
             R -= tq * self.z[1, k]
-            block = self.V[k * n : (k + 1) * n]
+            block = (self.inverse if self.V is None else self.V)[k * n : (k + 1) * n]
             if k == 0:
                 np.matmul(R, block, out=self._rotated)
             else:
                 self._rotated += R @ block
+        if self.V is None:
+            return  # X is a view of what was rotated
         self._rotated *= self.inverse
         for k in range(self.fit.shapes):
             np.matmul(self._rotated, self.V[k * n : (k + 1) * n].T, out=self.X[k])
@@ -175,8 +180,11 @@ class Iteration:
 
     def _balanced(self, f: Floats, before: tuple[Floats, Floats]) -> list[float]:
         """Return penalties closer to equal relative primal and dual residuals of each copy."""
-        dual = self.tau[0] * (self.z[0] - self.P) + self.tau[1] * (self.z[1] - self.Q)
-        size = max(float(np.linalg.norm(dual)), 1e-30)
+        tp, tq = self.tau
+        squares = 0.0
+        for k in range(self.fit.shapes):
+            squares += float(np.linalg.norm(tp * (self.z[0, k] - self.P[k]) + tq * (self.z[1, k] - self.Q[k]))) ** 2
+        size = max(squares**0.5, 1e-30)
         taus = list(self.tau)
         for b, copy in enumerate((self.P, self.Q)):
             primal = float(np.linalg.norm(f[b])) / max(float(np.linalg.norm(copy)), 1e-30)
@@ -238,26 +246,28 @@ class Iteration:
 
     def feasible(self) -> tuple[Array, float]:
         """Return P with its diagonal raised until every limit holds, and its objective."""
-        return self.certifier.primal(self.fit, [s.plus() for s in self.spectra])
+        return self.certifier.primal(self.fit, (s.plus() for s in self.spectra))
 
     def bound(self) -> Bound:
         """Return the bound of the state's multipliers; like `feasible`, between `project` and `advance`."""
         tp, tq = self.tau
-        A = np.stack([s.minus() for s in self.spectra])
-        A *= tp
-        W = (self.z[0].transpose(0, 2, 1) - self.z[0]).astype(np.float64)
-        W *= 0.5 * tp
-        Q = self.Q.astype(np.float64)
-        y = self.z[1].astype(np.float64)
-        W += (0.5 * tq) * (y.transpose(0, 2, 1) - y)
-        y = 0.5 * (y + y.transpose(0, 2, 1))
-        y -= Q
-        y *= tq
+        A, W, y = (np.empty(self.P.shape) for _ in range(3))
+        Q = self.Q
+        for k, spectrum in enumerate(self.spectra):  # one at a time: at a thousand names every copy counts
+            np.multiply(spectrum.minus(), tp, out=A[k])
+            zp, zq = (self.z[b, k].astype(np.float64) for b in (0, 1))
+            np.subtract(zp.T, zp, out=W[k])
+            W[k] *= 0.5 * tp
+            W[k] += (0.5 * tq) * (zq.T - zq)
+            np.add(zq, zq.T, out=y[k])
+            y[k] *= 0.5
+            y[k] -= Q[k]
+            y[k] *= tq
         if self.dtype == np.float32 and self.fit.l1 > 0.0:
             y += self._snapped(y, Q)
         return self.certifier.bound(self.fit, A, W, y, Q)
 
-    def _snapped(self, y: Array, Q: Array) -> Array:
+    def _snapped(self, y: Array, Q: Floats) -> Array:
         """Return what puts multipliers of free entries on ±l1, from which float32 keeps them by a rounding.
 
         Any y is valid in the bound; but a rounding beyond l1 counts as a price there, N² times.
@@ -286,7 +296,7 @@ class Iteration:
             if self.target is not None and self.ridge:
                 inner -= self.dtype.type(self.ridge) * (self.Q[k] - self.target[k])
             found.append(restored(spectrum, P, Q, inner, fit.l1, self.floor, fit.corr_bound))
-        return self.certifier.primal(fit, [s.plus() for s in found])
+        return self.certifier.primal(fit, (s.plus() for s in found))
 
     def sharpened(self, certifier: Certifier) -> Iteration:
         """Return float64 iterations that go on from here, with ``certifier``'s eigenvectors."""
@@ -298,5 +308,11 @@ class Iteration:
         return out
 
     def state(self) -> tuple[Floats, float, float]:
-        """Return what `Iteration` starts again from."""
-        return self.z.astype(np.float64), self.tau[0], self.tau[1]
+        """Return what `Iteration` starts again from, in its precision."""
+        return self.z, self.tau[0], self.tau[1]
+
+    def rest(self) -> None:
+        """Let go of what only further steps need."""
+        self._history.clear()
+        self._last = self._before = None
+        self.inverse = self.X = self._rotated = np.empty((0, 0))

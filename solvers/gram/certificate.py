@@ -25,6 +25,7 @@ never less than `REACH` times the trace of each name fitted by itself, because K
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,7 @@ from crosswind.solvers.gram.problem import Array, GramConeFit
 from crosswind.solvers.gram.spectral import eigh
 from crosswind.solvers.gram.steep import Steep
 
-__all__ = ["REACH", "Bound", "Certifier", "Multipliers", "Reach", "raised"]
+__all__ = ["REACH", "Bound", "Certifier", "Multipliers", "Reach", "raised", "regular_factor"]
 
 REACH = 1e3
 """How many times the trace of the feasible point a point may have that the bound within reach still covers."""
@@ -129,6 +130,20 @@ def raised(matrix: Array, floor: Array, corr_bound: float) -> Array:
     return out
 
 
+def regular_factor(S: Array) -> tuple[Array, float] | None:
+    """Return L of S = LL' and a number below the smallest eigenvalue; None for a small S and one close to singular."""
+    if len(S) <= _DENSE:
+        return None
+    # LAPACK reads the C-ordered S as its transpose, which is S.
+    factor, info = lapack.dpotrf(S.T, lower=1, clean=1)
+    if info != 0:
+        return None
+    length = max(float(np.abs(row).sum()) for row in S)
+    reciprocal, _ = lapack.dpocon(factor, length, uplo="L")
+    # Too close to singular is no ground for triangular solves.
+    return (factor, 0.1 * reciprocal * length) if reciprocal > _REGULAR else None
+
+
 class Certifier:
     """The factorisations behind the bound, made once for all penalties of one set of moments.
 
@@ -136,6 +151,8 @@ class Certifier:
     ----------
     fit
         The problem; only its S is kept.
+    factor
+        What `regular_factor` made of S, to have it made once.
 
     Raises
     ------
@@ -143,30 +160,45 @@ class Certifier:
         Where S has an eigenvalue below zero by more than 1e-10 of its largest: no bound holds then.
     """
 
-    def __init__(self, fit: GramConeFit) -> None:
+    def __init__(self, fit: GramConeFit, factor: tuple[Array, float] | None = None) -> None:
         self.S = fit.S
         self._exact: Certifier | None = None
-        wide = fit.S.shape[0]
-        self.root: Array | None = None
         self.values: Array | None = None
-        self.vectors: NDArray[Any]
-        reciprocal = 0.0
-        if wide > _DENSE:
-            # LAPACK reads the C-ordered S as its transpose, which is S.
-            factor, info = lapack.dpotrf(fit.S.T, lower=1, clean=1)
-            if info == 0:
-                reciprocal, _ = lapack.dpocon(factor, float(np.abs(fit.S).sum(axis=0).max()), uplo="L")
-                self.root = factor
-        if reciprocal > _REGULAR:
-            values, self.vectors = eigh(fit.S.astype(np.float32))
-            self.spectrum = np.maximum(values.astype(np.float64), 0.0)
-            self.bottom = 0.1 * reciprocal * float(np.abs(fit.S).sum(axis=0).max())
+        self._pair: tuple[Array, NDArray[Any]] | None = None
+        self.root: Array | None = None
+        found = regular_factor(fit.S) if factor is None else factor
+        if found is not None:
+            # Eigenvectors wait until something asks for them: where all rows weigh the same nothing does.
+            self.root, self.bottom = found
         else:
-            self.root = None  # too close to singular for triangular solves
             self._take_exact()
 
+    def _eigen(self) -> tuple[Array, NDArray[Any]]:
+        if self._pair is None:
+            values, vectors = eigh(self.S.astype(np.float32))
+            self._pair = np.maximum(values.astype(np.float64), 0.0), vectors
+        return self._pair
+
+    @property
+    def spectrum(self) -> Array:
+        """Eigenvalues of S, none below zero."""
+        return self._eigen()[0]
+
+    @property
+    def vectors(self) -> NDArray[Any]:
+        """Eigenvectors of S, in float32 where its Cholesky factor serves the bound."""
+        return self._eigen()[1]
+
+    def middle(self, weights: Array, c: float) -> float:
+        """Return the geometric mean of the curvatures w_i s_j + c; zero where one of them is."""
+        if self.root is not None and c == 0.0:
+            return float(np.exp(np.mean(np.log(weights)) + 2.0 * np.mean(np.log(np.diag(self.root)))))
+        s = self.spectrum
+        total = np.multiply.outer(weights, np.maximum(s, 1e-6 * float(s[-1]))) + c
+        return float(np.exp(np.mean(np.log(total)))) if float(total.min()) > 0.0 else 0.0
+
     def _take_exact(self) -> None:
-        self.values, self.vectors = eigh(self.S)
+        self.values, vectors = eigh(self.S)
         low, high = float(self.values[0]), float(self.values[-1])
         if low < -_INDEFINITE * high:
             raise InvalidInput(
@@ -175,7 +207,7 @@ class Certifier:
                 value=f"eigenvalues from {low:.3g} to {high:.3g}",
                 remedy="form it as Z'Z/E over the same rows for every pair, or clip its negative eigenvalues",
             )
-        self.spectrum = np.maximum(self.values, 0.0)
+        self._pair = np.maximum(self.values, 0.0), vectors
         self.bottom = self._floor_of(self.values)
 
     def smooth(self, c: float) -> bool:
@@ -202,9 +234,11 @@ class Certifier:
         """Return a number below the smallest eigenvalue, rounding allowed for."""
         return float(values[0]) - 4.0 * EPS * float(values[-1]) * float(np.sqrt(len(values)))
 
-    def primal(self, fit: GramConeFit, psd: list[Array]) -> tuple[Array, float]:
+    def primal(self, fit: GramConeFit, psd: Iterable[Array]) -> tuple[Array, float]:
         """Return exactly feasible matrices near the PSD ones, and their objective."""
-        K = np.stack([raised(matrix, np.asarray(fit.floor), fit.corr_bound) for matrix in psd])
+        K = np.empty((fit.shapes, fit.names, fit.names))
+        for k, matrix in enumerate(psd):
+            K[k] = raised(matrix, np.asarray(fit.floor), fit.corr_bound)
         return K, self.objective(fit, K)
 
     def objective(self, fit: GramConeFit, K: Array) -> float:
@@ -212,12 +246,13 @@ class Certifier:
         if self.root is None:
             return fit.objective(K)
         X = fit.stacked(K)
-        half = blas.dtrmm(1.0, self.root, X.T, side=0, lower=1, trans_a=1)  # L'X'
+        data = -np.einsum("ij,ij->i", X, fit.B)
+        half = blas.dtrmm(1.0, self.root, X.T, side=0, lower=1, trans_a=1, overwrite_b=1)  # L'X'
         weights = np.asarray(fit.weights)
-        data = 0.5 * np.einsum("ij,ij->j", half, half) - np.einsum("ij,ij->i", X, fit.B)
+        data += 0.5 * np.einsum("ij,ij->j", half, half)
         return float(weights @ data) + fit.penalty(K)
 
-    def bound(self, fit: GramConeFit, A: Array, W: Array, y: Array, Q: Array) -> Bound:
+    def bound(self, fit: GramConeFit, A: Array, W: Array, y: Array, Q: NDArray[Any]) -> Bound:
         """Return the lower bound at the dual point (A, W, y) with the tangent points Q.
 
         Parameters
@@ -227,40 +262,54 @@ class Certifier:
         A, W, y
             (M, N, N) PSD, antisymmetric, symmetric.
         Q
-            (M, N, N) symmetric, with a positive diagonal wherever a price is asked of it.
+            (M, N, N) symmetric, with a positive diagonal wherever a price is asked of it; any precision.
         """
         weights, target = np.asarray(fit.weights), np.asarray(fit.target)
         c = min(fit.ridge, fit.pool)
         steep = self._steep(fit)
         off, own_target = (c, c) if steep is None else (fit.ridge, fit.pool)
-        pull = off * target
-        np.einsum("mii->mi", pull)[:] = own_target * np.einsum("mii->mi", target)
-        constant = 0.5 * float(np.sum(pull * target))
-        grain = abs(constant)  # sizes of the terms of the constant, whose rounding comes off
-        data = fit.blocks(weights[:, None] * fit.B)
-        R = data + A + W - y + pull
-        size = np.abs(data) + np.abs(A) + np.abs(W) + np.abs(y) + np.abs(pull)  # of the terms of R
+        # With a Cholesky factor of S alone the rounding of R's entries is within what `_data` takes off.
+        seen = self.root is None or c > 0.0
+        R = fit.blocks(weights[:, None] * fit.B)
+        size = np.abs(R) if seen else None  # of the terms of R
+        constant = grain = 0.0  # the latter: sizes of the terms of the constant, whose rounding comes off
+        for add, term in ((np.add, A), (np.add, W), (np.subtract, y)):
+            add(R, term, out=R)
+            if size is not None:
+                size += np.abs(term)
+        if off or own_target:
+            pull = off * target
+            np.einsum("mii->mi", pull)[:] = own_target * np.einsum("mii->mi", target)
+            constant = 0.5 * float(np.sum(pull * target))
+            grain = abs(constant)
+            R += pull
+            if size is not None:
+                size += np.abs(pull)
         inner = y
         if fit.ridge != fit.pool:
             away = Q - target
             slope = (fit.ridge - c) * away
             np.einsum("mii->mi", slope)[:] = (fit.pool - c) * np.einsum("mii->mi", away)
             inner = y - slope
-            size += np.abs(slope)
+            if size is not None:
+                size += np.abs(slope)
             if steep is not None:
                 R += slope  # all of the quadratics are in H
             else:
                 # Tangents of what is beyond c at Q: R carries −slope − (y − slope).
                 constant -= float(np.sum(slope * target)) + 0.5 * float(np.sum(slope * away))
                 grain += float(np.sum(np.abs(slope * target))) + 0.5 * float(np.sum(slope * away))
-        price = np.maximum(np.abs(inner) - fit.l1, 0.0)
+        price = np.abs(inner)
+        price -= fit.l1
+        np.maximum(price, 0.0, out=price)
         np.einsum("mii->mi", price)[:] = 0.0
-        own = np.einsum("mii->mi", Q)
+        own = np.einsum("mii->mi", Q).astype(np.float64)
         root = np.sqrt(np.maximum(own, np.finfo(float).tiny))
         paid = fit.corr_bound * np.einsum("mij,mj->mi", price, root) / root
         cost = -np.einsum("mii->mi", inner) - paid
         np.einsum("mii->mi", R)[:] -= np.minimum(cost, 0.0)
-        np.einsum("mii->mi", size)[:] += paid
+        if size is not None:
+            np.einsum("mii->mi", size)[:] += paid
         cost = np.maximum(cost, 0.0)
         floor = np.asarray(fit.floor)
         constant += float(np.sum(cost @ floor))
@@ -269,7 +318,9 @@ class Certifier:
             price[:] = 0.0
         multipliers = Multipliers(A, price, cost)
         constant -= 16.0 * EPS * grain
-        stacked, rounding = fit.stacked(R), 4.0 * EPS * fit.stacked(size)
+        stacked = fit.stacked(R)
+        del R
+        rounding = 4.0 * EPS * fit.stacked(size) if size is not None else np.zeros((0, 0))
         if steep is not None:
             return Bound(constant + steep.minimum(stacked, rounding), multipliers)
         return self._data(fit, stacked, rounding, c, constant, multipliers)
@@ -281,9 +332,10 @@ class Certifier:
         weights = np.asarray(fit.weights)[:, None]
         if self.root is not None and c == 0.0:
             # Well conditioned, no ridge: one triangular solve.
-            half = solve_triangular(self.root, R.T, lower=True, check_finite=False, overwrite_b=False)
-            value = -0.5 * float(np.sum(half**2, axis=0) @ (1.0 / weights[:, 0]))
-            return Bound(constant + value * (1.0 + 64.0 * EPS * len(R)), multipliers)
+            size = len(R)
+            half = solve_triangular(self.root, R.T, lower=True, check_finite=False, overwrite_b=True)
+            value = -0.5 * float(np.einsum("ij,ij->j", half, half) @ (1.0 / weights[:, 0]))
+            return Bound(constant + value * (1.0 + 64.0 * EPS * size), multipliers)
         curvature = weights * self.spectrum + c
         bottom = weights[:, 0] * self.bottom + c
         V = self.vectors

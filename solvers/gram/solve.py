@@ -12,6 +12,7 @@ import numpy as np
 from crosswind.solvers.errors import InvalidInput, SolverFailure
 from crosswind.solvers.gram.admm import Iteration
 from crosswind.solvers.gram.certificate import Bound, Certifier, Multipliers
+from crosswind.solvers.gram.level import Level
 from crosswind.solvers.gram.problem import Array, GramConeFit, violations
 from crosswind.solvers.gram.solution import GramConeSolution, GramProgress, GramState
 from crosswind.solvers.solution import Status
@@ -150,8 +151,14 @@ class _Solve:
     ) -> None:
         self.begun = time.perf_counter()
         self.fit, self.tol, self.time_limit, self.max_iter, self.progress = fit, tol, time_limit, max_iter, progress
-        held = begin.certifier if begin is not None else None
-        self.certifier = held if held is not None and held.S is fit.S else Certifier(fit)
+        # A cold start is free to choose its coordinates.
+        self.level = Level.of(fit) if begin is None else None
+        if self.level is not None:
+            self.fit, self.certifier = self.level.fit, self.level.certifier
+            fit = self.fit
+        else:
+            held = begin.certifier if begin is not None else None
+            self.certifier = held if held is not None and held.S is fit.S else Certifier(fit)
         self.handed = self.certifier  # what the next solve starts from, whatever this one sharpens
         single = fit.names >= _SINGLE and tol >= _PRECISE and self.certifier.smooth(min(fit.ridge, fit.pool))
         state = None if begin is None else (begin.copies, *begin.tau)
@@ -253,12 +260,16 @@ class _Solve:
 
     def _sharpen(self) -> None:
         """Go on in float64 from the same state."""
-        self.certifier = self.certifier.exact()
+        if not self.iteration.level:
+            self.certifier = self.certifier.exact()
         self.iteration = self.iteration.sharpened(self.certifier)
 
     def _result(self, status: Status) -> GramConeSolution:
         assert self.matrices is not None
+        self.iteration.rest()
         fit, K = self.fit, self.matrices
+        if self.level is not None:
+            fit, K = self.level.original, self.level.matrices(K)
         worst = violations(K, np.asarray(fit.floor), fit.corr_bound)
         if worst.eigenvalue > 1e-13:
             # Rounding of the squares; a lift of its size keeps every limit.
@@ -274,8 +285,14 @@ class _Solve:
         lower, rigorous, prices = self._graded(status)
         if status is Status.OPTIMAL and self._gap() > self.tol:
             status = Status.INACCURATE
-        K.setflags(write=False)
         z, tp, tq = self.iteration.state()
+        handed: Certifier | None = self.handed
+        if self.level is not None:
+            prices, handed = self.level.prices(prices), None
+            z = self.level.copies(z, (self.iteration.P, self.iteration.Q))
+        else:
+            z = z.astype(np.float64)
+        K.setflags(write=False)
         return GramConeSolution(
             K,
             self.objective,
@@ -286,7 +303,7 @@ class _Solve:
             self.done + 1,
             time.perf_counter() - self.begun,
             prices,
-            GramState(z, (tp, tq), self._penalties(), self.handed),
+            GramState(z, (tp, tq), self._penalties(), handed),
             tuple(self.history),
             worst,
         )

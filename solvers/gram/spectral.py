@@ -13,8 +13,9 @@ from scipy.linalg import lapack
 
 from crosswind.solvers.errors import SolverFailure
 
-__all__ = ["Spectrum", "eigh", "product"]
+__all__ = ["Spectrum", "eigh", "product", "shifted_inverse"]
 
+_PANEL = 256  # columns that are mirrored at a time
 Floats = NDArray[Any]
 
 
@@ -33,6 +34,28 @@ def eigh(matrix: Floats) -> tuple[Floats, Floats]:
                 remedy="rescale the data: entries may overflow",
             )
     return values, vectors
+
+
+def shifted_inverse(S: Floats, weight: float, shift: float, dtype: Any) -> Floats:
+    """Return (weight·S + shift·I)⁻¹ of a PSD S and a shift > 0 in ``dtype``, symmetric to the bit."""
+    factor, inverse = (lapack.spotrf, lapack.spotri) if dtype == np.float32 else (lapack.dpotrf, lapack.dpotri)
+    A = S.astype(dtype)
+    A *= A.dtype.type(weight)
+    A[np.diag_indices_from(A)] += A.dtype.type(shift)
+    half, info = factor(A.T, lower=1, overwrite_a=1, clean=0)
+    if info == 0:
+        half, info = inverse(half, lower=1, overwrite_c=1)
+    if info != 0:
+        raise SolverFailure(
+            "S with a shift could not be inverted", field="S", value=f"LAPACK info {info}", remedy="rescale the data"
+        )
+    out: Floats = half.T  # its upper triangle is the inverse
+    for a in range(0, len(out), _PANEL):
+        b = a + _PANEL
+        out[b:, a:b] = out[a:b, b:].T
+        corner = np.triu(out[a:b, a:b])
+        out[a:b, a:b] = corner + np.triu(corner, 1).T
+    return out
 
 
 def product(vectors: Floats, weights: Floats, out: Floats | None = None) -> Floats:
