@@ -30,8 +30,8 @@ class Frontier:
     problem
         The basket; its own risk aversion marks a point of the curve.
     table
-        Indexed by λ [1/currency], rising: ``expected_bps`` (all costs but risk), ``sd_bps`` (√Σ_{t≥1} q_t'Σq_t), both of the
-        parent notional, and the relative ``gap`` of the certificate.
+        Indexed by λ [1/currency], rising: ``expected_bps`` (all costs but risk) and ``sd_bps`` (√Σ_{t≥1} q_t'Σq_t) of
+        the parent notional, and the relative ``gap`` of the certificate.
     schedules
         λ -> its schedule.
     """
@@ -94,13 +94,17 @@ class Frontier:
     def summary(self) -> str:
         """Return the ends of the curve, its knee, and whether it falls and is convex."""
         t = self.table
-        knee = t.loc[self.knee]
+
+        def line(label: str, lam: float) -> str:
+            row = t.loc[lam]
+            return f"  {label:<8} λ {lam:.3g}: cost {row['expected_bps']:.4g}, risk {row['sd_bps']:.4g}"
+
         return "\n".join(
             [
                 f"efficient frontier, {len(t)} points [bps of the parent notional; a positive cost is money lost]",
-                f"  patient  λ {t.index[0]:.3g}: cost {t['expected_bps'].iloc[0]:.4g}, risk {t['sd_bps'].iloc[0]:.4g}",
-                f"  knee     λ {self.knee:.3g}: cost {knee['expected_bps']:.4g}, risk {knee['sd_bps']:.4g}",
-                f"  urgent   λ {t.index[-1]:.3g}: cost {t['expected_bps'].iloc[-1]:.4g}, risk {t['sd_bps'].iloc[-1]:.4g}",
+                line("patient", float(t.index[0])),
+                line("knee", self.knee),
+                line("urgent", float(t.index[-1])),
                 f"  falls and is convex: {'yes' if self.monotone else f'NO, by {self.violation:.3g} bps'}; "
                 f"worst gap {t['gap'].max():.1e}",
             ]
@@ -144,10 +148,10 @@ def efficient_frontier(
     problem
         The basket; needs a covariance.
     risk_aversions
-        λ ≥ 0 [1/currency]. ``None``: the grid is found. From the λ at which the price of risk equals the expected cost of
-        the most patient schedule, λ moves by factors of ten until the risk is within 1 % of the range of either end (λ = 0,
-        and where another factor of ten changes less than that); then the largest steps of the curve, both axes scaled
-        to one, are halved in log λ until there are ``points``.
+        λ ≥ 0 [1/currency]. ``None``: the grid is found. From the λ at which the price of risk equals the expected cost
+        of the most patient schedule, λ moves by factors of ten until the risk is within 1 % of the range of either end
+        (λ = 0, and where another factor of ten changes less than that); then the largest steps of the curve, both axes
+        scaled to one, are halved in log λ until there are ``points``.
     points
         Number of points of the found grid, at least 5.
     solver, settings

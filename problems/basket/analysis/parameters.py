@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from crosswind.problems.basket.analysis.models import scale_covariance, scale_model
 from crosswind.solvers.errors import InvalidInput
 
 if TYPE_CHECKING:
     from crosswind.problems.basket.model import BasketProblem
 
-__all__ = ["PARAMETERS", "applicable", "path_of", "scaled_model", "value_of"]
+__all__ = ["PARAMETERS", "applicable", "path_of", "value_of"]
 
 PARAMETERS = (
     "risk_aversion",
@@ -41,8 +42,8 @@ def applicable(problem: BasketProblem) -> tuple[str, ...]:
         "covariance": problem.risk_aversion > 0.0,
         "spread": bool(problem.arrays.spread.any()),
         "temporary": bool(problem.arrays.temporary.any()),
-        "impact": any(mode.matrix.any() for mode in problem.model.modes()),
-        "decay": any(mode.matrix.any() and mode.rate_per_s > 0.0 for mode in problem.model.modes()),
+        "impact": not all(mode.empty for mode in problem.program().impact),
+        "decay": any(mode.rate_per_s > 0.0 and not mode.empty for mode in problem.program().impact),
         "volume": problem.arrays.volume is not None,
         "participation": problem.participation is not None,
         "sector_cap": problem.sector_cap is not None,
@@ -73,7 +74,7 @@ def _parsed(problem: BasketProblem, parameter: str) -> tuple[str, str | None]:
     if base in _BY_NAME:
         known = problem.names
     elif base == "impact":
-        known = tuple(str(m) for m in range(len(problem.model.matrices)))
+        known = tuple(str(m) for m in range(len(problem.model.rates_per_s)))
     elif base == "sector_cap":
         known = tuple(str(s) for s in _sector_caps(problem).index)
     if label not in known:
@@ -105,19 +106,6 @@ def _named(problem: BasketProblem, base: str) -> pd.Series | pd.DataFrame:
     return pd.Series(float(value), index=list(problem.names))
 
 
-def scaled_model(problem: BasketProblem, factor: float, mode: int | None = None, rates: float = 1.0) -> object:
-    """Return the problem's impact model with its matrices (or those of one mode) and its rates multiplied."""
-    import dataclasses
-
-    model = problem.model
-    matrices = np.array(model.matrices)
-    if mode is None:
-        matrices = matrices * factor
-    else:
-        matrices[mode] *= factor
-    return dataclasses.replace(model, matrices=matrices, rates_per_s=model.rates_per_s * rates)
-
-
 def path_of(problem: BasketProblem, parameter: str) -> Callable[[float], BasketProblem]:
     """Return ε ↦ the problem with ``parameter`` multiplied by 1 + ε.
 
@@ -132,10 +120,12 @@ def path_of(problem: BasketProblem, parameter: str) -> Callable[[float], BasketP
 
         def impact(eps: float) -> BasketProblem:
             if base == "decay":
-                return problem.replace(model=scaled_model(problem, 1.0, None, 1.0 + eps))
-            return problem.replace(model=scaled_model(problem, 1.0 + eps, mode))
+                return problem.replace(model=scale_model(problem.model, 1.0, None, 1.0 + eps))
+            return problem.replace(model=scale_model(problem.model, 1.0 + eps, mode))
 
         return impact
+    if base == "covariance":
+        return lambda eps: problem.replace(covariance=scale_covariance(problem.covariance, 1.0 + eps))
     if label is None:
         value = problem.arrays.temporary if base == "temporary" else getattr(problem, base)
         value = problem.frame(value) if base == "temporary" else value

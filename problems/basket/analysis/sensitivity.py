@@ -1,9 +1,9 @@
 r"""How the optimal cost and the optimal schedule move with any parameter of a basket.
 
 The cost by the envelope theorem, the schedule by the implicit function theorem on the limits that hold it
-(:mod:`crosswind.solvers.differentiate`). A parameter is a path of problems, ε ↦ problem(ε), with problem(0) the solved one;
-the derivative of the program's data along the path is taken by central differences of the *data*, which are smooth (mostly
-linear) in every parameter, and never of solutions:
+(:mod:`crosswind.solvers.differentiate`). A parameter is a path of problems, ε ↦ problem(ε), with problem(0) the solved
+one; the derivative of the program's data along the path is taken by central differences of the *data*, which are smooth
+(mostly linear) in every parameter, and never of solutions:
 
 .. math::
 
@@ -90,8 +90,8 @@ class ScheduleSensitivities:
     def to_frame(self) -> pd.DataFrame:
         """Return one row per parameter, the most telling first.
 
-        Columns: ``value``, ``cost_per_unit`` [currency per unit of the parameter], ``cost_bps`` (change of the cost per +1 %
-        of the parameter, bps of the parent notional), ``moved`` (½ Σ|du| per +1 %, share of the parent notional).
+        Columns: ``value``, ``cost_per_unit`` [currency per unit of the parameter], ``cost_bps`` (change of the cost per
+        +1 % of the parameter, bps of the parent notional), ``moved`` (½ Σ|du| per +1 %, share of the parent notional).
         """
         p = self.schedule.problem
         gross = max(p.parent_notional, 1e-300)
@@ -139,11 +139,12 @@ def sensitivities(
         program is solved once here.
     parameters
         Names out of ``risk_aversion``, ``spread``, ``temporary``, ``impact``, ``decay``, ``covariance``, ``volume``,
-        ``participation``, ``sector_cap``, ``cash_band``, ``max_change``, ``inventory``, ``completion`` (a penalty), each scaled as
-        a whole; or with a label, ``spread[IBM]``, ``inventory[IBM]``, ``volume[IBM]``, ``temporary[IBM]``, ``participation[IBM]``,
-        ``max_change[IBM]``, ``sector_cap[tech]``, ``impact[0]`` (one mode). Or a mapping name -> path ε ↦ problem with the solved
-        problem at 0, for anything else. ``None``: every whole parameter that the problem uses. A volume moves the
-        participation cap, and η where that is the default 0.1 σ/V.
+        ``participation``, ``sector_cap``, ``cash_band``, ``max_change``, ``inventory``, ``completion`` (a penalty),
+        each scaled as a whole; or with a label, ``spread[IBM]``, ``inventory[IBM]``, ``volume[IBM]``,
+        ``temporary[IBM]``, ``participation[IBM]``, ``max_change[IBM]``, ``sector_cap[tech]``, ``impact[0]`` (one mode).
+        Or a mapping name -> path ε ↦ problem with the solved problem at 0, for anything else. ``None``: every whole
+        parameter that the problem uses. A volume moves the participation cap, and η where that is the default 0.1 σ/V,
+        as the covariance does.
     weak
         Where a limit just binds: ``"free"`` lets the schedule leave it, ``"held"`` keeps it there; the two one-sided
         derivatives.

@@ -97,8 +97,8 @@ class CostSplit:
 def split_costs(problem: BasketProblem, trades: pd.DataFrame) -> CostSplit:
     """Return the cost of any schedule by name and the impact cost by pair of names.
 
-    A trade in i pays K_m,ij y^m_jt for what j's trades have pressed so far, y^m_t = ρ z^m_{t−1} + ½ u_t, so that the pair
-    (i, j) pays ½ Σ_m K_m,ij Σ_t (u_it y^m_jt + u_jt y^m_it) in each of the two cells of ``pairs``.
+    A trade in i pays K_m,ij y^m_jt for what j's trades have pressed so far, y^m_t = ρ z^m_{t−1} + ½ u_t, so that the
+    pair (i, j) pays ½ Σ_m K_m,ij Σ_t (u_it y^m_jt + u_jt y^m_it) in each of the two cells of ``pairs``.
 
     Parameters
     ----------
@@ -113,13 +113,15 @@ def split_costs(problem: BasketProblem, trades: pd.DataFrame) -> CostSplit:
         On missing slices, missing names or non-finite trades.
     """
     from crosswind.optim.costs import impact_states
+    from crosswind.optim.factored import dense_of
 
     u = problem.trade_array(trades)
     program = problem.program()
     before, _ = impact_states(program, u)
     pairs = np.zeros((problem.n_names, problem.n_names))
     for m, mode in enumerate(program.impact):
-        half = mode.matrix * (u.T @ (before[m] + 0.5 * u))  # half[i, j] = Σ_t u_it K_ij (ρz + ½u)_jt
+        v = program.shares[m][:, None] * u
+        half = dense_of(mode.matrix) * (v.T @ (before[m] + 0.5 * v))  # half[i, j] = Σ_t v_it K_ij (ρz + ½v)_jt
         pairs += 0.5 * (half + half.T)
     own = np.diag(pairs).copy()
     costs = problem.score(trades)
@@ -127,6 +129,7 @@ def split_costs(problem: BasketProblem, trades: pd.DataFrame) -> CostSplit:
         {
             "spread": (program.spread * np.abs(u)).sum(axis=0),
             "temporary": (program.temporary * u**2).sum(axis=0),
+            "three_halves": (program.three_halves * np.abs(u) ** 1.5).sum(axis=0),
             "impact_self": own,
             "impact_cross": pairs.sum(axis=1) - own,
             "risk": _risk(problem, u),
@@ -134,6 +137,8 @@ def split_costs(problem: BasketProblem, trades: pd.DataFrame) -> CostSplit:
         },
         index=pd.Index(problem.names, name="name"),
     )
+    if "three_halves" not in costs.index:
+        by_name = by_name.drop(columns="three_halves")
     for part in costs.index:
         if part not in by_name and part != "total":
             # What no name owns (soft limits) is shared by the size of the orders.
@@ -145,19 +150,20 @@ def split_costs(problem: BasketProblem, trades: pd.DataFrame) -> CostSplit:
 
 def _risk(problem: BasketProblem, u: FloatArray) -> FloatArray:
     """Return λ Σ_t q_it (Σ q_t)_i by name (N,)."""
-    from crosswind.optim.program import FactorRisk
+    from crosswind.optim.costs import exposures
+    from crosswind.optim.factored import FactorMatrix, image
 
-    program, left = problem.program(), problem.remaining(u)[1:]
+    program = problem.program()
     covariance = program.covariance
     if covariance is None or program.risk_aversion == 0.0:
         return np.zeros(problem.n_names)
-    if isinstance(covariance, FactorRisk):
-        image = (left @ covariance.loadings) @ covariance.loadings.T + left * covariance.specific
-    elif covariance.ndim == 3:
-        image = np.einsum("tij,tj->ti", covariance, left)
+    left = exposures(program, u)[1:]
+    weighted = program.risk_weight[:, None] * left
+    if isinstance(covariance, FactorMatrix) or covariance.ndim == 2:
+        moved = image(weighted, covariance)
     else:
-        image = left @ covariance
-    return np.asarray(program.risk_aversion * (left * image).sum(axis=0), dtype=np.float64)
+        moved = np.einsum("tij,tj->ti", covariance, weighted)
+    return np.asarray(program.risk_aversion * (left * moved).sum(axis=0), dtype=np.float64)
 
 
 def _terminal(problem: BasketProblem, u: FloatArray) -> FloatArray:
