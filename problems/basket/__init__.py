@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crosswind.problems.basket.arrays import Blackout
+from crosswind.problems.basket.auctions import Auction
 from crosswind.problems.basket.baselines import (
     almgren_chriss,
     compare,
@@ -13,14 +13,20 @@ from crosswind.problems.basket.baselines import (
     twap,
     vwap,
 )
+from crosswind.problems.basket.factors import FactorCovariance, FactorImpact, project
 from crosswind.problems.basket.forecast import ForecastInputs, forecast_inputs, session_slices
 from crosswind.problems.basket.model import BasketProblem
+from crosswind.problems.basket.options import square_root_cost
 from crosswind.problems.basket.schedule import BasketSchedule
+from crosswind.problems.basket.windows import Blackout
 
 __all__ = [
+    "Auction",
     "BasketProblem",
     "BasketSchedule",
     "Blackout",
+    "FactorCovariance",
+    "FactorImpact",
     "ForecastInputs",
     "almgren_chriss",
     "compare",
@@ -28,7 +34,9 @@ __all__ = [
     "forecast_inputs",
     "frontier",
     "pov",
+    "project",
     "session_slices",
+    "square_root_cost",
     "standard_schedules",
     "twap",
     "vwap",

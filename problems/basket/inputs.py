@@ -18,6 +18,7 @@ __all__ = [
     "as_scalar",
     "as_times",
     "covariance_matrix",
+    "name_frame",
     "per_name",
     "require_names",
     "slice_frame",
@@ -109,7 +110,8 @@ def require_names(available: Iterable[object], names: tuple[str, ...], field: st
         Naming every missing or duplicated name.
     """
     listed = [str(n) for n in available]
-    missing = [n for n in names if n not in set(listed)]
+    known = set(listed)
+    missing = [n for n in names if n not in known]
     if missing:
         raise InvalidInput(
             f"unknown names: {_listing(missing)} of the inventory are not in {field}",
@@ -117,7 +119,7 @@ def require_names(available: Iterable[object], names: tuple[str, ...], field: st
             value=missing,
             remedy=f"add them to {field} or drop them from the inventory",
         )
-    if len(set(listed)) != len(listed):
+    if len(known) != len(listed):
         doubled = sorted({n for n in listed if listed.count(n) > 1})
         raise InvalidInput("duplicated names", field=field, value=doubled, remedy="keep one entry per name")
 
@@ -195,6 +197,32 @@ def per_name(value: object, names: tuple[str, ...], field: str, *, minimum: floa
             )
         return np.array(out, dtype=np.float64)
     return np.full(len(names), as_scalar(value, field, minimum=minimum))
+
+
+def name_frame(frame: object, names: tuple[str, ...], columns: tuple[str, ...], field: str) -> FloatArray:
+    """Return a finite (N, len(columns)) array from a frame of names × columns; further rows are ignored.
+
+    Raises
+    ------
+    InvalidInput
+        On missing names, or entries that are not finite.
+    """
+    if not isinstance(frame, pd.DataFrame):
+        raise InvalidInput(
+            "must be a DataFrame with one row per name",
+            field=field,
+            value=type(frame).__name__,
+            remedy="index it by the names",
+        )
+    require_names(frame.index, names, field)
+    table = pd.DataFrame(_numbers(frame, field), [str(n) for n in frame.index], [str(c) for c in frame.columns])
+    values = np.array(table.loc[list(names), list(columns)].to_numpy(dtype=np.float64))
+    if not np.isfinite(values).all():
+        i, j = (int(k) for k in np.argwhere(~np.isfinite(values))[0])
+        raise InvalidInput(
+            f"not finite for {names[i]}, {columns[j]}", field=field, value=values[i, j], remedy="repair or drop it"
+        )
+    return values
 
 
 def slice_frame(

@@ -6,24 +6,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crosswind.problems.basket.arrays import blocked_cells, sector_rows
-from crosswind.solvers.errors import InfeasibleProblem
+from crosswind.problems.basket.options import BETA_BAND, CASH_BAND, FACTOR_BAND, bands
+from crosswind.solvers.errors import InfeasibleProblem, InvalidInput
 
 if TYPE_CHECKING:
+    from crosswind.optim.factored import FactorMatrix
     from crosswind.optim.limits import Limit
     from crosswind.optim.multistage import MultistageProgram
     from crosswind.problems.basket.inputs import FloatArray
     from crosswind.problems.basket.model import BasketProblem
 
 __all__ = [
+    "BETA_BAND",
     "BLACKOUT",
     "CASH_BAND",
     "COMPLETION",
+    "FACTOR_BAND",
     "MAX_CHANGE",
     "MUST_FINISH",
     "NO_REVERSAL",
     "PARTICIPATION",
     "SECTOR_CAP",
+    "all_limits",
     "capacity",
     "check_capacity",
     "money",
@@ -36,7 +40,6 @@ NO_REVERSAL = "no reversal"
 BLACKOUT = "blackout"
 MUST_FINISH = "must finish"
 SECTOR_CAP = "sector cap"
-CASH_BAND = "cash band"
 MAX_CHANGE = "max change"
 COMPLETION = "completion"
 
@@ -64,13 +67,20 @@ def trade_bounds(problem: BasketProblem) -> dict[str, tuple[FloatArray, FloatArr
         boxes[PARTICIPATION] = (-arrays.participation_cap, arrays.participation_cap)
     # A basket without orders has nothing to hedge: every cost is >= 0, so zero trades are optimal and may be fixed,
     # which spares the solver a program without scale.
-    empty = not arrays.inventory.any() and not arrays.target.any() and not problem.extra_limits
+    empty = not (
+        arrays.inventory.any()
+        or arrays.target.any()
+        or problem.extra_limits
+        or arrays.drift.any()
+        or problem.factor_band is not None
+    )
     if not problem.allow_reversal or (empty and problem.previous_trade is None):
-        lower = np.where(arrays.side < 0.0, -np.inf, 0.0)
-        upper = np.where(arrays.side > 0.0, np.inf, 0.0)
+        free = arrays.hedge & (not empty)
+        lower = np.where((arrays.side < 0.0) | free, -np.inf, 0.0)
+        upper = np.where((arrays.side > 0.0) | free, np.inf, 0.0)
         boxes[NO_REVERSAL] = (np.tile(lower, (shape[0], 1)), np.tile(upper, (shape[0], 1)))
     for label, closed in (
-        (BLACKOUT, blocked_cells(problem.blackouts, problem.names, problem.times, problem.slice_s)),
+        (BLACKOUT, problem._blocked_cells()),
         (MUST_FINISH, problem._finish_cells()),
     ):
         if closed.any():
@@ -79,25 +89,52 @@ def trade_bounds(problem: BasketProblem) -> dict[str, tuple[FloatArray, FloatArr
     return boxes
 
 
+def all_limits(problem: BasketProblem) -> tuple[Limit, ...]:
+    """Return every limit of a basket with its arrays checked against T and N.
+
+    Raises
+    ------
+    InvalidInput
+        On a malformed extra limit, or two limits of one name.
+    """
+    from crosswind.optim.limits import Shape
+
+    T, N = problem.n_slices, problem.n_names
+    found = tuple(limit.shaped(Shape(T, N, N, N)) for limit in _limits(problem))
+    seen: set[str] = set()
+    for limit in found:
+        if not limit.name or limit.name in seen or limit.name == COMPLETION:
+            raise InvalidInput(
+                "is empty, reserved or used twice", field="limits.name", value=limit.name, remedy="rename the limit"
+            )
+        seen.add(limit.name)
+    return found
+
+
 def _limits(problem: BasketProblem) -> tuple[Limit, ...]:
     from crosswind.optim.limits import BandLimit, GroupCap, RateLimit, TradeLimit
 
     T, N, arrays = problem.n_slices, problem.n_names, problem.arrays
     limits: list[Limit] = [TradeLimit(name, lower, upper) for name, (lower, upper) in trade_bounds(problem).items()]
     late = problem._finish_cells()
-    if late.any() and not problem.hard_completion:
+    priced = np.flatnonzero(late.any(axis=0) & np.isfinite(arrays.terminal_weight) & (arrays.terminal_weight > 0.0))
+    if len(priced):
         # A hard terminal target together with closed slices already finishes in time; a penalty does not.
-        lower, upper = np.full((T, N), -np.inf), np.full((T, N), np.inf)
-        for i in np.flatnonzero(late.any(axis=0)):
+        rows = np.zeros((len(priced), N))
+        rows[np.arange(len(priced)), priced] = 1.0
+        lower, upper = np.full((T, len(priced)), -np.inf), np.full((T, len(priced)), np.inf)
+        for k, i in enumerate(priced):
             last = max(int(np.argmax(late[:, i])) - 1, 0)
-            lower[last, i] = upper[last, i] = arrays.target[i]
-        limits.append(BandLimit(f"{MUST_FINISH} (inventory)", np.eye(N), lower, upper, problem.names))
-    membership, cap, labels = sector_rows(problem.sectors, problem.sector_cap, problem.names)
+            lower[last, k] = upper[last, k] = arrays.target[i]
+        labels = tuple(problem.names[i] for i in priced)
+        limits.append(BandLimit(f"{MUST_FINISH} (inventory)", rows, lower, upper, labels))
+    membership, cap, labels = problem._sector_rows()
     if labels:
         limits.append(GroupCap(SECTOR_CAP, membership, np.tile(cap, (T, 1)), labels))
-    if problem.cash_band is not None:
-        band = np.full((T, 1), problem.cash_band)
-        limits.append(BandLimit(CASH_BAND, np.ones((1, N)), -band, band, ("net cash",)))
+    for band in bands(problem):
+        limits.append(
+            BandLimit(band.name, band.rows, np.tile(band.lower, (T, 1)), np.tile(band.upper, (T, 1)), band.labels)
+        )
     change = problem._change_limits()
     if change is not None:
         limits.append(RateLimit(MAX_CHANGE, change[0], change[1]))
@@ -119,7 +156,7 @@ def to_multistage(problem: BasketProblem) -> MultistageProgram:
     from crosswind.optim.multistage import MultistageProgram, Terminal
 
     arrays = problem.arrays
-    weight = problem.completion if isinstance(problem.completion, float) else np.inf
+    covariance, aversion = priced_risk(problem)
     return MultistageProgram(
         instruments=problem.names,
         dt_s=arrays.dt_s,
@@ -127,12 +164,29 @@ def to_multistage(problem: BasketProblem) -> MultistageProgram:
         incidence=-np.eye(problem.n_names),
         spread=arrays.spread,
         temporary=arrays.temporary,
-        impact=problem.model.modes(),
-        covariance=arrays.covariance,
-        risk_aversion=problem.risk_aversion,
-        terminal=Terminal(target=arrays.target, weight=weight),
-        limits=_limits(problem),
+        three_halves=arrays.three_halves,
+        impact=problem.modes,
+        covariance=covariance,
+        risk_aversion=aversion,
+        risk_weight=arrays.risk_weight,
+        holding=arrays.drift,
+        terminal=Terminal(target=arrays.target, weight=arrays.terminal_weight),
+        limits=problem.limits,
     )
+
+
+def priced_risk(problem: BasketProblem) -> tuple[FloatArray | FactorMatrix | None, float]:
+    """Return (Σ', λ') with λ' q'Σ'q = λ q'Σq + Σ υ_i σ_i² q_i²: urgency enters the diagonal."""
+    from crosswind.optim.factored import FactorMatrix
+
+    a, lam = problem.arrays, problem.risk_aversion
+    if not a.urgency.any():
+        return a.covariance, lam
+    if lam == 0.0:
+        return FactorMatrix(np.zeros((problem.n_names, 0)), a.urgency), 1.0
+    if isinstance(a.covariance, FactorMatrix):
+        return FactorMatrix(a.covariance.loadings, a.covariance.specific + a.urgency / lam), lam
+    return a.covariance + np.diag(a.urgency / lam), lam
 
 
 def capacity(problem: BasketProblem) -> FloatArray:
@@ -143,10 +197,18 @@ def capacity(problem: BasketProblem) -> FloatArray:
     room = np.full((problem.n_slices, problem.n_names), np.inf)
     for lower, upper in trade_bounds(problem).values():
         room = np.minimum(room, np.where(problem.arrays.side < 0.0, -lower, upper))
-    membership, cap, _ = sector_rows(problem.sectors, problem.sector_cap, problem.names)
+    membership, cap, _ = problem._sector_rows()
     for row, most in zip(membership, cap, strict=True):
         room[:, row > 0.0] = np.minimum(room[:, row > 0.0], most)
     return np.asarray(room.sum(axis=0), dtype=np.float64)
+
+
+def _of_the_day(problem: BasketProblem, i: int, wanted: float) -> str:
+    """Return a remark where an order is larger than all the volume that is forecast."""
+    V = problem.arrays.volume
+    if V is None or wanted <= V[:, i].sum():
+        return ""
+    return f"; the order is larger than the forecast volume of all slices ({money(float(V[:, i].sum()))})"
 
 
 def check_capacity(problem: BasketProblem) -> None:
@@ -157,14 +219,15 @@ def check_capacity(problem: BasketProblem) -> None:
     InfeasibleProblem
         Naming each name or sector, the limits in its way, and the smallest relaxation of its completion in currency.
     """
-    if not problem.hard_completion:
+    hard = problem.arrays.hard
+    if not hard.any():
         return
-    wanted = np.abs(problem.arrays.inventory - problem.arrays.target)
+    wanted = np.where(hard, np.abs(problem.arrays.inventory - problem.arrays.target), 0.0)
     slack = 1e-9 * max(float(wanted.max()), 1.0)
     room = capacity(problem)
     complaints, relaxation = [], {}
     in_the_way = [n for n in trade_bounds(problem) if n != NO_REVERSAL]
-    membership, cap, labels = sector_rows(problem.sectors, problem.sector_cap, problem.names)
+    membership, cap, labels = problem._sector_rows()
     if labels:
         in_the_way.append(SECTOR_CAP)
     for i in np.flatnonzero(wanted - room > slack):
@@ -173,7 +236,7 @@ def check_capacity(problem: BasketProblem) -> None:
         relaxation[name] = short
         complaints.append(
             f"completion of {name} conflicts with {' and '.join(in_the_way)}: {money(room[i])} of {money(wanted[i])} "
-            f"can trade, smallest relaxation {money(short)}"
+            f"can trade, smallest relaxation {money(short)}{_of_the_day(problem, i, wanted[i])}"
         )
     for row, most, label in zip(membership, cap, labels, strict=True):
         short = float(row @ wanted - most * problem.n_slices)
@@ -182,6 +245,17 @@ def check_capacity(problem: BasketProblem) -> None:
             complaints.append(
                 f"completion of sector {label} conflicts with {SECTOR_CAP}: {money(most * problem.n_slices)} of "
                 f"{money(float(row @ wanted))} can trade, smallest relaxation {money(short)}"
+            )
+    V = problem.arrays.volume
+    if V is not None and not complaints:
+        over = np.flatnonzero(wanted > V.sum(axis=0) * (1.0 + 1e-9))
+        if len(over):
+            i = int(over[0])
+            raise InvalidInput(
+                f"larger than the forecast volume of all slices for {', '.join(problem.names[k] for k in over[:8])}",
+                field="inventory",
+                value=f"{money(wanted[i])} of {money(float(V[:, i].sum()))}",
+                remedy="check the unit (currency, not shares), take more days, or pass completion as a penalty",
             )
     if complaints:
         raise InfeasibleProblem(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from crosswind.problems.basket.arrays import BasketArrays, Blackout, derive
+from crosswind.problems.basket.arrays import BasketArrays, derive, sector_rows
+from crosswind.problems.basket.auctions import Auction
 from crosswind.problems.basket.inputs import (
     FloatArray,
-    as_instant,
     as_inventory,
     as_scalar,
     as_times,
@@ -20,11 +21,16 @@ from crosswind.problems.basket.inputs import (
     require_names,
     slice_frame,
 )
+from crosswind.problems.basket.lowering import all_limits, to_multistage
+from crosswind.problems.basket.options import as_hedges, check_kinds
+from crosswind.problems.basket.windows import Blackout, BoolArray, blocked_cells, late_cells
 from crosswind.solvers.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from crosswind.optim.factored import FactorMatrix
     from crosswind.optim.limits import Limit
-    from crosswind.optim.multistage import MultistageProgram
+    from crosswind.optim.multistage import ImpactMode, MultistageProgram
+    from crosswind.problems.basket.factors import FactorCovariance, FactorImpact
     from crosswind.problems.basket.schedule import BasketSchedule
     from crosswind.problems.impact.model import ImpactModel
 
@@ -37,16 +43,18 @@ class BasketProblem:
 
     With signed trades u_t ∈ R^N [currency, buy positive] and remaining inventory q_{t+1} = q_t − u_t, minimise
 
-        Σ_t c'|u_t| + Σ_t u_t' diag(η_t) u_t + Σ_m ½ Σ_{s,t} e^{−β_m |t−s|} u_s' K_m u_t + λ Σ_{t=1..T} q_t' Σ q_t
+        Σ_t c'|u_t| + Σ_t u_t' diag(η_t) u_t + Σ_t κ_t'|u_t|^{3/2} + Σ_m ½ Σ_{s,t} e^{−β_m |t−s|} u_s' K_m u_t
+        + Σ_t b_t'q_{t+1} + Σ_{t=1..T} w_t ( λ q_t' Σ q_t + Σ_i υ_i σ_i² q_ti² )
 
-    subject to the limits below. A positive cost is money lost.
+    subject to the limits below. A positive cost is money lost. Every table covers the orders and the hedges.
 
     Parameters
     ----------
     inventory
         Series name -> signed notional q_0 to trade [currency]: buy positive, sell negative, zero allowed.
     model
-        Impact model whose names include those of the inventory: matrices K_m [return per currency], rates β_m [1/s].
+        Impact model whose names include those of the inventory: matrices K_m [return per currency], rates β_m [1/s];
+        an :class:`ImpactModel`, or a :class:`FactorImpact` (diagonal + low rank) for thousands of names.
     times
         Starts of the T slices, time-zone-aware, strictly increasing. Impact decays over the real time between them.
     slice_s
@@ -55,7 +63,9 @@ class BasketProblem:
     volume
         Forecast traded notional per slice and name (T × N) [currency]; needed by ``participation``.
     covariance
-        Covariance of relative returns per second (N × N), PSD; needed when ``risk_aversion`` > 0.
+        Covariance of relative returns per second, PSD; needed when ``risk_aversion`` > 0: a frame (N × N); or, kept
+        factorised, a :class:`FactorCovariance`, a tuple (loadings, factor covariance, specific) of it, or optim's
+        ``FactorRisk`` with rows in the order of ``names``.
     spread
         Relative half-spread c per name, paid per unit of notional traded (float or Series).
     temporary
@@ -85,6 +95,30 @@ class BasketProblem:
         Series name -> trade of the slice before the first, bounding the first change; ``None`` leaves the first free.
     extra_limits
         Further limits of :mod:`crosswind.optim.limits`, passed through as they are.
+    hedges
+        Further instruments that trade with either sign and towards no order of their own: a list of names, or a Series
+        name -> position held now [currency, long positive]. They stand behind the orders in ``names`` and share K, Σ,
+        bands and prices; their q is minus the position.
+    hedge_target
+        Series hedge -> position [currency] after the last slice; hedges it leaves out end wherever is cheapest.
+    volume_sd, volume_quantile
+        Standard deviation s of log volume (float, Series or frame) and p in (0, 1): participation is then of the
+        p-quantile V exp(z_p s) of a log-normal volume with median V, so |u| ≤ participation · V exp(z_p s).
+    three_halves
+        κ of the cost κ|u|^{3/2} [1/√currency]: float, Series or frame; see ``square_root_cost``.
+    drift, drift_half_life_s
+        Expected return α per second (Series), decaying with a half-life [s] if given; or a frame of the return b
+        expected over each slice after its trade. What remains pays it: Σ_t b_t'q_{t+1}, which is Σ_t A_t'u_t + A_T'q_T
+        with A_t the expected move up to slice t. A rise costs a buyer who waits.
+    urgency
+        υ ≥ 0 [1/currency], float or Series: υ_i σ_i² q_i² per slice on top of the risk of the basket.
+    beta, beta_band
+        Series name -> beta, and the largest |β'q_t| after any slice [currency].
+    factor_exposures, factor_band
+        Frame names × factors X, and edges of X'q_t after any slice [currency]: a width, a Series by factor, or a frame
+        with ``lower`` and ``upper`` by factor.
+    auctions
+        Slices that are call auctions, see :class:`Auction`.
 
     Raises
     ------
@@ -98,11 +132,11 @@ class BasketProblem:
     """
 
     inventory: pd.Series
-    model: ImpactModel
+    model: ImpactModel | FactorImpact
     times: pd.DatetimeIndex
     slice_s: float
     volume: pd.DataFrame | None = None
-    covariance: pd.DataFrame | None = None
+    covariance: pd.DataFrame | FactorCovariance | FactorMatrix | tuple[object, object, object] | None = None
     spread: pd.Series | float = 0.0
     temporary: pd.DataFrame | pd.Series | float | None = None
     risk_aversion: float = 0.0
@@ -117,31 +151,33 @@ class BasketProblem:
     max_change: pd.Series | float | None = None
     previous_trade: pd.Series | None = None
     extra_limits: tuple[Limit, ...] = ()
+    hedges: pd.Series | Sequence[str] | None = None
+    hedge_target: pd.Series | None = None
+    volume_sd: pd.DataFrame | pd.Series | float | None = None
+    volume_quantile: float | None = None
+    three_halves: pd.DataFrame | pd.Series | float | None = None
+    drift: pd.DataFrame | pd.Series | None = None
+    drift_half_life_s: pd.Series | float | None = None
+    urgency: pd.Series | float = 0.0
+    beta: pd.Series | None = None
+    beta_band: float | None = None
+    factor_exposures: pd.DataFrame | None = None
+    factor_band: pd.DataFrame | pd.Series | float | None = None
+    auctions: Sequence[Auction] = ()
     arrays: BasketArrays = field(init=False, repr=False)
-    _program: MultistageProgram = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        from crosswind.problems.basket.lowering import to_multistage
-        from crosswind.problems.impact.model import ImpactModel
-
         put(self, "inventory", as_inventory(self.inventory))
-        kinds = {"model": ImpactModel, "must_finish": pd.Series | None, "previous_trade": pd.Series | None}
-        for name, kind in kinds.items():
-            if not isinstance(getattr(self, name), kind):
-                raise InvalidInput(
-                    "has the wrong type",
-                    field=name,
-                    value=type(getattr(self, name)).__name__,
-                    remedy=f"pass {'an ImpactModel' if name == 'model' else 'a Series by name, or None'}",
-                )
+        put(self, "hedges", as_hedges(self.hedges, self.inventory))
+        check_kinds(self)
         require_names(self.model.names, self.names, "model")
         put(self, "model", self.model.subset(self.names))
         put(self, "times", as_times(self.times))
         put(self, "slice_s", as_scalar(self.slice_s, "slice_s", strict=True))
-        put(self, "risk_aversion", as_scalar(self.risk_aversion, "risk_aversion"))
-        if self.cash_band is not None:
-            put(self, "cash_band", as_scalar(self.cash_band, "cash_band"))
+        for name in ("risk_aversion", "cash_band", "beta_band"):
+            if getattr(self, name) is not None:
+                put(self, name, as_scalar(getattr(self, name), name))
         if isinstance(self.completion, str):
             if self.completion != "hard":
                 raise InvalidInput(
@@ -149,7 +185,8 @@ class BasketProblem:
                 )
         elif not isinstance(self.completion, pd.Series):
             put(self, "completion", as_scalar(self.completion, "completion", strict=True))
-        put(self, "blackouts", tuple(self.blackouts))
+        for name in ("blackouts", "auctions", "extra_limits"):
+            put(self, name, tuple(getattr(self, name)))
         for window in self.blackouts:
             if not isinstance(window, Blackout):
                 raise InvalidInput(
@@ -158,14 +195,13 @@ class BasketProblem:
                     value=window,
                     remedy="use Blackout(start, end, names=None)",
                 )
-        put(self, "extra_limits", tuple(self.extra_limits))
-        for table in ("volume", "covariance", "spread", "temporary", "participation", "sectors", "sector_cap"):
-            value = getattr(self, table)
+        for entry in fields(self):
+            value = getattr(self, entry.name, None)
             if isinstance(value, (pd.Series, pd.DataFrame)):  # a later edit of the caller's object must not reach us
-                put(self, table, value.copy())
-        put(self, "arrays", self._derive())
-        # Built here so that a malformed limit or an indefinite model is refused at the edge, not at the solve.
-        put(self, "_program", to_multistage(self))
+                put(self, entry.name, value.copy())
+        put(self, "arrays", derive(self))
+        # Taken here so that a malformed limit or an indefinite model is refused at the edge, not at the solve.
+        _ = self.modes, self.limits
 
     def __repr__(self) -> str:
         return (
@@ -173,58 +209,45 @@ class BasketProblem:
             f"{self.parent_notional:,.0f} gross)"
         )
 
-    def _derive(self) -> BasketArrays:
-        return derive(
-            names=self.names,
-            inventory=self.inventory.to_numpy(dtype=np.float64),
-            times=self.times,
-            slice_s=self.slice_s,
-            volume=self.volume,
-            covariance=self.covariance,
-            spread=self.spread,
-            temporary=self.temporary,
-            risk_aversion=self.risk_aversion,
-            participation=self.participation,
-            completion=self.completion,
-        )
-
-    def _finish_cells(self) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    def _finish_cells(self) -> BoolArray:
         """Return the cells (T, N) whose slice ends after the name's deadline."""
-        late = np.zeros((self.n_slices, self.n_names), dtype=np.bool_)
-        if self.must_finish is None:
-            return late
-        unknown = [str(n) for n in self.must_finish.index if str(n) not in self.names]
-        if unknown:
-            raise InvalidInput(
-                f"unknown names: {', '.join(unknown)}",
-                field="must_finish",
-                value=unknown,
-                remedy="name only names of the inventory",
-            )
-        ends = self.times + pd.Timedelta(self.slice_s, unit="s")
-        for name, deadline in self.must_finish.items():
-            late[:, self.names.index(str(name))] = ends > as_instant(deadline, f"must_finish[{name}]")
-        return late
+        return late_cells(self.must_finish, self.names, self.times, self.arrays.lengths)
+
+    def _blocked_cells(self) -> BoolArray:
+        """Return the cells (T, N) in a blackout."""
+        return blocked_cells(self.blackouts, self.names, self.times, self.arrays.lengths)
+
+    def _sector_rows(self) -> tuple[FloatArray, FloatArray, tuple[str, ...]]:
+        """Return membership (g, N), cap (g,) and labels of the capped sectors."""
+        hedges = self.n_names - len(self.order_names)
+        return sector_rows(self.sectors, self.sector_cap, self.names, hedges)
 
     def _change_limits(self) -> tuple[FloatArray, FloatArray | None] | None:
         """Return the largest change (T, N) and the trade before the first slice (N,) if it counts, or None."""
         if self.max_change is None:
             return None
         delta = np.tile(per_name(self.max_change, self.names, "max_change"), (self.n_slices, 1))
+        call = self.arrays.lengths == 0.0
+        delta[call | np.concatenate([[False], call[:-1]])] = np.inf  # hysteresis is between two slices of the book
         if self.previous_trade is None:
             delta[0] = np.inf
             return delta, None
         return delta, per_name(self.previous_trade, self.names, "previous_trade", minimum=-np.inf)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the basket in the order of the inventory."""
+    @cached_property
+    def order_names(self) -> tuple[str, ...]:
+        """Names of the parent orders, in the order of the inventory."""
         return tuple(self.inventory.index)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of all instruments: the orders, then the hedges."""
+        return self.order_names + (() if self.hedges is None else tuple(pd.Series(self.hedges).index))
 
     @property
     def n_names(self) -> int:
-        """Number of names N."""
-        return len(self.inventory)
+        """Number of instruments N, hedges included."""
+        return len(self.names)
 
     @property
     def n_slices(self) -> int:
@@ -234,12 +257,38 @@ class BasketProblem:
     @property
     def parent_notional(self) -> float:
         """Gross notional Σ_i |q_0i| of the parent orders [currency]: the base of every figure in bps."""
-        return float(np.abs(self.arrays.inventory).sum())
+        return float(np.abs(self.inventory.to_numpy()).sum())
 
     @property
     def hard_completion(self) -> bool:
-        """Whether the remaining inventory after the last slice is fixed rather than penalised."""
+        """Whether the remaining inventory of the orders after the last slice is fixed rather than penalised."""
         return not isinstance(self.completion, float)
+
+    @cached_property
+    def modes(self) -> tuple[ImpactMode, ...]:
+        """Modes (β_m, K_m, φ_m) of the impact: what of each trade enters a decaying mode is less than one in auctions.
+
+        Raises
+        ------
+        InvalidInput
+            When a schedule must not be built on the model, with the way to repair it.
+        """
+        try:
+            modes = self.model.modes()
+        except InvalidInput as error:
+            raise InvalidInput(
+                error.message,
+                field=f"model.{error.field}",
+                value=error.value,
+                remedy=f"{error.remedy}; or take the nearest admissible one, crosswind.problems.basket.project(model)",
+            ) from error
+        share = self.arrays.transient_share
+        return tuple(m if m.rate_per_s == 0.0 else replace(m, share=share) for m in modes)
+
+    @cached_property
+    def limits(self) -> tuple[Limit, ...]:
+        """All limits of the desk by name, and the extra ones."""
+        return all_limits(self)
 
     def replace(self, **changes: Any) -> BasketProblem:
         """Return a copy with some arguments changed, validated anew."""
@@ -269,8 +318,15 @@ class BasketProblem:
         return np.vstack([self.arrays.inventory, self.arrays.inventory - np.cumsum(trades, axis=0)])
 
     def program(self) -> MultistageProgram:
-        """Return the multistage program: positions are the remaining inventory, incidence −I, terminal target q_T."""
+        """Return the multistage program: positions are the remaining inventory, incidence −I, terminal target q_T.
+
+        Made when first asked for; it holds N × N matrices, which the structured solver does without.
+        """
         return self._program
+
+    @cached_property
+    def _program(self) -> MultistageProgram:
+        return to_multistage(self)
 
     def solve(
         self,
@@ -284,7 +340,8 @@ class BasketProblem:
         Parameters
         ----------
         solver
-            Backend or chain of :func:`crosswind.solvers.solve`.
+            Backend or chain of :func:`crosswind.solvers.solve`, or ``"structured"``: the solver made for schedules,
+            which never forms a matrix over names × slices. ``"auto"`` takes it on large baskets that fit it.
         tol
             Tolerance asked of the solver.
         accept
@@ -314,7 +371,8 @@ class BasketProblem:
 
         Returns
         -------
-        Series with spread, temporary, impact_self, impact_cross, risk, terminal, total; components sum to the total.
+        Series with spread, temporary, impact_self, impact_cross, risk, terminal, total, and three_halves, drift,
+        urgency and soft where they are not zero; components sum to the total.
         """
         from crosswind.problems.basket.schedule import cost_series
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from crosswind.problems.basket.inputs import FloatArray, per_name
-from crosswind.problems.basket.lots import round_to_lots, snap
+from crosswind.problems.basket.evaluate import cost_parts
+from crosswind.problems.basket.inputs import FloatArray
 from crosswind.problems.basket.lowering import check_capacity, money, trade_bounds
-from crosswind.solvers.errors import CrosswindError, InvalidInput, SolverFailure
+from crosswind.solvers.errors import CrosswindError, SolverFailure
 
 if TYPE_CHECKING:
     from crosswind.optim.solution import MultistageSolution
@@ -26,23 +26,12 @@ COMPONENTS = ("spread", "temporary", "impact_self", "impact_cross", "risk", "ter
 def cost_series(problem: BasketProblem, trades: FloatArray) -> pd.Series:
     """Return the cost of a schedule (T, N) by component and in total [currency]; components sum to the total.
 
-    ``soft`` appears only where an extra limit is soft. The risk is λ Σ q'Σq, a price put on variance, not money paid.
+    What a basket does not use (three-halves cost, drift, urgency, soft extra limits) does not appear. The risk is
+    λ Σ q'Σq, a price put on variance, not money paid.
     """
-    from crosswind.optim.costs import cost
-
-    return _as_series(cost(problem.program(), trades).to_series())
-
-
-def _as_series(breakdown: pd.Series) -> pd.Series:
-    parts = {name: float(breakdown[name]) for name in COMPONENTS}
-    # What a basket does not use (drift, holding) is zero by construction; soft limits come from extra_limits only.
-    parts |= {
-        str(name): float(value)
-        for name, value in breakdown.items()
-        if name not in (*COMPONENTS, "total") and float(value) != 0.0
-    }
-    parts["total"] = float(sum(parts.values()))
-    return pd.Series(parts, name="currency")
+    parts = cost_parts(problem, trades)
+    kept = {name: value for name, value in parts.items() if name in COMPONENTS or value != 0.0}
+    return pd.Series({**kept, "total": float(sum(kept.values()))}, name="currency")
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +82,8 @@ class BasketSchedule:
     def executed(self) -> float:
         """Share of the parent notional that is traded, Σ|q_0 − q_T| / Σ|q_0|; NaN for an empty basket."""
         base = self.problem.parent_notional
-        done = float(np.abs(self.inventory.iloc[0] - self.inventory.iloc[-1]).sum())
+        ends = self.inventory.to_numpy()[[0, -1], : len(self.problem.order_names)]
+        done = float(np.abs(ends[0] - ends[1]).sum())
         return done / base if base > 0.0 else float("nan")
 
     @property
@@ -133,8 +123,12 @@ class BasketSchedule:
         prices: pd.Series,
         lot: pd.Series | float = 1,
         parent_shares: pd.Series | None = None,
+        min_clip: pd.Series | float | None = None,
     ) -> pd.DataFrame:
         """Return the schedule in shares, whole lots per slice, that complete the parent order to the last lot.
+
+        The nearest whole lots are taken, and where these would break a limit by more than 1e-9 of it (participation,
+        sector cap, bands, largest change, clip), lots are moved between slices until all of them hold again.
 
         Parameters
         ----------
@@ -145,44 +139,23 @@ class BasketSchedule:
         parent_shares
             Signed shares to trade in all, whole lots; default: the traded notional over the price, to the nearest lot.
 
+        min_clip
+            Smallest trade in shares, float or Series by name: a slice trades at least this of a name, or nothing.
+
         Returns
         -------
-        Frame (T × N) of signed shares: int64 where every lot is whole, float64 otherwise (each is lots × lot). The cap
-        of participation is exceeded, by less than one lot, only where completion leaves no other way.
+        Frame (T × N) of signed shares: int64 where every lot is whole, float64 otherwise (each is lots × lot).
 
         Raises
         ------
         InvalidInput
             On missing or non-positive prices or lots, or parent shares that are not whole lots or not those scheduled.
+        LimitBreach
+            When whole lots cannot keep a limit; names the limit, the lot and what is missing.
         """
-        problem = self.problem
-        price = per_name(prices, problem.names, "prices")
-        size = per_name(lot, problem.names, "lot")
-        for label, values in (("prices", price), ("lot", size)):
-            if (values <= 0.0).any():
-                name = problem.names[int(np.argmin(values))]
-                raise InvalidInput(f"must be > 0 for {name}", field=label, value=float(values.min()), remedy="check it")
-        exact = self.trades.to_numpy() / price / size
-        total = np.rint(exact.sum(axis=0))
-        if parent_shares is not None:
-            given = per_name(parent_shares, problem.names, "parent_shares", minimum=-np.inf) / size
-            total = snap(given)
-            if (total != np.rint(total)).any() or (np.abs(total - exact.sum(axis=0)) > problem.n_slices).any():
-                wrong = int(np.argmax(np.abs(total - np.rint(total)) + np.abs(total - exact.sum(axis=0))))
-                raise InvalidInput(
-                    f"must be whole lots near the scheduled total for {problem.names[wrong]}",
-                    field="parent_shares",
-                    value=float(given[wrong] * size[wrong]),
-                    remedy="check prices, lots and the remaining inventory",
-                )
-        room = np.full(exact.shape, np.inf)
-        for lower, upper in trade_bounds(problem).values():
-            room = np.minimum(room, np.where(exact < 0.0, -lower, upper))
-        cap = room / price / size
-        lots = np.column_stack([round_to_lots(exact[:, i], int(total[i]), cap[:, i]) for i in range(problem.n_names)])
-        if (size == np.rint(size)).all():
-            return pd.DataFrame(lots * size.astype(np.int64), index=self.trades.index, columns=self.trades.columns)
-        return problem.frame(lots * size)
+        from crosswind.problems.basket.lots import shares
+
+        return shares(self, prices, lot, parent_shares, min_clip)
 
     def to_frame(self) -> pd.DataFrame:
         """Return the long form: one row per slice and name with trade, inventory, participation and marginal cost."""
@@ -200,7 +173,7 @@ class BasketSchedule:
     def summary(self) -> str:
         """Return the schedule in words: size, costs by component, binding limits and the certificate."""
         p = self.problem
-        q0 = p.arrays.inventory
+        q0 = p.inventory.to_numpy()
         head = (
             f"Basket of {p.n_names} names in {p.n_slices} slices of {p.slice_s:g} s: buy {money(q0[q0 > 0].sum())}, "
             f"sell {money(abs(q0[q0 < 0].sum()))}, executed {self.executed:.2%}"
@@ -250,7 +223,8 @@ def _complete(problem: BasketProblem, trades: FloatArray) -> FloatArray:
     A residual of 1e-9 of an order is a few cents; left alone it would stay on the blotter as an open position. It goes
     to the slices that trade, in proportion, within their boxes; where these have no room the trades stay as they are.
     """
-    if not problem.hard_completion:
+    hard = problem.arrays.hard
+    if not hard.any():
         return trades
     lower, upper = np.full_like(trades, -np.inf), np.full_like(trades, np.inf)
     for low, high in trade_bounds(problem).values():
@@ -258,7 +232,7 @@ def _complete(problem: BasketProblem, trades: FloatArray) -> FloatArray:
     order = problem.arrays.inventory - problem.arrays.target
     done = trades
     for _ in range(2):  # the second pass takes the rounding of the first
-        missing = order - done.sum(axis=0)
+        missing = np.where(hard, order - done.sum(axis=0), 0.0)
         room = np.minimum(np.where(missing > 0.0, upper - done, done - lower), np.abs(done))
         room = np.where(np.abs(done) > 1e-6 * np.abs(done).max(axis=0, initial=0.0), np.maximum(room, 0.0), 0.0)
         total = room.sum(axis=0)
@@ -291,11 +265,14 @@ def solve_basket(
     trades = _complete(problem, found.trades)
     # The multistage price is per unit of position q_T, and trades lower q: per unit bought it is the negative.
     price, marginal = found.completion_price @ found.program.incidence, found.marginal_cost
-    if isinstance(problem.completion, float):
+    weight = problem.arrays.terminal_weight
+    priced = np.isfinite(weight) & (weight > 0.0)
+    if priced.any():
         # A penalty is part of the multistage cost, so MC would be zero; a desk asks what trading costs against it.
-        price = 2.0 * problem.completion * (problem.remaining(trades)[-1] - problem.arrays.target)
-        marginal = marginal + price
-    ends = problem.times.append(problem.times[-1:] + pd.Timedelta(problem.slice_s, unit="s"))
+        gap = problem.remaining(trades)[-1] - problem.arrays.target
+        price = np.where(priced, 2.0 * np.where(priced, weight, 0.0) * gap, price)
+        marginal = marginal + np.where(priced, price, 0.0)
+    ends = problem.times.append(problem.times[-1:] + pd.Timedelta(problem.arrays.lengths[-1], unit="s"))
     columns = pd.Index(names, name="name")
     labels = {limit.name: getattr(limit, "labels", names) or names for limit in found.program.limits}
     return BasketSchedule(
@@ -318,12 +295,19 @@ def limit_values(schedule: BasketSchedule, solver: str | tuple[str, ...] = "auto
     """Return the cost saved by dropping each limit alone [bps of parent notional]; see ``price_of_limits``."""
     problem = schedule.problem
     dropped: dict[str, dict[str, object]] = {
-        "participation": {"participation": None},
+        "participation": {
+            "participation": None,
+            "volume_sd": None,
+            "volume_quantile": None,
+            "auctions": tuple(replace(auction, participation=None) for auction in problem.auctions),
+        },
         "no reversal": {"allow_reversal": True},
         "blackout": {"blackouts": ()},
         "must finish": {"must_finish": None},
         "sector cap": {"sector_cap": None},
         "cash band": {"cash_band": None},
+        "beta band": {"beta_band": None},
+        "factor band": {"factor_band": None},
         "max change": {"max_change": None},
     }
     saved: dict[str, float] = {}
