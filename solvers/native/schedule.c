@@ -194,3 +194,95 @@ void cw_schedule_prox(size_t T, size_t N, size_t G, const size_t *first, const d
         for (size_t i = row + from; i < row + N; i++) z[i] = cell(v[i], c[i] * r[i], l[i], h[i]);
     }
 }
+
+/* What minimises a cell of the dual at a price of the sum. */
+CW_INLINE double reply(double pull, double kappa, double reach, double l, double h) {
+    const double above = pull - kappa, below = pull + kappa;
+    double v = ((above > 0.0 ? above : 0.0) + (below < 0.0 ? below : 0.0)) * reach;
+    v = v < l ? l : v;
+    return v > h ? h : v;
+}
+
+typedef struct {
+    double low, high, last, step;
+    int open; /* still to be moved */
+} search;
+
+/* Move the price of a sum that misses its total by `miss`, with slope `rise`; every cell reaches `most` at best. */
+static double advance(search *s, double mu, double miss, double rise, double most) {
+    if (miss > 0.0) s->high = mu;
+    else s->low = mu;
+    const double by = rise > 0.0 ? rise : most;
+    double step = by > 0.0 ? -miss / by : -miss;
+    const int bracketed = s->low > -INFINITY && s->high < INFINITY;
+    double next = mu + step;
+    if (bracketed) {
+        /* Newton where it halves the miss and stays between; else the middle. */
+        if (fabs(miss) > 0.5 * fabs(s->last) || !(next > s->low && next < s->high)) next = 0.5 * (s->low + s->high);
+    } else {
+        if (fabs(miss) > 0.5 * fabs(s->last)) step = copysign(fmax(fabs(step), 2.0 * fabs(s->step)), step);
+        next = mu + step;
+    }
+    s->step = next - mu;
+    s->last = miss;
+    return next;
+}
+
+void cw_schedule_dual(size_t T, size_t N, size_t G, size_t passes, const size_t *group, const double *theta,
+                      const double *a, const double *reach, const double *c, const double *l, const double *h,
+                      const double *total, const double *give, const double *slack, double *mu, double *value) {
+    for (size_t from = 0; from < N; from += LANES) {
+        const size_t n = from + LANES < N ? LANES : N - from;
+        search states[LANES];
+        double best[LANES], least[LANES];
+        for (size_t j = 0; j < n; j++) {
+            states[j] = (search){-INFINITY, INFINITY, INFINITY, 0.0, give[from + j] >= 0.0};
+            if (!states[j].open) mu[from + j] = 0.0;
+            best[j] = mu[from + j];
+            least[j] = INFINITY;
+        }
+        for (size_t pass = 0; pass < passes; pass++) {
+            double sum[LANES] = {0.0}, rise[LANES] = {0.0}, most[LANES] = {0.0};
+            int open = 0;
+            for (size_t j = 0; j < n; j++) open |= states[j].open;
+            if (!open) break;
+            for (size_t t = 0; t < T; t++) {
+                const size_t at = t * N + from;
+                for (size_t j = 0; j < n; j++) {
+                    const double kappa = c[at + j] + theta[t * (G + 1) + group[from + j]], r = reach[at + j];
+                    const double v = reply(a[at + j] + mu[from + j], kappa, r, l[at + j], h[at + j]);
+                    const double moves = v > l[at + j] ? r : 0.0, stays = v < h[at + j] ? moves : 0.0;
+                    sum[j] += v;
+                    rise[j] += fabs(v) > 0.0 ? stays : 0.0;
+                    most[j] += r;
+                }
+            }
+            for (size_t j = 0; j < n; j++) {
+                if (!states[j].open) continue;
+                const double miss = sum[j] - total[from + j] + give[from + j] * mu[from + j];
+                if (fabs(miss) < least[j]) {
+                    least[j] = fabs(miss);
+                    best[j] = mu[from + j];
+                }
+                if (!(fabs(miss) > slack[from + j])) states[j].open = 0;
+                else mu[from + j] = advance(&states[j], mu[from + j], miss, rise[j] + give[from + j], most[j]);
+            }
+        }
+        double sum[LANES] = {0.0};
+        for (size_t j = 0; j < n; j++)
+            mu[from + j] = best[j];
+        for (size_t t = 0; t < T; t++) {
+            const size_t at = t * N + from;
+            for (size_t j = 0; j < n; j++) {
+                const double kappa = c[at + j] + theta[t * (G + 1) + group[from + j]], pull = a[at + j] + mu[from + j];
+                const double v = reply(pull, kappa, reach[at + j], l[at + j], h[at + j]);
+                const double bend = reach[at + j] < 1e300 ? 0.5 * v / reach[at + j] : 0.0;
+                sum[j] += (bend - pull) * v + kappa * fabs(v);
+            }
+        }
+        for (size_t j = 0; j < n; j++) {
+            const double p = mu[from + j];
+            value[from + j] = give[from + j] < 0.0 ? sum[j] : sum[j] + p * (total[from + j] - 0.5 * give[from + j] * p);
+        }
+    }
+}

@@ -31,4 +31,15 @@ int cw_schedule_solve(size_t T, size_t N, size_t M, const double *inverse, const
 void cw_schedule_prox(size_t T, size_t N, size_t G, const size_t *first, const double *cap, const double *v,
                       const double *r, const double *c, const double *l, const double *h, double *theta, double *z);
 
+/* The dual of a model without coupling between names. For name i and price mu_i of its sum
+ *
+ *     value_i = mu_i total_i - mu_i^2 give_i / 2 + sum over t of min over [l, h] of  v^2 / 2s - (a + mu_i) v + (c + theta_t,group(i)) |v|
+ *
+ * with s = reach (1e300 where there is no curvature). theta (T, G + 1), the last column for names without a group;
+ * group (N) in 0 ... G. mu_i is moved towards the largest value by at most `passes` safeguarded Newton steps, until the
+ * sum and give_i mu_i miss total_i by no more than slack_i; where give_i < 0 there is no such price and mu_i is not read. mu (N): start and result. */
+void cw_schedule_dual(size_t T, size_t N, size_t G, size_t passes, const size_t *group, const double *theta,
+                      const double *a, const double *reach, const double *c, const double *l, const double *h,
+                      const double *total, const double *give, const double *slack, double *mu, double *value);
+
 #endif

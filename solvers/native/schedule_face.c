@@ -4,7 +4,7 @@
 
 #include "schedule.h"
 
-#define MOST 12
+#define MOST 16
 
 typedef struct {
     Py_buffer views[MOST];
@@ -125,6 +125,36 @@ static PyObject *schedule_prox(PyObject *module, PyObject *const *args, Py_ssize
     Py_RETURN_NONE;
 }
 
+static PyObject *schedule_dual(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    (void)module;
+    size_t n[4];
+    if (!enough(count, 16,
+                "schedule_dual(T, N, G, passes, group, theta, a, reach, c, l, h, total, give, slack, mu, value)") ||
+        !sizes(args, n, 4))
+        return NULL;
+    const size_t T = n[0], N = n[1], G = n[2];
+    const size_t counts[11] = {T * (G + 1), T * N, T * N, T * N, T * N, T * N, N, N, N, N, N};
+    double *a[11];
+    Buffers b = {.held = 0};
+    const Py_ssize_t *group = take(&b, args[4], 'n', N, 0);
+    int sound = group != NULL;
+    for (int k = 0; sound && k < 11; k++) sound = (a[k] = take(&b, args[5 + k], 'd', counts[k], k >= 9)) != NULL;
+    if (sound) {
+        for (size_t i = 0; sound && i < N; i++) sound = group[i] >= 0 && (size_t)group[i] <= G;
+        if (!sound) PyErr_SetString(PyExc_ValueError, "a group is out of range");
+    }
+    if (!sound) {
+        drop(&b);
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    cw_schedule_dual(T, N, G, n[3], (const size_t *)group, a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9],
+                     a[10]);
+    Py_END_ALLOW_THREADS
+    drop(&b);
+    Py_RETURN_NONE;
+}
+
 #define METHOD(name, text) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, text}
 
 PyMethodDef cw_schedule_methods[] = {
@@ -133,5 +163,8 @@ PyMethodDef cw_schedule_methods[] = {
     METHOD(schedule_solve, "schedule_solve(T, N, M, inverse, gain, rho, r, x, work)\n--\n\nx = A^-1 r."),
     METHOD(schedule_prox, "schedule_prox(T, N, G, first, cap, v, r, c, l, h, theta, z)\n--\n\n"
                           "Proximal map of boxes, absolute costs and caps of groups."),
+    METHOD(schedule_dual,
+           "schedule_dual(T, N, G, passes, group, theta, a, reach, c, l, h, total, give, slack, mu, value)\n--\n\n"
+           "Dual values of cells, with the prices of hard sums."),
     {NULL, NULL, 0, NULL},
 };

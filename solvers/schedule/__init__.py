@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+from crosswind.solvers.schedule.certificate import Bounder, SchedulePrices
 from crosswind.solvers.schedule.problem import FactorSchedule, ScheduleViolations
+from crosswind.solvers.schedule.solution import FactorScheduleSolution, ScheduleProgress, ScheduleState
+from crosswind.solvers.schedule.solve import solve_schedule
 
-__all__ = ["FactorSchedule", "ScheduleViolations"]
+__all__ = [
+    "Bounder",
+    "FactorSchedule",
+    "FactorScheduleSolution",
+    "SchedulePrices",
+    "ScheduleProgress",
+    "ScheduleState",
+    "ScheduleViolations",
+    "solve_schedule",
+]

@@ -14,15 +14,16 @@ being good.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from crosswind.solvers.schedule import kernels
 from crosswind.solvers.schedule.problem import Array, FactorSchedule
 
 __all__ = ["Bounder", "SchedulePrices", "gap"]
 
-_TINY = np.finfo(np.float64).tiny
+_ENDLESS = 1e200  # a cell that falls further has no bottom
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +106,16 @@ class Bounder:
     def __init__(self, problem: FactorSchedule) -> None:
         self.problem = problem
         self.curvature = curvature(problem)
+        with np.errstate(divide="ignore"):
+            self.reach = np.where(self.curvature > 0.0, 1.0 / self.curvature, kernels.FLAT)
         self.low, self.high = tightened(problem)
+        self.spread = np.ascontiguousarray(problem.spread)
+        self.group = np.where(problem.groups < 0, problem.group_caps.shape[1], problem.groups).astype(np.intp)
+        # How far a name's end gives way to a unit of price: 0 where it is hard, −1 where there is nothing to price.
+        weight = problem.terminal_weight
+        self.give = np.where(weight > 0.0, 0.5 / np.where(weight > 0.0, weight, 1.0), -1.0)
+        self.total = problem.start - problem.target
+        self.slack = 1e-9 * problem.name_size
 
     def prices(
         self, groups: Array, bands: Array, completion: Array | None = None, change: Array | None = None
@@ -113,33 +123,30 @@ class Bounder:
         """Return the prices with their signs enforced, and zero where there is nothing to price."""
         p = self.problem
         groups = np.where(np.isfinite(p.group_caps), np.maximum(groups, 0.0), 0.0)
-        bands = np.where(
-            (bands > 0.0) & np.isfinite(p.band_upper) | (bands < 0.0) & np.isfinite(p.band_lower), bands, 0
-        )
-        mu = np.zeros(p.names) if completion is None else np.where(p.hard, completion, 0.0)
+        priced = (bands > 0.0) & np.isfinite(p.band_upper) | (bands < 0.0) & np.isfinite(p.band_lower)
+        mu = np.zeros(p.names) if completion is None else np.where(p.terminal_weight > 0.0, completion, 0.0)
         if p.change is None:
             change = None
         else:
             change = np.zeros(p.eta.shape) if change is None else np.where(np.isfinite(p.change), change, 0.0)
             if p.previous is None:
                 change[0] = 0.0
-        return SchedulePrices(groups, bands, mu, change)
+        return SchedulePrices(groups, np.where(priced, bands, 0.0), mu, change)
 
     def reduced(self, u: Array, prices: SchedulePrices, gradient: Array | None = None) -> tuple[float, Array]:
-        """Return the constant of the bound and the gradient g (T, N) of the Lagrangian's smooth part at ``u``."""
+        """Return the constant of the bound and the gradient g (T, N) at ``u``, ends and caps still unpaid."""
         p = self.problem
         g = p.gradient(u) if gradient is None else gradient.copy()
-        q = p.remaining(u)
-        constant = p.objective(u) - float(np.sum(p.spread * np.abs(u)))
-        capped = np.isfinite(p.group_caps)
-        constant -= float(np.sum(prices.groups[capped] * p.group_caps[capped]))
+        # Soft ends are priced, not linearised: v e² ≥ −μe − μ²/4v for any μ and e = q_T − target.
+        end = p.remaining(u)[-1] - p.target
+        soft = np.where(p.hard, 0.0, p.terminal_weight)
+        g += 2.0 * soft * end
+        constant = p.objective(u) - float(np.sum(p.spread * np.abs(u))) - float(soft @ np.square(end))
         if prices.bands.size:
-            nu, exposure = prices.bands, q @ p.band_vectors
+            nu, exposure = prices.bands, p.remaining(u) @ p.band_vectors
             edge = np.where(nu > 0.0, p.band_upper, np.where(nu < 0.0, p.band_lower, exposure))
             constant += float(np.sum(nu * (exposure - edge)))
             g -= np.cumsum(nu[::-1], axis=0)[::-1] @ p.band_vectors.T
-        constant += float(prices.completion @ np.where(p.hard, q[-1] - p.target, 0.0))
-        g -= prices.completion
         if prices.change is not None and p.change is not None:
             theta = prices.change
             before = np.zeros(p.names) if p.previous is None else p.previous
@@ -150,62 +157,76 @@ class Bounder:
             g[:-1] -= theta[1:]
         return constant, g
 
-    def cells(self, u: Array, g: Array, groups: Array) -> Array:
-        """Return the minimisers v (T, N) of the bound's cells; ±∞ where a cell falls forever."""
-        p, d = self.problem, self.curvature
-        kappa = np.array(p.spread)
-        member = p.groups >= 0
-        if member.any():
-            kappa[:, member] += groups[:, p.groups[member]]
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            pull = d * u - g
-            room = np.abs(pull) - kappa
-            v = np.where(room > 0.0, np.copysign(room / d, pull), 0.0)
-        return np.asarray(np.clip(v, self.low, self.high))
-
     def bound(self, u: Array, prices: SchedulePrices, gradient: Array | None = None) -> float:
         """Return the bound from trades ``u`` (T, N), feasible or not, and prices made by `prices`; −∞ where none."""
-        p = self.problem
-        constant, g = self.reduced(u, prices, gradient)
-        v = self.cells(u, g, prices.groups)
-        if not np.isfinite(v).all() or not np.isfinite(constant):
-            return -np.inf
-        step = v - u
-        value = constant + float(np.sum((g + 0.5 * self.curvature * step) * step)) + float(np.sum(p.spread * np.abs(v)))
-        sums = p.group_sums(v)
-        return value + float(np.sum(prices.groups * sums))
+        return self.best(u, prices, gradient, passes=0)[0]
 
-    def completed(self, u: Array, prices: SchedulePrices, gradient: Array | None = None) -> SchedulePrices:
-        """Return the prices with the best completion price of each hard name, all else as it is.
+    def best(
+        self, u: Array, prices: SchedulePrices, gradient: Array | None = None, passes: int = 60
+    ) -> tuple[float, SchedulePrices]:
+        """Return the bound with the best price of each hard end, all else as it is, and the prices behind it.
 
-        The bound is concave in μ_i alone, with slope Σ_t v_ti − (q_0 − target)_i: Newton steps kept inside a bracket.
+        The bound is concave in each μ_i alone, with slope (q_0 − target)_i − Σ_t v_ti: Newton steps in a bracket.
         """
         p = self.problem
-        if not p.hard.any():
-            return prices
-        _, g = self.reduced(u, prices, gradient)
-        total = p.start - p.target
-        shift, low, high = np.zeros(p.names), np.full(p.names, -np.inf), np.full(p.names, np.inf)
-        best, least = shift.copy(), np.full(p.names, np.inf)
-        size = np.maximum(p.name_size, _TINY)
-        step = np.where(self.curvature > 0.0, 1.0 / np.where(self.curvature > 0.0, self.curvature, 1.0), 0.0)
-        for _ in range(40):
-            v = self.cells(u, g - shift, prices.groups)
-            miss = np.where(p.hard, v.sum(axis=0) - total, 0.0)
-            miss = np.where(np.isfinite(miss), miss, np.copysign(1e300, miss))
-            better = np.abs(miss) < least
-            best, least = np.where(better, shift, best), np.minimum(least, np.abs(miss))
-            if not (np.abs(miss) > 1e-12 * size).any():
-                break
-            high, low = np.where(miss > 0.0, shift, high), np.where(miss < 0.0, shift, low)
-            fall = np.where((v > self.low) & (v < self.high) & (v != 0.0), step, 0.0).sum(axis=0)
-            spare = step.sum(axis=0)
-            move = np.where(fall > 0.0, miss / np.where(fall > 0.0, fall, 1.0), miss / np.maximum(spare, _TINY))
-            new = shift - move
-            inside = (new > low) & (new < high)
-            middle = 0.5 * (low + high)
-            new = np.where(inside, new, np.where(np.isfinite(middle), middle, shift - 2.0 * move))
-            shift = np.where(miss == 0.0, shift, new)
-        return SchedulePrices(
-            prices.groups, prices.bands, prices.completion + np.where(p.hard, best, 0.0), prices.change
+        constant, g = self.reduced(u, prices, gradient)
+        pull = self.curvature * u
+        constant -= float(np.sum((g - 0.5 * pull) * u))
+        pull -= g
+        capped = np.isfinite(p.group_caps)
+        constant -= float(np.sum(prices.groups[capped] * p.group_caps[capped]))
+        theta = np.hstack([prices.groups, np.zeros((p.slices, 1))])
+        mu = np.array(prices.completion)
+        value = kernels.dual(
+            passes,
+            self.group,
+            theta,
+            pull,
+            self.reach,
+            self.spread,
+            self.low,
+            self.high,
+            self.total,
+            self.give,
+            self.slack,
+            mu,
         )
+        out = constant + float(value.sum())
+        if not np.isfinite(out) or float(value.min()) < -_ENDLESS:
+            out = -np.inf
+        return out, SchedulePrices(prices.groups, prices.bands, mu, prices.change)
+
+    def with_boxes(self, u: Array, prices: SchedulePrices) -> SchedulePrices:
+        """Return the prices with those of boxes: what the cells at a bound of ``u``'s minimiser still pull."""
+        p = self.problem
+        _, g = self.reduced(u, prices)
+        g -= prices.completion
+        kappa = p.spread + np.hstack([prices.groups, np.zeros((p.slices, 1))])[:, self.group]
+        pull = self.curvature * u - g
+        with np.errstate(over="ignore"):
+            v = (np.maximum(pull - kappa, 0.0) + np.minimum(pull + kappa, 0.0)) * self.reach
+        v = np.clip(v, p.lower, p.upper)
+        slope = pull - self.curvature * v - np.sign(v) * kappa
+        slope = np.where(v == 0.0, np.copysign(np.maximum(np.abs(slope) - kappa, 0.0), slope), slope)
+        held = ((v >= p.upper) & (slope > 0.0)) | ((v <= p.lower) & (slope < 0.0))
+        return replace(prices, box=np.where(held, slope, 0.0))
+
+    def proves_infeasible(self, prices: SchedulePrices) -> bool:
+        """Tell whether the prices alone show that no trades keep all limits: their bound for a cost of zero is > 0."""
+        p = self.problem
+        if prices.change is not None:
+            return False
+        zero = np.zeros(p.eta.shape)
+        capped = np.isfinite(p.group_caps)
+        nu = prices.bands
+        edge = np.where(nu > 0.0, p.band_upper, np.where(nu < 0.0, p.band_lower, 0.0))
+        terms = [-prices.groups[capped] * p.group_caps[capped], nu * (p.start @ p.band_vectors), -nu * edge]
+        pull = np.cumsum(nu[::-1], axis=0)[::-1] @ p.band_vectors.T
+        theta = np.hstack([prices.groups, np.zeros((p.slices, 1))])
+        mu = np.where(p.hard, prices.completion, 0.0)
+        give, flat = np.where(p.hard, 0.0, -1.0), np.full(p.eta.shape, kernels.FLAT)
+        boxes = np.ascontiguousarray(p.lower), np.ascontiguousarray(p.upper)
+        value = kernels.dual(0, self.group, theta, pull, flat, zero, *boxes, self.total, give, self.slack, mu)
+        size = sum(float(np.abs(term).sum()) for term in terms) + float(np.abs(mu) @ np.abs(self.total))
+        proof = sum(float(term.sum()) for term in terms) + float(value.sum())
+        return bool(np.isfinite(proof) and proof > 1e-9 * size)

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from crosswind.solvers import native
 from crosswind.solvers.schedule.problem import Array
 
-__all__ = ["factor", "prox", "solve"]
+__all__ = ["FLAT", "dual", "factor", "prox", "solve"]
 
 Index = NDArray[np.intp]
+FLAT = 1e300
+"""Reach of a cell without curvature."""
 
 
 def factor(d: Array, walk: Array, own: Array, end: Array, rho: Array, k: Array) -> tuple[Array, Array]:
@@ -163,3 +165,81 @@ def _prices(cap: Array, v: Array, r: Array, c: Array, low: Array, high: Array, t
         p = np.where(live, above, p)
     theta[rows] = p
     out[rows] = _cells(v, r, c + p[:, None], low, high)
+
+
+def dual(
+    passes: int,
+    group: Index,
+    theta: Array,
+    a: Array,
+    reach: Array,
+    c: Array,
+    low: Array,
+    high: Array,
+    total: Array,
+    give: Array,
+    slack: Array,
+    mu: Array,
+) -> Array:
+    """Return, for each name, μ total − μ² give/2 + Σ_t min over its boxes of v²/2s − (a + μ)v + (c + θ)|v|.
+
+    Parameters
+    ----------
+    passes
+        Most safeguarded Newton steps in which μ is moved towards the largest value.
+    group, theta
+        (N,) in 0 … G and (T, G + 1): G stands for no group.
+    a, reach, c, low, high
+        (T, N); s = reach, `FLAT` where there is no curvature.
+    total, give, slack
+        (N,): sums wanted, by how much a unit of price moves them (negative: there is no price), what may be missed.
+    mu
+        (N,), a start, overwritten.
+    """
+    (T, N), G = a.shape, theta.shape[1] - 1
+    value = np.empty(N)
+    if native.COMPILED:
+        native.core.schedule_dual(T, N, G, passes, group, theta, a, reach, c, low, high, total, give, slack, mu, value)
+        return value
+    kappa = c + theta[:, group]
+
+    def reply(price: Array) -> Array:
+        pull = a + price
+        with np.errstate(over="ignore"):
+            v = (np.maximum(pull - kappa, 0.0) + np.minimum(pull + kappa, 0.0)) * reach
+        return np.asarray(np.clip(v, low, high))
+
+    below, above, last, moved = np.full(N, -np.inf), np.full(N, np.inf), np.full(N, np.inf), np.zeros(N)
+    live = give >= 0.0
+    mu[~live] = 0.0
+    best, least, priced = mu.copy(), np.full(N, np.inf), live.copy()
+    most = reach.sum(axis=0)
+    for _ in range(passes):
+        if not live.any():
+            break
+        v = reply(mu)
+        miss = v.sum(axis=0) - total + give * mu
+        rise = np.where((v > low) & (v < high) & (v != 0.0), reach, 0.0).sum(axis=0)
+        better = live & (np.abs(miss) < least)
+        best, least = np.where(better, mu, best), np.where(better, np.abs(miss), least)
+        live &= np.abs(miss) > slack
+        above, below = np.where(live & (miss > 0.0), mu, above), np.where(live & (miss <= 0.0), mu, below)
+        by = np.where(rise + give > 0.0, rise + give, most)
+        step = -miss / np.where(by > 0.0, by, 1.0)
+        slow = np.abs(miss) > 0.5 * np.abs(last)
+        bracketed = np.isfinite(below) & np.isfinite(above)
+        far = np.where(slow, np.copysign(np.maximum(np.abs(step), 2.0 * np.abs(moved)), step), step)
+        near = mu + step
+        with np.errstate(invalid="ignore"):
+            middle = 0.5 * (below + above)
+        inside = (near > below) & (near < above) & ~slow
+        new = np.where(bracketed, np.where(inside, near, middle), mu + far)
+        moved, last = np.where(live, new - mu, moved), np.where(live, miss, last)
+        mu[:] = np.where(live, new, mu)
+    mu[:] = best
+    v = reply(mu)
+    bend = np.where(reach < FLAT, 0.5 * v / reach, 0.0)
+    value[:] = ((bend - a - mu) * v + kappa * np.abs(v)).sum(axis=0) + np.where(
+        priced, mu * (total - 0.5 * give * mu), 0.0
+    )
+    return value

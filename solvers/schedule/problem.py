@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +49,11 @@ class ScheduleViolations:
 
 def _unset() -> Any:
     return None
+
+
+def _still(array: Any) -> Any:
+    array.setflags(write=False)
+    return array
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,6 +225,19 @@ class FactorSchedule:
             largest = float(np.max(bound, where=np.isfinite(bound), initial=0.0)) or 1.0
         return np.where(own > 0.0, own, largest)
 
+    def take(self, order: NDArray[np.intp]) -> FactorSchedule:
+        """Return the same problem with its names in another order; nothing is checked again."""
+        out = copy.copy(self)
+        last = ("start", "impact_own", "impact_state", "risk_own", "terminal_weight", "target", "groups", "previous")
+        for name in (*last, "eta", "spread", "linear", "lower", "upper", "change"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(out, name, _still(np.take(value, order, axis=-1)))
+        for name in ("risk_loadings", "band_vectors"):
+            object.__setattr__(out, name, _still(getattr(self, name)[order]))
+        object.__setattr__(out, "impact_loadings", tuple(_still(L[order]) for L in self.impact_loadings))
+        return out
+
     def remaining(self, u: Array) -> Array:
         """q_1 … q_T (T, N) after trades u (T, N)."""
         out: Array = np.cumsum(u, axis=0)
@@ -285,7 +304,7 @@ class FactorSchedule:
 
     def group_sums(self, u: Array) -> Array:
         """Σ_{i∈g} |u_ti|, (T, G)."""
-        out = np.zeros(self.group_caps.shape)
+        out = np.zeros((self.slices, self.group_caps.shape[1]))
         for g in range(out.shape[1]):
             out[:, g] = np.abs(u[:, self.groups == g]).sum(axis=1)
         return out

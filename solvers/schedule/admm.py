@@ -1,0 +1,223 @@
+"""The iteration: alternating directions between the smooth cost of all trades and the limits of single cells and rows.
+
+    u ← argmin f(u) + ½|u − (z − y)|²_w + ½|x(u) − (z_b − y_b)|²_{w_b},
+    z ← prox of boxes, |u| costs and caps at αu + (1 − α)z + y,   z_b ← clip of bands,   y ← y + αu + (1 − α)z − z⁺.
+
+The first step is a linear system of the coupling, by preconditioned conjugate gradients with directions recycled; the
+second is separable over slices and groups and gives the price of each cap. Boyd et al. (2011), sections 3.4.1, 3.4.3.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crosswind.solvers.schedule import kernels
+from crosswind.solvers.schedule.conjugate import Recycled
+from crosswind.solvers.schedule.coupling import Exposures, NameBlocks
+from crosswind.solvers.schedule.precondition import Innovations
+from crosswind.solvers.schedule.problem import Array, FactorSchedule
+from crosswind.solvers.schedule.solution import ScheduleState
+
+__all__ = ["Iteration", "first_weight", "metric"]
+
+_RELAX = 1.6
+_LEAST = 1e-10  # of the largest: a cell without any cost of its own still gets a weight
+_CG = 0.03  # of the smaller residual of the splitting: looser steps slow it or make it diverge
+
+
+def metric(problem: FactorSchedule) -> Array:
+    """Return the curvature of each cell on its own (T, N) without risk, which is a matter of many slices."""
+    own = problem.impact_own.sum(axis=0)
+    for L in problem.impact_loadings:
+        own = own + np.square(L).sum(axis=1)
+    out = 2.0 * problem.eta + own
+    largest = float(out.max())
+    if largest <= 0.0:
+        risk = problem.risk_weight.sum() * (problem.risk_own + np.square(problem.risk_loadings).sum(axis=1))
+        end = np.where(problem.hard, 0.0, problem.terminal_weight)
+        out = np.broadcast_to(2.0 * (risk + end) / problem.slices, out.shape).copy()
+        largest = float(out.max())
+    if largest <= 0.0:
+        return np.ones(out.shape)
+    return np.asarray(np.maximum(out, _LEAST * largest))
+
+
+def first_weight(problem: FactorSchedule, diag: Array) -> float:
+    """Return the first multiple of the metric: 1, or more where risk over many slices dwarfs the cost of a cell."""
+    walk = 2.0 * float(problem.risk_weight.mean()) * (problem.risk_own)
+    ratio = float(np.median(walk)) * problem.slices**2 * 0.4 / max(float(diag.mean()), np.finfo(np.float64).tiny)
+    return float(max(1.0, (ratio / 3.0) ** 0.75)) if ratio > 0.0 else 1.0
+
+
+def _imbalance(primal: float, dual: float) -> float:
+    """Return by what to multiply a weight: 1 where the squared residuals are within a factor of ten of each other."""
+    if not (primal > 0.0 and dual > 0.0) or 0.01 <= primal / dual <= 100.0:
+        return 1.0
+    return float(np.clip((primal / dual) ** 0.25, 0.2, 5.0))
+
+
+class Iteration:
+    """State and step of the splitting, for a problem whose names stand in order of their groups."""
+
+    def __init__(self, problem: FactorSchedule, first: NDArray[np.intp], begin: ScheduleState | None = None) -> None:
+        p = self.problem = problem
+        T, b = p.slices, p.band_vectors.shape[1]
+        self.first = first
+        self.diag = metric(p)
+        self.low, self.high = np.ascontiguousarray(p.lower), np.ascontiguousarray(p.upper)
+        self.spread, self.cap = np.ascontiguousarray(p.spread), np.ascontiguousarray(p.group_caps)
+        self.exposures = Exposures(p)
+        self.bands = slice(self.exposures.risks, self.exposures.risks + b)
+        self.linear = p.gradient(np.zeros(p.eta.shape))
+        began = p.start @ p.band_vectors
+        self.band_low, self.band_high = began - p.band_upper, began - p.band_lower  # of running trades x = V'(q_0 − q)
+        self.z = np.clip(np.zeros(p.eta.shape), self.low, self.high)
+        self.y = np.zeros(p.eta.shape)
+        self.zb = np.clip(np.zeros((T, b)), self.band_low, self.band_high)
+        self.yb = np.zeros((T, b))
+        self.theta = np.zeros(self.cap.shape)
+        self.c = np.zeros((T, self.exposures.size))  # dual of the coupling: √W (Ẽu − aim)
+        self.u = self.z.copy()
+        self.done = self.factorisations = self.applications = 0
+        self.primal = self.dual = np.inf
+        self.cell_parts = self.band_parts = (0.0, 0.0)  # squares of primal and dual residuals
+        self.band_boost = 1.0 / p.slices  # a band sums slices: the longer, the softer each one
+        if begin is None:
+            self.reweigh(first_weight(p, self.diag))
+        else:
+            self._resume(begin)
+
+    def _resume(self, begin: ScheduleState) -> None:
+        self.band_boost = begin.band_boost
+        self.reweigh(begin.weight)
+        self.z = np.clip(begin.trades, self.low, self.high)
+        self.y = begin.cells * self.reach
+        self.theta = np.array(begin.groups)
+        x = self.exposures.of(self.z)
+        self.zb = np.clip(x[:, self.bands], self.band_low, self.band_high)
+        self.yb = -begin.bands / self.band_weight
+        x[:, self.bands] -= self.zb - self.yb
+        self.c = self.root * x
+
+    def state(self) -> ScheduleState:
+        """Return a restart, ends not priced."""
+        cells = self.w * self.y
+        ends = np.zeros(self.problem.names)
+        return ScheduleState(
+            self.z.copy(), cells, self.theta.copy(), self.band_prices(), ends, self.weight, self.band_boost
+        )
+
+    def reweigh(self, weight: float) -> None:
+        """Factor for another multiple of the metric, all multipliers kept."""
+        p = self.problem
+        if self.factorisations:
+            self.y *= self.weight / weight
+            self.c[:, self.bands] *= self.root[:, self.bands]
+            self.yb *= self.band_weight
+        self.weight = weight
+        self.w = weight * self.diag
+        self.reach = 1.0 / self.w
+        gross = np.square(p.band_vectors).T @ (1.0 / self.diag.mean(axis=0))
+        self.band_weight = weight * self.band_boost / np.maximum(gross, np.finfo(np.float64).tiny)
+        root = np.empty((p.slices, self.exposures.size))
+        root[:, : self.exposures.risks] = np.sqrt(2.0 * p.risk_weight)[:, None]
+        root[:, self.bands] = np.sqrt(self.band_weight)
+        for part, energy in zip(self.exposures.parts, p.energy, strict=True):
+            root[:, part] = np.sqrt(energy)[:, None]
+        self.root = np.maximum(root, 1e-150)
+        if self.factorisations:
+            self.c[:, self.bands] /= self.root[:, self.bands]
+            self.yb /= self.band_weight
+        self.blocks = NameBlocks(p, self.w)
+        self.offset = self.blocks.offset()
+        self.preconditioner = Innovations(self.exposures, self.blocks, self.root)
+        self.recycled = Recycled(self._operator, self.preconditioner.solve)
+        self.factorisations += 1
+
+    def _operator(self, y: Array) -> Array:
+        """(I + √W Ẽ A⁻¹ Ẽ' √W) y."""
+        self.applications += 1
+        lifted = self.exposures.back(self.root * y)
+        self.blocks.solve(lifted, lifted)
+        out = self.exposures.of(lifted)
+        out *= self.root
+        out += y
+        return out
+
+    def smooth(self) -> None:
+        """First step: u, from z and y."""
+        r = self.z - self.y
+        r *= self.w
+        r -= self.linear
+        aim = np.zeros(self.c.shape)
+        aim[:, self.bands] = self.zb - self.yb
+        self._lift(r)
+        self.x = self.exposures.of(self.u)
+        missed = self.root * (self.x - aim) - self.c
+        tolerance = (
+            _CG * min(self.primal, self.dual)
+            if np.isfinite(self.primal)
+            else 1e-3 * float(np.sqrt(max(np.sum(missed * self.preconditioner.solve(missed)), 0.0)))
+        )
+        step = self.recycled.solve(missed, tolerance)
+        if step is not None:
+            self.c += step
+            self._lift(r)
+            self.x = self.exposures.of(self.u)
+        self.missed = self.root * (self.x - aim) - self.c
+
+    def _lift(self, r: Array) -> None:
+        self.u = r - self.exposures.back(self.root * self.c)
+        self.blocks.solve(self.u, self.u)
+        self.u += self.offset
+
+    def limit(self) -> None:
+        """Second step: z, z_b and the multipliers."""
+        mixed = _RELAX * self.u
+        mixed += (1.0 - _RELAX) * self.z
+        mixed += self.y
+        old = self.z
+        new = kernels.prox(
+            self.first, self.cap, mixed, self.reach, self.spread, self.low, self.high, self.theta, np.empty(old.shape)
+        )
+        mixed -= new
+        self.y, self.z = mixed, new
+        w = self.w
+        primal, dual = float(np.sum(w * np.square(self.u - new))), float(np.sum(w * np.square(new - old)))
+        self.cell_parts = (primal, dual)
+        if self.zb.shape[1]:
+            x = self.x[:, self.bands]
+            lifted = _RELAX * x + (1.0 - _RELAX) * self.zb + self.yb
+            zb = np.clip(lifted, self.band_low, self.band_high)
+            self.yb = lifted - zb
+            bp = float(np.sum(self.band_weight * np.square(x - zb)))
+            bd = float(np.sum(self.band_weight * np.square(zb - self.zb)))
+            self.zb = zb
+            self.band_parts = (bp, bd)
+            primal, dual = primal + bp, dual + bd
+        self.primal, self.dual = np.sqrt(primal), np.sqrt(dual)
+        self.done += 1
+
+    def adapt(self) -> bool:
+        """Refactor with weights that bring primal and dual residuals nearer to each other, where they are far apart."""
+        cells, bands = _imbalance(*self.cell_parts), _imbalance(*self.band_parts)
+        if max(sum(self.band_parts), 0.0) < 1e-4 * sum(self.cell_parts):
+            bands = 1.0
+        if cells == 1.0 and bands == 1.0:
+            return False
+        self.band_boost *= bands / cells if bands != 1.0 else 1.0
+        self.reweigh(self.weight * cells)
+        return True
+
+    def gradient(self) -> Array:
+        """Gradient of the smooth cost at u (T, N)."""
+        return self.problem.gradient(self.u)
+
+    def prices(self) -> tuple[Array, Array]:
+        """Prices of caps and bands."""
+        return self.theta.copy(), self.band_prices()
+
+    def band_prices(self) -> Array:
+        """Multipliers of the bands on q (T, b), positive on the upper edge: x rises where q falls."""
+        return -self.band_weight * self.yb

@@ -1,0 +1,201 @@
+"""From near-feasible trades to feasible ones: boxes and caps by their proximal map, hard ends by what room is left,
+bands by the least change that meets them, and the rest by mixing with trades that are feasible already."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crosswind.solvers.schedule import kernels
+from crosswind.solvers.schedule.problem import Array, FactorSchedule
+
+__all__ = ["Restorer", "group_order"]
+
+_ROUNDS = 25
+_MARGIN = 1e-9  # of the gross exposure: how far inside of a band its correction aims
+_PUSH = 2.0  # of what is missing: the caps take part of it back
+_FULL = 1e-9  # of a cap: a group nearer to it than that has no room
+FEASIBLE = 1e-9
+"""Largest relative violation of trades that count as feasible."""
+
+
+def group_order(problem: FactorSchedule) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return names ordered by group, those in none last, and the (G + 1,) places where groups begin."""
+    G = problem.group_caps.shape[1]
+    key = np.where(problem.groups < 0, G, problem.groups)
+    order = np.argsort(key, kind="stable")
+    return order, np.searchsorted(key[order], np.arange(G + 1)).astype(np.intp)
+
+
+class Restorer:
+    """Makes trades of one problem feasible; the names must stand in the order of `group_order`.
+
+    Parameters
+    ----------
+    problem
+        The problem, in order.
+    first
+        Where groups begin.
+    reach
+        (T, N) > 0: how far a cell moves for a given push; the reciprocal of what moving it costs.
+    """
+
+    def __init__(self, problem: FactorSchedule, first: NDArray[np.intp], reach: Array) -> None:
+        self.problem, self.first, self.reach = problem, first, np.ascontiguousarray(reach)
+        self.low, self.high = np.ascontiguousarray(problem.lower), np.ascontiguousarray(problem.upper)
+        self.cap = np.ascontiguousarray(problem.group_caps)
+        self.zero = np.zeros(problem.eta.shape)
+        self.theta = np.zeros(self.cap.shape)
+        self.total = problem.start - problem.target
+        self.hard = problem.hard
+        self.aim = self.total
+        gross = np.abs(problem.start) @ np.abs(problem.band_vectors)
+        self.margin = np.minimum(_MARGIN * gross, 0.25 * (problem.band_upper - problem.band_lower))
+        self.best: Array | None = None
+
+    def restored(self, u: Array, sums: Array | None = None) -> Array | None:
+        """Return feasible trades near ``u`` (T, N), every limit checked; None where they were not found.
+
+        Names whose end is a price are brought to ``sums`` (N,), where their boxes and caps have room: what a heavy price
+        makes of a missing part is dearer than what moving it costs.
+        """
+        p = self.problem
+        self.aim = np.where(self.hard, self.total, u.sum(axis=0) if sums is None else sums)
+        active = np.zeros(p.band_lower.shape, dtype=bool)
+        v = u
+        for k in range(_ROUNDS):
+            if k == 1:
+                self.aim = np.where(self.hard, self.total, np.nan)  # soft ends give way to the bands
+            v = self._completed(self._clipped(v))
+            missed, short = self._missed(v), self._short(v)
+            if not missed.any() and not short.any():
+                break
+            if short.any():
+                v = self._pushed(v, short)
+            if missed.any():
+                active |= missed
+                v = self._banded(v, active)
+        else:
+            v = self._completed(self._clipped(v))
+        if self.best is not None and self._missed(v).any():
+            v = self._mixed(v)
+        self.last = v
+        if p.violations(v).worst > FEASIBLE:
+            return None
+        return v
+
+    def _clipped(self, u: Array) -> Array:
+        out = np.empty(u.shape)
+        return kernels.prox(self.first, self.cap, u, self.reach, self.zero, self.low, self.high, self.theta, out)
+
+    def _sums(self, cells: Array) -> Array:
+        """Sum over groups, (T, G)."""
+        edges = np.concatenate([np.zeros((len(cells), 1)), np.cumsum(cells, axis=1)], axis=1)
+        return np.asarray(edges[:, self.first[1:]] - edges[:, self.first[:-1]])
+
+    def _spread(self, groups: Array, fill: float) -> Array:
+        """Give every name (T, N) the value of its group, ``fill`` to those in none."""
+        sizes = np.diff(self.first)
+        rest = np.full((len(groups), self.problem.names - int(self.first[-1])), fill)
+        return np.hstack([np.repeat(groups, sizes, axis=1), rest])
+
+    def _completed(self, u: Array) -> Array:
+        """Bring hard ends to their target within boxes and caps, each slice by its share of the room."""
+        size = np.maximum(self.problem.name_size, np.abs(u).max(axis=0))
+        for _ in range(_ROUNDS):
+            need = np.nan_to_num(self.aim - u.sum(axis=0))
+            if not (np.abs(need) > 1e-13 * size).any():
+                break
+            room = np.minimum(np.where(need > 0.0, self.high - u, u - self.low), np.abs(need))
+            np.maximum(room, 0.0, out=room)
+            if self.cap.shape[1]:
+                before = np.abs(u)
+                grows = np.abs(u + np.sign(need) * room) - before
+                left = np.maximum(self.cap - self._sums(before), 0.0)
+                wanted = self._sums(np.maximum(grows, 0.0) * _share(room, need))
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    part = np.where(wanted > left, left / wanted, 1.0)
+                    part = np.where(left <= _FULL * np.where(np.isfinite(self.cap), self.cap, 0.0), 0.0, part)
+                part = np.where(np.isfinite(self.cap), part, 1.0)
+                room *= np.where(grows > 0.0, self._spread(part, 1.0), 1.0)
+                step = room * np.sign(need) * np.minimum(_share(room, need), 1.0)
+                # Scaled rooms raise the shares of the others: a group's growth is held to what it has left.
+                growth = np.maximum(np.abs(u + step) - before, 0.0)
+                wanted = self._sums(growth)
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    part = np.where(wanted > left, left / wanted, 1.0)
+                step *= np.where(growth > 0.0, self._spread(part, 1.0), 1.0)
+            else:
+                step = room * np.sign(need) * np.minimum(_share(room, need), 1.0)
+            u = np.clip(u + step, self.low, self.high)
+        return u
+
+    def _short(self, u: Array) -> Array:
+        """Return what is left to complete (N,), 0 where it is rounding."""
+        need = np.where(self.hard, self.total - u.sum(axis=0), 0.0)
+        return np.where(np.abs(need) > 1e-11 * self.problem.name_size, need, 0.0)
+
+    def _pushed(self, u: Array, need: Array) -> Array:
+        """Complete names whose room is full of others: over the caps, which then push those others to their room."""
+        free = np.where(need > 0.0, u < self.high, u > self.low) * self.reach
+        whole = free.sum(axis=0)
+        return np.asarray(u + free * (_PUSH * need / np.where(whole > 0.0, whole, 1.0)))
+
+    def _missed(self, u: Array) -> NDArray[np.bool_]:
+        p = self.problem
+        if not p.band_vectors.shape[1]:
+            return np.zeros(p.band_lower.shape, dtype=bool)
+        e = p.remaining(u) @ p.band_vectors
+        return np.asarray((e > p.band_upper) | (e < p.band_lower))
+
+    def _banded(self, u: Array, active: NDArray[np.bool_]) -> Array:
+        """Move free cells by the least that brings the active rows of bands to their edges, hard ends kept."""
+        p, V = self.problem, self.problem.band_vectors
+        reach = np.where((u > self.low) & (u < self.high), self.reach, 0.0)
+        if self.cap.shape[1]:
+            full = self.cap - self._sums(np.abs(u)) <= _FULL * np.where(np.isfinite(self.cap), self.cap, 0.0)
+            reach *= 1.0 - self._spread(full.astype(np.float64), 0.0)
+        so_far = np.cumsum(reach, axis=0)
+        whole = np.where(self.hard & (so_far[-1] > 0.0), 1.0 / np.where(so_far[-1] > 0.0, so_far[-1], 1.0), 0.0)
+        rows = [np.flatnonzero(active[:, k]) for k in range(V.shape[1])]
+        e = p.remaining(u) @ V
+        aim = np.clip(e, p.band_lower + self.margin, p.band_upper - self.margin) - e
+        blocks = []
+        for k, at in enumerate(rows):
+            line = []
+            for j, with_ in enumerate(rows):
+                both = V[:, k] * V[:, j]
+                running = so_far @ both
+                line.append(running[np.minimum.outer(at, with_)] - (so_far[at] * (both * whole)) @ so_far[with_].T)
+            blocks.append(line)
+        P = np.block(blocks)
+        wanted = np.concatenate([aim[at, k] for k, at in enumerate(rows)])
+        own = np.diag(P).copy()
+        scale = 1.0 / np.sqrt(np.where(own > 0.0, own, 1.0))
+        P = P * scale[:, None] * scale[None, :] + 1e-10 * np.eye(len(P))
+        nu_rows = scale * np.linalg.lstsq(P, scale * wanted, rcond=1e-9)[0]
+        nu, at_row = np.zeros(p.band_lower.shape), 0
+        for k, at in enumerate(rows):
+            nu[at, k] = nu_rows[at_row : at_row + at.size]
+            at_row += at.size
+        move = -reach * (np.cumsum(nu[::-1], axis=0)[::-1] @ V.T)
+        move -= reach * (move.sum(axis=0) * whole)
+        return np.asarray(u + move)
+
+    def _mixed(self, u: Array) -> Array:
+        """Mix in as much of the best feasible trades as the bands need; all other limits are convex and hold."""
+        p, best = self.problem, self.best
+        assert best is not None
+        mine, theirs = p.remaining(u) @ p.band_vectors, p.remaining(best) @ p.band_vectors
+        part = 0.0
+        for over, spare in ((mine - p.band_upper, p.band_upper - theirs), (p.band_lower - mine, theirs - p.band_lower)):
+            bad = over > 0.0
+            if bad.any():
+                part = max(part, float(np.max(over[bad] / (over[bad] + np.maximum(spare[bad], 0.0)))))
+        return np.asarray(u + min(part * (1.0 + 1e-12), 1.0) * (best - u))
+
+
+def _share(room: Array, need: Array) -> Array:
+    """Return what part of its room each name uses (N,)."""
+    whole = room.sum(axis=0)
+    return np.where(whole > 0.0, np.abs(need) / np.where(whole > 0.0, whole, 1.0), 0.0)
