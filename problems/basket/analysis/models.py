@@ -12,7 +12,7 @@ import pandas as pd
 from crosswind.problems.basket.inputs import FloatArray
 from crosswind.solvers.errors import InvalidInput
 
-__all__ = ["enlarge_model", "mix_models", "scale_covariance", "scale_model"]
+__all__ = ["compressed", "enlarge_model", "mix_models", "scale_covariance", "scale_model"]
 
 
 def _factored(model: Any) -> bool:
@@ -60,14 +60,14 @@ def mix_models(models: Sequence[Any], weights: FloatArray) -> Any:
     if _factored(first):
         own = np.sum([w * model.own for model, w in used], axis=0)
         loadings = tuple(
-            _compressed(np.hstack([np.sqrt(w) * model.loadings[m] for model, w in used]))
+            compressed(np.hstack([np.sqrt(w) * model.loadings[m] for model, w in used]))
             for m in range(len(first.rates_per_s))
         )
         return dataclasses.replace(first, own=own, loadings=loadings)
     return dataclasses.replace(first, matrices=np.sum([w * model.matrices for model, w in used], axis=0))
 
 
-def _compressed(columns: FloatArray) -> FloatArray:
+def compressed(columns: FloatArray) -> FloatArray:
     """Return R with R R' = columns columns' and no more columns than its rank."""
     U, s, _ = np.linalg.svd(columns, full_matrices=False)
     kept = s > 1e-13 * max(float(s.max(initial=0.0)), 1e-300)
