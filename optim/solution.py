@@ -21,6 +21,7 @@ from crosswind.optim.costs import (
 from crosswind.optim.limits import BandLimit, GroupCap, RateLimit, TradeLimit
 from crosswind.optim.lowered import Lowered
 from crosswind.optim.program import MultistageProgram
+from crosswind.optim.three_halves import fenchel_loss
 from crosswind.solvers.solution import Certificate, Solution
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class MultistageSolution:
         return str(self.cost.to_series().to_frame().to_html())
 
 
-def unpack(lowered: Lowered, solution: Solution) -> MultistageSolution:
+def unpack(lowered: Lowered, solution: Solution, power_slope: FloatArray | None = None) -> MultistageSolution:
     """Turn a solver's result for the lowered QP into trades, costs and prices in the program's units.
 
     Parameters
@@ -147,6 +148,9 @@ def unpack(lowered: Lowered, solution: Solution) -> MultistageSolution:
         From :func:`crosswind.optim.lowering.lower`.
     solution
         A usable result for ``lowered.qp`` (finite x, y, z).
+    power_slope
+        Slopes (T, n) that stand for the derivative of κ|u|^{3/2} in the certificate; taken where they are
+        ε-subgradients, since |u|^{1/2} turns dust of 1e-10 into residuals of 1e-5.
     """
     program = lowered.program
     u = _repair(lowered, lowered.unpack_trades(solution.x))
@@ -179,6 +183,9 @@ def unpack(lowered: Lowered, solution: Solution) -> MultistageSolution:
         prices[limit.name] = np.abs(dual)
     fraction = _sign_fraction(lowered, u, y, program.spread + group_price, size)
     terms = gradient_terms(program, u, *lowered.unpack_state(solution.x))
+    if power_slope is not None:
+        exact = fenchel_loss(program.three_halves, u, power_slope) > _EPSILON * lowered.cost_scale
+        terms["three_halves"] = np.where(exact, terms["three_halves"], power_slope)
     marginal = np.asarray(sum(terms.values())) + program.spread * fraction + soft
     completion = np.zeros(len(program.positions))
     if program.terminal is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from crosswind.optim.checks import FloatArray
 from crosswind.optim.lowered import Lowered
 from crosswind.optim.lowering import lower
 from crosswind.optim.polish import polish
@@ -19,6 +20,7 @@ _SMALL = 20_000  # stored entries of a program that is always sharpened
 _LARGE = 50_000  # stored entries above which "auto" starts with Clarabel
 _HUGE = 300_000  # stored entries of a program that is never sharpened
 _STATIONARY = 1e-7
+_NEARLY = 1e-5  # an iterate that misses the tolerance by little may still have the right active set
 
 
 def solve_multistage(
@@ -85,10 +87,11 @@ def solve_lowered(
     if lowered.program.three_halves.any():
         from crosswind.optim.three_halves import solve_three_halves
 
-        return finish(lowered, solve_three_halves(lowered, solver, tol, sharpen=sharpen, size_limit=_LARGE, **settings))
+        power = solve_three_halves(lowered, solver, tol, sharpen=sharpen, size_limit=_LARGE, **settings)
+        return finish(lowered, power.solution, power.slope)
     solution = solve(lowered.qp, solver=solver, tol=tol, **settings)
     result = finish(lowered, solution)
-    if not (sharpen and solution.status.ok):
+    if not (sharpen and (solution.status.ok or solution.certificate.passes(_NEARLY))):
         return result
     # The corner costs milliseconds on small programs; on large ones it is worth its factorisations only where it shows.
     small = entries <= _SMALL
@@ -101,7 +104,7 @@ def solve_lowered(
     return candidate if candidate.stationarity_rel < result.stationarity_rel else result
 
 
-def finish(lowered: Lowered, solution: Solution) -> MultistageSolution:
+def finish(lowered: Lowered, solution: Solution, power_slope: FloatArray | None = None) -> MultistageSolution:
     """Map a solver's result back, or raise what its status means."""
     status = solution.status
     if status is Status.INFEASIBLE:
@@ -116,4 +119,4 @@ def finish(lowered: Lowered, solution: Solution) -> MultistageSolution:
             remedy="give the position a price (terminal weight, risk or a band) if the cost is unbounded; "
             "else rescale the data or try another solver",
         )
-    return unpack(lowered, solution)
+    return unpack(lowered, solution, power_slope)

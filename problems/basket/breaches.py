@@ -63,14 +63,14 @@ def breaches(problem: BasketProblem, trades: FloatArray, tol: float = 1e-9) -> p
     trades
         Signed trades (T, N) [currency].
     tol
-        Breaches up to ``tol`` times the parent notional are rounding and are left out.
+        Breaches up to ``tol`` times the gross notional are rounding and are left out.
 
     Returns
     -------
     Frame with columns limit, where (name, sector or band), slice (number), time (its start) and breach [currency],
     worst first; empty when every limit holds.
     """
-    floor = tol * max(problem.parent_notional, 1.0)
+    floor = tol * max(float(np.abs(problem.arrays.inventory).sum()), float(np.abs(trades).sum()), 1.0)
     rows: list[dict[str, object]] = []
 
     def note(limit: str, where: str, t: int, amount: float) -> None:

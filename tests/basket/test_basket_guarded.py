@@ -61,7 +61,7 @@ def direct(problem: BasketProblem, states: list[BasketProblem], cap: np.ndarray)
         one, v = reference_basket(state)
         rules += [v == u, one.objective.args[0] <= zeta + excess[s]]
     program = cp.Problem(cp.Minimize(zeta + cap @ excess), rules)
-    program.solve(solver="CLARABEL", tol_gap_rel=1e-9, tol_gap_abs=1e-9, tol_feas=1e-9)
+    program.solve(solver="CLARABEL", tol_gap_rel=1e-8, tol_gap_abs=1e-8, tol_feas=1e-8)
     return float(program.value)
 
 

@@ -104,3 +104,24 @@ def test_split_refuses_what_it_lacks(make: Maker) -> None:
     assert "cross-impact is" in split.summary()
     empty = make({"IBM": 0.0, "BAC": 0.0})
     assert np.isnan(split_costs(empty, empty.solve().trades).cross_share)
+
+
+def test_hedges_square_root_cost_drift_and_urgency(make: Maker) -> None:
+    base = make()
+    rich = make(
+        {"IBM": 4e6, "BAC": -3e6},
+        hedges=["AIG"],
+        three_halves=2e-7,
+        drift=pd.Series({"IBM": 2e-8, "BAC": 0.0, "AIG": 0.0}),
+        urgency=1e-7,
+        model=base.model,
+        volume=base.volume,
+        covariance=base.covariance,
+        beta=pd.Series({"IBM": 1.0, "BAC": 1.1, "AIG": 0.9}),
+        beta_band=6e5,
+    )
+    schedule = rich.solve()
+    assert decompose_marginal_costs(schedule).residual_rel < 1e-6
+    split = split_costs(rich, schedule.trades)
+    assert {"three_halves", "drift", "urgency"} <= set(split.by_name)
+    np.testing.assert_allclose(split.by_name.sum(), schedule.costs[list(split.by_name.columns)], rtol=1e-9, atol=1e-9)

@@ -125,3 +125,18 @@ def test_tables_and_refusals(make: Maker) -> None:
         found.trades("gamma")
     with pytest.raises(InvalidInput, match="form"):
         sensitivities(schedule, {"end": lambda eps: problem.replace(risk_aversion=max(eps, 0.0))})
+
+
+def test_square_root_cost_hedges_and_drift(make: Maker) -> None:
+    rich = make(
+        hedges=["AIG"],
+        inventory={"IBM": 4e6, "BAC": -3e6},
+        three_halves=3e-7,
+        drift=pd.Series({"IBM": 2e-8, "BAC": -1e-8, "AIG": 0.0}),
+        urgency=1e-7,
+        participation=None,
+        model=make().model,
+        volume=make().volume,
+        covariance=make().covariance,
+    )
+    agrees(rich, ["three_halves", "drift", "urgency", "risk_aversion", "inventory", "spread"])
