@@ -35,8 +35,8 @@ def metric(problem: FactorSchedule) -> Array:
     largest = float(out.max())
     if largest <= 0.0:
         risk = problem.risk_weight.sum() * (problem.risk_own + np.square(problem.risk_loadings).sum(axis=1))
-        end = np.where(problem.hard, 0.0, problem.terminal_weight)
-        out = np.broadcast_to(2.0 * (risk + end) / problem.slices, out.shape).copy()
+        soft = np.where(problem.hard, 0.0, problem.terminal_weight)
+        out = np.broadcast_to(np.where(risk > 0.0, 2.0 * risk, soft) / problem.slices, out.shape).copy()
         largest = float(out.max())
     if largest <= 0.0:
         return np.ones(out.shape)
@@ -52,9 +52,9 @@ def first_weight(problem: FactorSchedule, diag: Array) -> float:
 
 def _imbalance(primal: float, dual: float) -> float:
     """Return by what to multiply a weight: 1 where the squared residuals are within a factor of ten of each other."""
-    if not (primal > 0.0 and dual > 0.0) or 0.01 <= primal / dual <= 100.0:
+    if not (primal > 0.0 or dual > 0.0) or 0.01 * dual <= primal <= 100.0 * dual:
         return 1.0
-    return float(np.clip((primal / dual) ** 0.25, 0.2, 5.0))
+    return float(np.clip((primal / max(dual, 1e-9 * primal)) ** 0.25, 0.2, 5.0))
 
 
 class Iteration:

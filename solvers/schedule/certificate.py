@@ -67,6 +67,9 @@ def curvature(problem: FactorSchedule) -> Array:
 
     Impact: with z_t = ρ_t z_{t−1} + u_t, u_t² ≤ (1 + ρ_t) z_t² + ρ_t (1 + ρ_t) z_{t−1}², so that the energy
     Σ e_t z_t² is at least s Σ u_t² for s = min over t of e_t / (1 + ρ_t + ρ_{t+1} (1 + ρ_{t+1})).
+
+    Risk: with running sums x_t, ½u_t² ≤ x_t² + x_{t−1}², so that Σ w_t x_t² is at least ½ Σ d_t u_t² for d_t half of the
+    smaller of w_t and w_{t−1}; the first trade is a sum by itself.
     """
     d = np.array(2.0 * problem.eta)
     for m, rho in enumerate(problem.decays):
@@ -75,6 +78,9 @@ def curvature(problem: FactorSchedule) -> Array:
         first[0] = 0.0  # the state before the first trade is a constant
         least = float(np.min(problem.energy[m] / (1.0 + first + after * (1.0 + after))))
         d += least * problem.impact_own[m]
+    w = problem.risk_weight
+    share = np.append(w[0] * (2.0 if len(w) == 1 else 1.0), 0.5 * np.minimum(w[1:], w[:-1]))
+    d += share[:, None] * problem.risk_own
     return np.asarray(d)
 
 
@@ -91,10 +97,11 @@ def tightened(problem: FactorSchedule) -> tuple[Array, Array]:
         # u_t = total − Σ of the others, each on its side of its box.
         least, most = low[:, hard], high[:, hard]
         for here, other, cut in ((low, most, np.maximum), (high, least, np.minimum)):
-            rest = other.sum(axis=0) - other
-            edge = np.where(np.isfinite(other).all(axis=0), total[hard] - rest, here[:, hard])
+            finite = np.where(np.isfinite(other), other, 0.0)
+            edge = total[hard] - (finite.sum(axis=0) - finite)
+            edge = np.where(np.isfinite(other).all(axis=0), edge, here[:, hard])
             # Rounding of the sums must not cut what is feasible.
-            slack = 1e-14 * len(low) * (np.abs(total[hard]) + np.abs(np.where(np.isfinite(other), other, 0.0)).sum(0))
+            slack = 1e-14 * len(low) * (np.abs(total[hard]) + np.abs(finite).sum(axis=0))
             edge = edge - slack if cut is np.maximum else edge + slack
             here[:, hard] = cut(here[:, hard], edge)
     return low, np.maximum(low, high)

@@ -36,7 +36,7 @@ class Exposures:
 
     @property
     def size(self) -> int:
-        """p."""
+        """P."""
         return int(self.columns.shape[1])
 
     def of(self, u: Array) -> Array:

@@ -88,7 +88,8 @@ def schedule_instance(
     factor = rng.standard_normal((N, factors)) * (0.8 ** np.arange(factors)) if factors else np.zeros((N, 0))
     own = rng.uniform(0.5, 1.5, N)
     left = start - np.cumsum(even, axis=0)
-    risk = float(np.sum(np.square(left) @ own) + np.sum(np.square(left @ factor)))
+    held = left + 0.5 * even  # over a slice, so that a single one has risk too
+    risk = float(np.sum(np.square(held) @ own) + np.sum(np.square(held @ factor)))
     weight = paid / max(risk, 1e-12)
     decays = np.exp(-np.outer([(12.0, 2.5, 0.0, 40.0)[m % 4] / T for m in range(modes)], np.ones(T)))
     loadings, impact_own = [], []
@@ -114,6 +115,8 @@ def schedule_instance(
     groups = rng.integers(0, sectors, N) if sectors else np.full(N, -1)
     group_caps = np.full((T, sectors + empty_sectors), np.inf)
     for g in range(sectors):
+        if not np.isfinite(cap):
+            break
         group_caps[:, g] = cap * np.abs(start[groups == g]).sum() * np.maximum(curve, 0.5 / T) / 0.99
     group_caps[:, sectors:] = 0.0
     if not np.isfinite(cap):

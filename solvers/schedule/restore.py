@@ -1,5 +1,6 @@
 """From near-feasible trades to feasible ones: boxes and caps by their proximal map, hard ends by what room is left,
-bands by the least change that meets them, and the rest by mixing with trades that are feasible already."""
+bands by the least change that meets them, and the rest by mixing with trades that are feasible already.
+"""
 
 from __future__ import annotations
 
