@@ -11,6 +11,7 @@ import pandas as pd
 from crosswind.problems.basket.evaluate import cost_parts
 from crosswind.problems.basket.inputs import FloatArray
 from crosswind.problems.basket.lowering import check_capacity, money, trade_bounds
+from crosswind.problems.basket.structured import StructuredSolution, prefers_structured, solve_structured
 from crosswind.solvers.errors import CrosswindError, SolverFailure
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class BasketSchedule:
     certificate
         Our own residuals and gap of the optimum.
     solution
-        The multistage solution underneath.
+        The multistage solution underneath, or the structured one.
     """
 
     problem: BasketProblem
@@ -71,7 +72,7 @@ class BasketSchedule:
     completion_price: pd.Series
     prices: dict[str, pd.DataFrame]
     certificate: Certificate
-    solution: MultistageSolution
+    solution: MultistageSolution | StructuredSolution
 
     @property
     def costs_bps(self) -> pd.Series:
@@ -197,10 +198,24 @@ class BasketSchedule:
     @property
     def certificate_line(self) -> str:
         """One line that says who solved it and how far from optimal it can be at most."""
-        c, inner = self.certificate, self.solution.solution
+        c = self.certificate
         return (
-            f"certificate: {inner.backend}, primal {c.primal_rel:.1e}, dual {c.dual_rel:.1e}, gap {c.gap_rel:.1e} "
-            f"(relative), {inner.setup_s + inner.solve_s:.3f} s"
+            f"certificate: {self.backend}, primal {c.primal_rel:.1e}, dual {c.dual_rel:.1e}, gap {c.gap_rel:.1e} "
+            f"(relative), {self.seconds:.3f} s"
+        )
+
+    @property
+    def backend(self) -> str:
+        """Who solved it."""
+        found = self.solution
+        return found.backend if isinstance(found, StructuredSolution) else found.solution.backend
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the solver [s]."""
+        found = self.solution
+        return (
+            found.seconds if isinstance(found, StructuredSolution) else found.solution.setup_s + found.solution.solve_s
         )
 
     def __repr__(self) -> str:
@@ -252,6 +267,8 @@ def solve_basket(
     from crosswind.optim.solve import solve_multistage
 
     check_capacity(problem)
+    if solver == "structured" or (solver == "auto" and prefers_structured(problem)):
+        return _from_structure(problem, tol, accept, **settings)
     found = solve_multistage(problem.program(), solver=solver, tol=tol, **settings)
     status = found.solution.status
     if not status.ok and not found.certificate.passes(accept):
@@ -261,20 +278,40 @@ def solve_basket(
             value=f"{found.solution.backend}, {found.certificate.summary()}",
             remedy=f"rescale the data, try another solver, or raise accept (now {accept:g}) knowingly",
         )
-    names = problem.names
     trades = _complete(problem, found.trades)
     # The multistage price is per unit of position q_T, and trades lower q: per unit bought it is the negative.
-    price, marginal = found.completion_price @ found.program.incidence, found.marginal_cost
+    price, marginal = _with_penalty(problem, trades, -found.completion_price, found.marginal_cost)
+    return _handed_out(problem, trades, price, marginal, found.prices, found)
+
+
+def _with_penalty(
+    problem: BasketProblem, trades: FloatArray, price: FloatArray, marginal: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return completion prices and marginal costs with a penalty on what remains taken for a price, not a cost.
+
+    A penalty is part of the solver's cost, so MC would be zero; a desk asks what trading costs against it.
+    """
     weight = problem.arrays.terminal_weight
     priced = np.isfinite(weight) & (weight > 0.0)
-    if priced.any():
-        # A penalty is part of the multistage cost, so MC would be zero; a desk asks what trading costs against it.
-        gap = problem.remaining(trades)[-1] - problem.arrays.target
-        price = np.where(priced, 2.0 * np.where(priced, weight, 0.0) * gap, price)
-        marginal = marginal + np.where(priced, price, 0.0)
+    if not priced.any():
+        return price, marginal
+    gap = problem.remaining(trades)[-1] - problem.arrays.target
+    price = np.where(priced, 2.0 * np.where(priced, weight, 0.0) * gap, price)
+    return price, marginal + np.where(priced, price, 0.0)
+
+
+def _handed_out(
+    problem: BasketProblem,
+    trades: FloatArray,
+    price: FloatArray,
+    marginal: FloatArray,
+    prices: dict[str, FloatArray],
+    found: MultistageSolution | StructuredSolution,
+) -> BasketSchedule:
+    names = problem.names
     ends = problem.times.append(problem.times[-1:] + pd.Timedelta(problem.arrays.lengths[-1], unit="s"))
-    columns = pd.Index(names, name="name")
-    labels = {limit.name: getattr(limit, "labels", names) or names for limit in found.program.limits}
+    columns, slices = pd.Index(names, name="name"), problem.times.rename("time")
+    labels = {limit.name: getattr(limit, "labels", names) or names for limit in problem.limits}
     return BasketSchedule(
         problem=problem,
         trades=problem.frame(trades),
@@ -282,13 +319,25 @@ def solve_basket(
         costs=cost_series(problem, trades),
         marginal_costs=problem.frame(marginal),
         completion_price=pd.Series(price, index=columns, name="completion_price"),
-        prices={
-            name: pd.DataFrame(values, index=problem.times.rename("time"), columns=list(labels[name]))
-            for name, values in found.prices.items()
-        },
+        prices={name: pd.DataFrame(values, slices, list(labels[name])) for name, values in prices.items()},
         certificate=found.certificate,
         solution=found,
     )
+
+
+def _from_structure(problem: BasketProblem, tol: float, accept: float, **settings: Any) -> BasketSchedule:
+    """Return the schedule of the structured solver."""
+    warm = settings.pop("warm", None)
+    found = solve_structured(problem, tol, warm=warm.solution if isinstance(warm, BasketSchedule) else warm, **settings)
+    if not (found.status.ok or found.certificate.passes(accept)):
+        raise SolverFailure(
+            f"{found.status.name}: {found.status.text}",
+            field="solver",
+            value=f"{found.backend}, {found.certificate.summary()}",
+            remedy=f"raise accept (now {accept:g}) knowingly, give it more time, or use solver='auto'",
+        )
+    price, marginal = _with_penalty(problem, found.trades, found.completion_price, found.marginal_cost)
+    return _handed_out(problem, found.trades, price, marginal, found.prices, found)
 
 
 def limit_values(schedule: BasketSchedule, solver: str | tuple[str, ...] = "auto") -> pd.Series:

@@ -1,0 +1,463 @@
+"""The basket for the solver made for schedules: thousands of names without a matrix over names × slices.
+
+Risk and impact are handed over as diagonals and factors, limits as boxes, groups, bands and changes. The three-halves
+cost is met by the descent of :mod:`crosswind.optim.three_halves`: quadratics around the last schedule, each solved from
+the last one's state, and a certificate that adds the conjugate's losses to the gap.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crosswind.optim.factored import FactorMatrix, columns_of
+from crosswind.optim.limits import BandLimit, GroupCap, RateLimit, TradeLimit
+from crosswind.optim.three_halves import fenchel_loss
+from crosswind.problems.basket.evaluate import slopes
+from crosswind.problems.basket.inputs import FloatArray
+from crosswind.problems.basket.lowering import priced_risk
+from crosswind.solvers.errors import InfeasibleProblem, InvalidInput
+from crosswind.solvers.solution import Certificate, Status
+
+if TYPE_CHECKING:
+    from crosswind.problems.basket.model import BasketProblem
+    from crosswind.solvers.schedule import FactorSchedule, FactorScheduleSolution
+
+__all__ = ["StructuredSolution", "obstacle", "prefers_structured", "solve_structured", "to_factor_schedule"]
+
+_CELLS = 20_000  # names × slices from which the structured solver is the faster one, measured in benchmarks/
+_EPSILON = 1e-9  # slack of an ε-subgradient, relative to the cost
+_ROUNDS = 40
+_IDLE = 4  # rounds without progress after which the descent stops: the inner solves are not exact enough for more
+_FLOOR = 1e-6  # smallest |v| by the size of its name; what the quadratic misses below it is 1e-9 of the cost
+_FINEST = 1e-7  # gap that the splitting reaches in sensible time
+
+
+def obstacle(problem: BasketProblem) -> str | None:
+    """Return why a basket does not fit the structured solver, or None when it does."""
+    if (problem.arrays.transient_share != 1.0).any() and any(mode.rate_per_s > 0.0 for mode in problem.modes):
+        return "an auction takes part in decaying impact in part (Auction.transient < 1)"
+    groups = [limit for limit in problem.limits if isinstance(limit, GroupCap)]
+    if len(groups) > 1:
+        return f"more than one kind of group cap: {', '.join(limit.name for limit in groups)}"
+    for limit in groups:
+        if not np.isin(limit.membership, (0.0, 1.0)).all() or (limit.membership.sum(axis=0) > 1.0).any():
+            return f"the groups of '{limit.name}' overlap or are weighted"
+    rates = [limit for limit in problem.limits if isinstance(limit, RateLimit)]
+    if len(rates) > 1:
+        return f"more than one limit on the change of trades: {', '.join(limit.name for limit in rates)}"
+    soft = [x.name for x in problem.limits if isinstance(x, BandLimit) and x.soft is not None]
+    return f"soft limits: {', '.join(soft)}" if soft else None
+
+
+def prefers_structured(problem: BasketProblem) -> bool:
+    """Return whether "auto" takes the structured solver: large, factorised and without an obstacle."""
+    if problem.n_names * problem.n_slices < _CELLS:
+        return False
+    factored = all(isinstance(mode.matrix, FactorMatrix) for mode in problem.modes)
+    risk = problem.risk_aversion == 0.0 or isinstance(problem.arrays.covariance, FactorMatrix)
+    return factored and risk and obstacle(problem) is None
+
+
+def trade_box(problem: BasketProblem) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Return lower and upper bounds (T, N) and, per side, the number of the limit behind it (−1: none)."""
+    shape = (problem.n_slices, problem.n_names)
+    low, high = np.full(shape, -np.inf), np.full(shape, np.inf)
+    low_owner, high_owner = np.full(shape, -1), np.full(shape, -1)
+    for number, limit in enumerate(problem.limits):
+        if isinstance(limit, TradeLimit):
+            tighter = limit.lower > low
+            low[tighter], low_owner[tighter] = limit.lower[tighter], number
+            tighter = limit.upper < high
+            high[tighter], high_owner[tighter] = limit.upper[tighter], number
+    crossed = low - high
+    if (crossed > 1e-12 * np.maximum(np.abs(low), 1e-300)).any():
+        t, i = (int(k) for k in np.unravel_index(int(np.argmax(crossed)), shape))
+        names = [problem.limits[int(owner[t, i])].name for owner in (low_owner, high_owner)]
+        raise InfeasibleProblem(
+            f"limits '{names[0]}' and '{names[1]}' exclude each other on trade [{problem.names[i]},{t}]",
+            field=" / ".join(names),
+            value=(float(low[t, i]), float(high[t, i])),
+            remedy=f"relax one of them by {float(crossed[t, i]):.6g}",
+        )
+    return np.minimum(low, high), high, low_owner, high_owner
+
+
+def to_factor_schedule(problem: BasketProblem) -> FactorSchedule:
+    """Return the basket as :class:`crosswind.solvers.schedule.FactorSchedule`, three-halves cost left out.
+
+    A dense K or Σ is handed over by its root (N columns), which is exact but gives the structure away.
+
+    Raises
+    ------
+    InvalidInput
+        When the basket does not fit; says why.
+    """
+    from crosswind.solvers.schedule import FactorSchedule
+
+    reason = obstacle(problem)
+    if reason is not None:
+        raise InvalidInput(
+            f"does not fit this basket: {reason}", field="solver", value="structured", remedy='use solver="auto"'
+        )
+    a, N, T = problem.arrays, problem.n_names, problem.n_slices
+    low, high, _, _ = trade_box(problem)
+    rates = np.array([mode.rate_per_s for mode in problem.modes])
+    parts = [_split(mode.matrix) for mode in problem.modes]
+    covariance, aversion = priced_risk(problem)
+    risk_own, risk_loadings = (np.zeros(N), np.zeros((N, 0))) if covariance is None else _split(covariance)
+    groups, caps = np.full(N, -1), np.zeros((T, 0))
+    vectors, edges = [np.zeros((0, N))], [np.zeros((T, 0))]
+    tops = [np.zeros((T, 0))]
+    change = previous = None
+    for limit in problem.limits:
+        if isinstance(limit, GroupCap):
+            member = limit.membership > 0.0
+            groups = np.where(member.any(axis=0), member.argmax(axis=0), -1)
+            caps = limit.cap
+        elif isinstance(limit, BandLimit):
+            vectors.append(limit.matrix)
+            edges.append(limit.lower)
+            tops.append(limit.upper)
+        elif isinstance(limit, RateLimit):
+            change, previous = limit.delta, limit.previous
+    return FactorSchedule(
+        start=a.inventory,
+        eta=a.temporary,
+        spread=a.spread,
+        linear=-np.cumsum(a.drift[::-1], axis=0)[::-1],
+        lower=low,
+        upper=high,
+        # The solver wants ρ > 0; what an overnight gap leaves of a fast mode is zero to any precision.
+        decays=np.maximum(np.exp(-np.outer(rates, a.dt_s)), 1e-300).reshape(len(rates), T),
+        impact_own=np.array([own for own, _ in parts]).reshape(len(parts), N),
+        impact_loadings=tuple(loadings for _, loadings in parts),
+        risk_own=aversion * risk_own,
+        risk_loadings=np.sqrt(aversion) * risk_loadings,
+        risk_weight=a.risk_weight,
+        terminal_weight=a.terminal_weight,
+        target=a.target,
+        groups=groups,
+        group_caps=caps,
+        band_vectors=np.vstack(vectors).T,
+        band_lower=np.hstack(edges),
+        band_upper=np.hstack(tops),
+        change=change,
+        previous=previous,
+    )
+
+
+def _split(matrix: Any) -> tuple[FloatArray, FloatArray]:
+    if isinstance(matrix, FactorMatrix):
+        return matrix.specific, matrix.loadings
+    root = columns_of(matrix)
+    return np.zeros(len(root)), root[:, np.abs(root).max(axis=0) > 0.0]
+
+
+@dataclass(frozen=True, eq=False)
+class StructuredSolution:
+    """A basket solved by structure: what :class:`MultistageSolution` tells, without a lowered program.
+
+    Attributes
+    ----------
+    trades
+        u (T, N).
+    solution
+        The solver's own result: status, bound, prices, state for a warm start.
+    certificate
+        Proven: ``lower_bound`` holds for every feasible schedule, whatever the residuals; ``dual`` is therefore zero
+        and the stationarity is told beside it. ``gap_rel`` is relative to the sum of the cost's absolute parts.
+    marginal_cost
+        (T, N) gradient of the cost at the trades, with the subgradient of the spread and of caps that the prices ask.
+    completion_price
+        (N,) per unit bought.
+    prices
+        Limit name → (T, columns) ≥ 0.
+    stationarity
+        (T, N) marginal cost less completion price and prices of limits: how far the prices are from explaining the
+        schedule. The bound does not rest on it.
+    seconds
+        Wall time of all solves.
+    rounds
+        Quadratic programs solved: one, or more with a three-halves cost.
+    """
+
+    trades: FloatArray
+    solution: FactorScheduleSolution
+    certificate: Certificate
+    marginal_cost: FloatArray
+    completion_price: FloatArray
+    prices: dict[str, FloatArray]
+    stationarity: FloatArray
+    gradient_scale: float
+    seconds: float
+    rounds: int = 1
+
+    @property
+    def backend(self) -> str:
+        """Name of the solver and its method."""
+        return f"structured ({self.solution.method})"
+
+    @property
+    def status(self) -> Status:
+        """What happened."""
+        return self.solution.status
+
+    @property
+    def gap_currency(self) -> float:
+        """Proven distance of the cost from the optimum [currency]."""
+        return self.certificate.gap
+
+    @property
+    def stationarity_rel(self) -> float:
+        """Largest stationarity residual relative to the largest term it is made of."""
+        return float(np.abs(self.stationarity).max()) / max(self.gradient_scale, 1e-300)
+
+
+def solve_structured(
+    problem: BasketProblem,
+    tol: float = 1e-6,
+    *,
+    method: str | None = None,
+    time_limit: float | None = None,
+    warm: Any = None,
+    **settings: Any,
+) -> StructuredSolution:
+    """Solve a basket by structure to a proven relative gap.
+
+    Parameters
+    ----------
+    problem
+        A basket without :func:`obstacle`.
+    tol
+        Largest gap relative to the sum of the cost's absolute parts; the splitting is asked for 1e-7 at most.
+    method
+        "admm" or "interior" of :func:`crosswind.solvers.schedule.solve_schedule`; None: "interior" where changes are
+        limited, else "admm".
+    time_limit
+        Seconds for all solves together.
+    warm
+        A former :class:`StructuredSolution` (or its schedule's ``solution``) of the same shape.
+
+    Raises
+    ------
+    InvalidInput
+        When the basket does not fit.
+    InfeasibleProblem
+        When the limits contradict each other.
+    """
+    from crosswind.solvers.schedule import solve_schedule
+
+    begun = time.perf_counter()
+    schedule = to_factor_schedule(problem)
+    how = method or ("interior" if schedule.change is not None else "admm")
+    asked = max(tol, _FINEST) if how == "admm" else tol
+    start = warm.solution if isinstance(warm, StructuredSolution) else warm
+    kappa = problem.arrays.three_halves
+
+    # Inner solves of a descent are asked for more, so that their gap leaves room for that of the quadratic.
+    inner = max(0.2 * asked, _FINEST if how == "admm" else 1e-12) if kappa.any() else asked
+
+    def run(quadratic: FactorSchedule, state: Any) -> FactorScheduleSolution:
+        left = None if time_limit is None else max(time_limit - (time.perf_counter() - begun), 1e-3)
+        found = solve_schedule(quadratic, inner, left, warm=state, method=how, **settings)
+        if found.status is Status.INFEASIBLE:
+            raise explain(problem, found)
+        return found
+
+    if not kappa.any():
+        found = run(schedule, start)
+        return _unpacked(problem, schedule, found, np.zeros_like(kappa), begun, 1)
+    return _descent(problem, schedule, run, start, asked, begun, time_limit)
+
+
+def _descent(
+    problem: BasketProblem,
+    schedule: FactorSchedule,
+    run: Any,
+    start: Any,
+    tol: float,
+    begun: float,
+    time_limit: float | None,
+) -> StructuredSolution:
+    """Lower the cost with |u|^{3/2} by quadratics around the last schedule until its own gap is below ``tol``."""
+    kappa = problem.arrays.three_halves
+    size = np.broadcast_to(schedule.name_size, kappa.shape)
+    v, best, newton = size / len(kappa), None, False
+    value, idle = np.inf, 0
+    for round_ in range(1, _ROUNDS + 1):
+        root = np.sqrt(np.maximum(np.abs(v), _FLOOR * size))
+        local = newton & (np.abs(v) > 1e-4 * size)
+        curvature = np.where(local, 0.75, 1.5) * kappa / root
+        linear = np.where(local, 0.75 * kappa * root * np.sign(v), 0.0)
+        model = replace(schedule, eta=schedule.eta + 0.5 * curvature, linear=schedule.linear + linear)
+        found = run(model, start)
+        start = found.state
+        slope = linear + curvature * found.u
+        done = _unpacked(problem, schedule, found, slope, begun, round_)
+        better = best is None or done.certificate.gap_rel < best.certificate.gap_rel
+        idle = 0 if best is None or done.certificate.gap_rel < 0.9 * best.certificate.gap_rel else idle + 1
+        best = done if better else best
+        total = done.certificate.objective
+        late = time_limit is not None and time.perf_counter() - begun > time_limit
+        if best.certificate.gap_rel <= tol or late or idle > _IDLE or not np.isfinite(found.gap):
+            break
+        if newton and not (better or total < value):
+            newton = False
+            continue
+        value, v, newton = min(value, total), found.u, True
+    return best
+
+
+def _unpacked(
+    problem: BasketProblem,
+    schedule: FactorSchedule,
+    found: FactorScheduleSolution,
+    slope: FloatArray,
+    begun: float,
+    rounds: int,
+) -> StructuredSolution:
+    """Turn the solver's result into prices by name, marginal costs and a certificate of the whole cost."""
+    a, u, prices = problem.arrays, np.asarray(found.u), found.prices
+    loss = fenchel_loss(a.three_halves, u, slope)
+    constant = float(np.sum(a.drift * a.inventory))
+    parts = schedule.parts(u)
+    power = float(np.sum(a.three_halves * np.abs(u) ** 1.5))
+    objective = sum(parts.values()) + power + constant
+    scale = max(sum(abs(part) for part in parts.values()) + power, 1e-300)
+    lower = found.lower_bound + constant
+    if a.three_halves.any():
+        from crosswind.solvers.schedule import Bounder
+
+        # Its line in place of κ|u|^{3/2}: a program from below, bounded by the prices of the quadratic one.
+        line = replace(schedule, linear=schedule.linear + slope)
+        bounder = Bounder(line)
+        fitted = bounder.prices(prices.groups, prices.bands, prices.completion, prices.change)
+        lower = bounder.best(u, fitted)[0] + power - float(np.sum(slope * u + loss)) + constant
+    gap = max(objective - lower, 0.0) if np.isfinite(found.gap) else np.inf
+    miss = found.violations.worst
+    certificate = Certificate(
+        primal=miss * float(schedule.name_size.max()),
+        dual=0.0,
+        gap=gap,
+        primal_rel=miss,
+        dual_rel=0.0,
+        gap_rel=gap / scale,
+        tolerance=found.tol,
+        objective=objective,
+        lower_bound=min(lower, objective),
+        excess=gap,
+        excess_rel=gap / scale,
+    )
+    by_name, pull, group = _prices(problem, prices, u.shape)
+    terms = slopes(problem, u)
+    terms["three_halves"] = np.where(loss <= _EPSILON * scale, slope, terms["three_halves"])
+    smooth = np.asarray(sum(terms.values()))
+    completion, box = _balanced(schedule, u, smooth + group * np.sign(u) + a.spread * np.sign(u) + pull, prices)
+    by_name |= _box_prices(problem, box)
+    pull = pull + box
+    # The spread's subgradient at u = 0 is what balances the prices, inside its interval.
+    kink = a.spread + group
+    rest = completion - pull - smooth
+    weight = np.divide(rest, kink, out=np.zeros_like(rest), where=kink > 0.0)
+    # g is an ε-subgradient of c|u| exactly when |g| ≤ c and c|u| − gu ≤ ε: dust around 0 must not read as a residual.
+    near = kink * (np.abs(u) - np.clip(weight, -1.0, 1.0) * u) <= _EPSILON * scale
+    near &= np.abs(u) <= 1e-3 * schedule.name_size
+    fraction = np.where(near, np.clip(weight, -1.0, 1.0), np.sign(u))
+    marginal = smooth + a.spread * fraction
+    sizes = [
+        float(np.abs(term).max(initial=0.0)) for term in (a.spread, completion, *terms.values(), *by_name.values())
+    ]
+    return StructuredSolution(
+        trades=u,
+        solution=found,
+        certificate=certificate,
+        marginal_cost=marginal,
+        completion_price=completion,
+        prices=by_name,
+        stationarity=marginal - completion + pull + group * fraction,
+        gradient_scale=max(sizes),
+        seconds=time.perf_counter() - begun,
+        rounds=rounds,
+    )
+
+
+def _prices(
+    problem: BasketProblem, prices: Any, shape: tuple[int, ...]
+) -> tuple[dict[str, FloatArray], FloatArray, FloatArray]:
+    """Return prices by limit but those of boxes, their pull on trades (T, N), and the caps' price on |u| (T, N)."""
+    pull, group = np.zeros(shape), np.zeros(shape)
+    found: dict[str, FloatArray] = {}
+    band = 0
+    for limit in problem.limits:
+        if isinstance(limit, TradeLimit):
+            found[limit.name] = np.zeros(shape)  # in its place; filled by _box_prices
+        elif isinstance(limit, GroupCap):
+            found[limit.name] = np.asarray(prices.groups)
+            group = group + prices.groups @ limit.membership
+        elif isinstance(limit, RateLimit):
+            change = np.zeros(shape) if prices.change is None else np.asarray(prices.change)
+            found[limit.name] = np.abs(change)
+            pull += change
+            pull[:-1] -= change[1:]
+        else:
+            width = len(limit.matrix)
+            signed = np.asarray(prices.bands)[:, band : band + width]
+            band += width
+            found[limit.name] = np.abs(signed)
+            # A band holds what remains: buying lowers it in this slice and in all later ones.
+            pull -= np.cumsum(signed[::-1], axis=0)[::-1] @ limit.matrix
+    return found, pull, group
+
+
+def _balanced(schedule: FactorSchedule, u: FloatArray, cost: FloatArray, prices: Any) -> tuple[FloatArray, FloatArray]:
+    """Return completion prices (N,) and signed box prices (T, N) that balance marginal costs at the trades themselves.
+
+    The solver's own prices belong to the point behind its bound. A cell inside its box says what completion is worth
+    there, and the median over a name's cells is taken. What a cell at a bound has too much or little is the bound's.
+    """
+    edge = 1e-9 * np.maximum(schedule.name_size, np.where(np.isfinite(schedule.upper), np.abs(schedule.upper), 0.0))
+    at_high, at_low = u >= schedule.upper - edge, u <= schedule.lower + edge
+    inside = ~(at_high | at_low) & (np.abs(u) > 1e-9 * schedule.name_size)
+    completion = np.where(schedule.hard, prices.completion, 0.0)
+    judged = inside.any(axis=0) & schedule.hard
+    if judged.any():
+        completion[judged] = np.nanmedian(np.where(inside, cost, np.nan)[:, judged], axis=0)
+    rest = completion - cost
+    shut = at_high & at_low
+    return completion, np.where(shut | (at_high & (rest > 0.0)) | (at_low & (rest < 0.0)), rest, 0.0)
+
+
+def _box_prices(problem: BasketProblem, box: FloatArray) -> dict[str, FloatArray]:
+    """Return the prices of the limits on single trades: the tightest one owns the side that binds."""
+    _, _, low_owner, high_owner = trade_box(problem)
+    owner = np.where(box > 0.0, high_owner, low_owner)
+    return {
+        limit.name: np.where(owner == number, np.abs(box), 0.0)
+        for number, limit in enumerate(problem.limits)
+        if isinstance(limit, TradeLimit)
+    }
+
+
+def explain(problem: BasketProblem, found: FactorScheduleSolution) -> InfeasibleProblem:
+    """Return the error that names the limits in conflict and, where the basket is small enough, what would cure it."""
+    if problem.n_names * problem.n_slices <= _CELLS:
+        from crosswind.optim.solve import solve_multistage
+
+        try:
+            solve_multistage(problem.program())
+        except InfeasibleProblem as error:
+            return error
+    by_name, _, _ = _prices(problem, found.prices, (problem.n_slices, problem.n_names))
+    largest = max((float(price.max(initial=0.0)) for price in by_name.values()), default=0.0)
+    names = [name for name, price in by_name.items() if float(price.max(initial=0.0)) > 1e-4 * largest]
+    names += ["completion"] if problem.arrays.hard.any() else []
+    return InfeasibleProblem(
+        f"limits {', '.join(repr(name) for name in names)} contradict each other, proved by prices on them",
+        field=" / ".join(names),
+        value=None,
+        remedy="relax one of them, or pass completion as a penalty and read what remains",
+    )
