@@ -127,10 +127,12 @@ def _unit(values: FloatArray) -> FloatArray:
 
 def risk_of(problem: BasketProblem, trades: FloatArray) -> float:
     """Return the standard deviation of a schedule's cost, √Σ_{t≥1} q_t'Σq_t [currency]."""
-    from crosswind.optim.costs import cost
+    from crosswind.optim.factored import image
 
-    priced = problem.replace(risk_aversion=1.0)
-    return float(np.sqrt(max(cost(priced.program(), trades).risk, 0.0)))
+    a, left = problem.arrays, problem.remaining(trades)[1:]
+    if a.covariance is None:
+        return float("nan")
+    return float(np.sqrt(max(float(np.sum(a.risk_weight[:, None] * left * image(left, a.covariance))), 0.0)))
 
 
 def efficient_frontier(

@@ -22,7 +22,8 @@ import pandas as pd
 from scipy import sparse
 
 from crosswind.problems.basket.analysis.models import mix_models
-from crosswind.problems.basket.inputs import FloatArray
+from crosswind.problems.basket.evaluate import cost_parts, slopes
+from crosswind.problems.basket.inputs import FloatArray, per_name
 from crosswind.solvers.errors import InvalidInput, SolverFailure
 
 if TYPE_CHECKING:
@@ -68,15 +69,11 @@ def blend(base: BasketProblem, states: Sequence[BasketProblem], weights: FloatAr
         When states differ in more than impact, spread, temporary cost and covariance.
     """
     p = np.asarray(weights, dtype=np.float64)
-    one = states[0]
     changes: dict[str, Any] = {"model": mix_models([s.model for s in states], p)}
     changes["temporary"] = base.frame(np.tensordot(p, np.stack([s.arrays.temporary for s in states]), 1))
-    spread = np.tensordot(p, np.stack([s.arrays.spread for s in states]), 1)
-    if isinstance(one.spread, pd.DataFrame):
-        changes["spread"] = base.frame(spread)
-    else:
-        changes["spread"] = pd.Series(spread[0], index=list(base.names))
-    kappa = np.tensordot(p, np.stack([s.program().three_halves for s in states]), 1)
+    spread = np.stack([per_name(s.spread, base.names, "spread") for s in states])
+    changes["spread"] = pd.Series(p @ spread, index=list(base.names))
+    kappa = np.tensordot(p, np.stack([s.arrays.three_halves for s in states]), 1)
     if kappa.any():
         changes["three_halves"] = base.frame(kappa)
     if base.covariance is not None:
@@ -145,6 +142,8 @@ def guard(
     ------
     SolverFailure
         When the gap is not closed.
+    InvalidInput
+        When the states differ in something that does not enter the cost linearly.
     """
     columns = _Columns(states)
     p, low = np.asarray(start, dtype=np.float64), -np.inf
@@ -153,8 +152,15 @@ def guard(
         mixed = blend(base, states, p)
         found = mixed.solve(solver, **settings)
         columns.add(found.trades.to_numpy())
-        gap = max(float(found.certificate.gap_rel), 0.0) * abs(float(found.costs["total"]))
-        bound = float(found.costs["total"]) - gap
+        mean = float(p @ columns.cost[:, -1])
+        if abs(mean - float(found.costs["total"])) > 1e-6 * max(abs(mean), 1e-300):
+            raise InvalidInput(
+                "a weighted mean of the states is not the basket that was solved",
+                field="states",
+                value=mean - float(found.costs["total"]),
+                remedy="states may differ in impact, spread, η, κ and Σ; give auctions an explicit temporary cost",
+            )
+        bound = mean - max(float(found.certificate.gap_rel), 0.0) * abs(mean)
         if bound > low:
             low, worst = bound, p
         share, p = columns.best(cap)
@@ -176,7 +182,7 @@ class _Columns:
     """Schedules found so far, their costs in every state, and the curvature between them."""
 
     def __init__(self, states: Sequence[BasketProblem]) -> None:
-        self.programs = [state.program() for state in states]
+        self.states = states
         self.trades: list[FloatArray] = []
         self.slopes: list[FloatArray] = []  # (S, T, N) per column: Hessian of the quadratic part times the column
         self.cost = np.zeros((len(states), 0))
@@ -184,23 +190,19 @@ class _Columns:
 
     def costs(self, u: FloatArray) -> FloatArray:
         """Return the exact cost in every state (S,)."""
-        from crosswind.optim.costs import cost
-
-        return np.array([cost(program, u).total for program in self.programs])
+        return np.array([sum(cost_parts(state, u).values()) for state in self.states])
 
     def add(self, u: FloatArray) -> None:
         """Take a schedule in."""
-        from crosswind.optim.costs import gradient_terms
-
         zero = np.zeros_like(u)
         slope = []
-        for program in self.programs:
-            here, origin = (gradient_terms(program, point) for point in (u, zero))
+        for state in self.states:
+            here, origin = (slopes(state, point) for point in (u, zero))
             slope.append(sum(here[k] - origin[k] for k in here if k != "three_halves"))
         self.trades.append(u)
         self.slopes.append(np.array(slope))
         k = len(self.trades)
-        curve = np.zeros((len(self.programs), k, k))
+        curve = np.zeros((len(self.states), k, k))
         curve[:, : k - 1, : k - 1] = self.curve
         for j, other in enumerate(self.trades):
             curve[:, j, k - 1] = curve[:, k - 1, j] = np.einsum("stn,tn->s", self.slopes[k - 1], other)
@@ -224,7 +226,6 @@ class _Columns:
         if K == 1:
             return np.ones(1), coherent_risk(self.cost[:, 0], cap)[1]
         unit = max(float(np.abs(self.cost).max()), 1e-300)
-        # Differences to the best column so far carry the digits that the steps are about.
         n = K + 1 + S
         rows: list[FloatArray] = [np.concatenate([np.ones(K), np.zeros(1 + S)])]
         right = [1.0]

@@ -31,8 +31,15 @@ PARAMETERS = (
     "max_change",
     "inventory",
     "completion",
+    "three_halves",
+    "drift",
+    "urgency",
+    "beta_band",
 )
-_BY_NAME = ("spread", "temporary", "volume", "participation", "max_change", "inventory")
+_BY_NAME = ("spread", "temporary", "volume", "participation", "max_change", "inventory", "urgency")
+
+
+_OPTIONAL = ("participation", "sector_cap", "max_change", "volume", "cash_band", "three_halves", "drift", "beta_band")
 
 
 def applicable(problem: BasketProblem) -> tuple[str, ...]:
@@ -42,8 +49,8 @@ def applicable(problem: BasketProblem) -> tuple[str, ...]:
         "covariance": problem.risk_aversion > 0.0,
         "spread": bool(problem.arrays.spread.any()),
         "temporary": bool(problem.arrays.temporary.any()),
-        "impact": not all(mode.empty for mode in problem.program().impact),
-        "decay": any(mode.rate_per_s > 0.0 and not mode.empty for mode in problem.program().impact),
+        "impact": not all(mode.empty for mode in problem.modes),
+        "decay": any(mode.rate_per_s > 0.0 and not mode.empty for mode in problem.modes),
         "volume": problem.arrays.volume is not None,
         "participation": problem.participation is not None,
         "sector_cap": problem.sector_cap is not None,
@@ -51,6 +58,10 @@ def applicable(problem: BasketProblem) -> tuple[str, ...]:
         "max_change": problem.max_change is not None,
         "inventory": bool(problem.arrays.inventory.any()),
         "completion": isinstance(problem.completion, float),
+        "three_halves": problem.three_halves is not None,
+        "drift": problem.drift is not None,
+        "urgency": bool(problem.arrays.urgency.any()),
+        "beta_band": bool(problem.beta_band),
     }
     return tuple(name for name in PARAMETERS if used[name])
 
@@ -62,7 +73,7 @@ def _parsed(problem: BasketProblem, parameter: str) -> tuple[str, str | None]:
         raise InvalidInput(
             "unknown parameter", field="parameters", value=parameter, remedy=f"one of {', '.join(PARAMETERS)}"
         )
-    if base in ("participation", "sector_cap", "max_change", "volume", "cash_band") and getattr(problem, base) is None:
+    if base in _OPTIONAL and getattr(problem, base) is None:
         raise InvalidInput("the problem has none", field=base, value=None, remedy="leave it out")
     if base == "completion" and not isinstance(problem.completion, float):
         raise InvalidInput(
@@ -72,7 +83,7 @@ def _parsed(problem: BasketProblem, parameter: str) -> tuple[str, str | None]:
         return base, None
     known: tuple[str, ...] = ()
     if base in _BY_NAME:
-        known = problem.names
+        known = problem.order_names if base == "inventory" else problem.names
     elif base == "impact":
         known = tuple(str(m) for m in range(len(problem.model.rates_per_s)))
     elif base == "sector_cap":
@@ -146,7 +157,7 @@ def path_of(problem: BasketProblem, parameter: str) -> Callable[[float], BasketP
 def value_of(problem: BasketProblem, parameter: str) -> float:
     """Return the parameter's value where it is one number, else NaN."""
     base, label = _parsed(problem, parameter)
-    if base in ("impact", "decay", "covariance", "volume", "temporary"):
+    if base in ("impact", "decay", "covariance", "volume", "temporary", "three_halves", "drift"):
         return float("nan")
     if label is not None:
         table = _sector_caps(problem) if base == "sector_cap" else _named(problem, base)

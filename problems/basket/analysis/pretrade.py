@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from crosswind.problems.basket.analysis.frontier import risk_of
+from crosswind.problems.basket.arrays import DEFAULT_TEMPORARY
 from crosswind.problems.basket.inputs import FloatArray, as_scalar
 from crosswind.problems.basket.lowering import money
 from crosswind.solvers.errors import InfeasibleProblem, InvalidInput
@@ -84,10 +85,11 @@ def within_horizon(problem: BasketProblem, horizon: object, slices: int = 20) ->
     """Return the same basket to be done within a horizon of trading time, without the limits on its pace.
 
     The horizon is cut into equal slices that start at the first one of ``problem``; volume is spread evenly within the
-    problem's slices. η is a cost of the rate of trading: shorter slices have η × slice_s / length (the default rule is
-    applied anew), and the coefficient of |u|^{3/2} goes with the root of that. A horizon that crosses a break between
-    slices keeps the problem's own slices; one beyond the last slice is the whole problem. Participation, sector caps,
-    bands, hysteresis, blackouts and extra limits are dropped: the question is what speed costs.
+    problem's slices (and left out where the order is larger than all of it). η is a cost of the rate of trading:
+    shorter slices have η × slice_s / length (the default rule is applied anew), and the coefficient of |u|^{3/2}
+    goes with the root of that. A horizon that crosses a break between slices keeps the problem's own slices; one
+    beyond the last slice is the whole problem. Participation, sector caps, bands, hysteresis, blackouts, auctions
+    and extra limits are dropped: the question is what speed costs.
 
     Parameters
     ----------
@@ -105,48 +107,64 @@ def within_horizon(problem: BasketProblem, horizon: object, slices: int = 20) ->
     """
     if int(slices) != slices or slices < 1:
         raise InvalidInput("must be a whole number of at least 1", field="slices", value=slices, remedy="20 is usual")
-    length = problem.slice_s
-    total = min(_seconds(horizon), problem.n_slices * length)
-    free: dict[str, Any] = {
-        "participation": None,
-        "sector_cap": None,
-        "cash_band": None,
-        "max_change": None,
-        "previous_trade": None,
-        "must_finish": None,
-        "blackouts": (),
-        "extra_limits": (),
-        "completion": problem.completion if isinstance(problem.completion, pd.Series) else "hard",
-    }
-    if total >= problem.n_slices * length * (1.0 - 1e-12):
-        return problem.replace(**free)
-    dense = np.flatnonzero(problem.arrays.dt_s[1:] > length * (1.0 + 1e-9))
-    run = (int(dense[0]) + 1 if dense.size else problem.n_slices) * length
-    V, eta, kappa = problem.arrays.volume, problem.arrays.temporary, problem.program().three_halves
-    if total > run * (1.0 + 1e-12):
-        count = int(np.ceil(total / length - 1e-9))
-        times = problem.times[:count]
-        rows, width = np.eye(problem.n_slices)[:count], length
-    else:
-        width = total / int(slices)
-        times = problem.times[0] + pd.to_timedelta(np.arange(int(slices)) * width, unit="s")
-        rows = _overlap(int(slices), width, problem.n_slices, length)
-    share = width / length
-    mean = rows / rows.sum(axis=1, keepdims=True)
-    changes: dict[str, Any] = free | {"times": times, "slice_s": width}
+    grid = _grid(problem, _seconds(horizon), int(slices))
+    free: dict[str, Any] = dict.fromkeys(
+        (
+            *("participation", "sector_cap", "cash_band", "beta_band", "factor_band", "max_change", "previous_trade"),
+            *("must_finish", "volume_sd", "volume_quantile"),
+        )
+    )
+    free |= {"blackouts": (), "extra_limits": (), "auctions": ()}
+    free["completion"] = problem.completion if isinstance(problem.completion, pd.Series) else "hard"
+    a, share = problem.arrays, grid.slice_s / problem.slice_s
+    mean = grid.rows / grid.rows.sum(axis=1, keepdims=True)
 
     def frame(values: FloatArray) -> pd.DataFrame:
-        return pd.DataFrame(values, index=pd.DatetimeIndex(times), columns=list(problem.names))
+        return pd.DataFrame(values, index=grid.times, columns=list(problem.names))
 
-    if V is not None:
-        changes["volume"] = frame(rows @ V)
-    if problem.temporary is not None:
-        changes["temporary"] = frame(mean @ eta / share)
-    if isinstance(problem.spread, pd.DataFrame):
-        changes["spread"] = frame(mean @ problem.arrays.spread)
-    if kappa.any():
-        changes["three_halves"] = frame(mean @ kappa / np.sqrt(share))
+    eta = mean @ a.temporary / share
+    V = None if a.volume is None else grid.rows @ a.volume
+    if problem.temporary is None and V is not None:
+        with np.errstate(divide="ignore"):
+            eta = DEFAULT_TEMPORARY * np.sqrt(a.variance * share) / V
+        eta = np.where(np.isfinite(eta), eta, mean @ a.temporary / share)
+    order = np.abs(a.inventory - a.target)
+    fits = V is not None and bool((V.sum(axis=0)[a.hard] >= order[a.hard]).all())
+    changes = free | {"times": grid.times, "slice_s": grid.slice_s, "temporary": frame(eta)}
+    changes["volume"] = frame(V) if V is not None and fits else None
+    if a.three_halves.any():
+        changes["three_halves"] = frame(mean @ a.three_halves / np.sqrt(share))
+    if isinstance(problem.drift, pd.DataFrame):
+        changes["drift"] = frame(grid.rows @ a.drift)
     return problem.replace(**changes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """Slices of a horizon: their starts, their length, and the share of each slice of the problem in each (n, T)."""
+
+    times: pd.DatetimeIndex
+    slice_s: float
+    rows: FloatArray
+
+
+def _grid(problem: BasketProblem, seconds: float, slices: int) -> _Grid:
+    length, book = problem.slice_s, np.flatnonzero(problem.arrays.lengths > 0.0)
+    starts = problem.times[book]
+    eye = np.eye(problem.n_slices)[book]
+    if not len(book):
+        raise InvalidInput("holds auctions alone", field="times", value=0, remedy="pass slices of the book")
+    if seconds >= len(book) * length * (1.0 - 1e-12):
+        return _Grid(starts, length, eye)
+    gaps = np.diff(starts.as_unit("ns").asi8) * 1e-9
+    breaks = np.flatnonzero(gaps > length * (1.0 + 1e-9))
+    run = (int(breaks[0]) + 1 if breaks.size else len(book)) * length
+    if seconds > run * (1.0 + 1e-12):
+        count = int(np.ceil(seconds / length - 1e-9))
+        return _Grid(starts[:count], length, eye[:count])
+    width = seconds / slices
+    times = starts[0] + pd.to_timedelta(np.rint(np.arange(slices) * width * 1e9).astype(np.int64), unit="ns")
+    return _Grid(pd.DatetimeIndex(times), width, _overlap(slices, width, len(book), length) @ eye)
 
 
 def _overlap(fine: int, width: float, coarse: int, length: float) -> FloatArray:
@@ -190,16 +208,17 @@ def cost_curve(
         short = within_horizon(problem, horizon, slices)
         found = short.solve(solver, **settings)
         bps = found.costs_bps
-        sd = risk_of(short, found.trades.to_numpy()) if short.arrays.covariance is not None else float("nan")
-        used = found.participation
-        peak = float("nan") if used is None else float(np.nanmax(used.to_numpy(), initial=-np.inf))
+        sd, peak = risk_of(short, found.trades.to_numpy()), float("nan")
+        if problem.arrays.volume is not None:
+            V, used = _grid(problem, _seconds(horizon), int(slices)).rows @ problem.arrays.volume, found.trades.abs()
+            peak = float(np.max(used.to_numpy()[V > 0.0] / V[V > 0.0], initial=0.0))
         rows[label] = {
             "seconds": short.n_slices * short.slice_s,
             "slices": short.n_slices,
             "expected_bps": float(bps["total"] - bps["risk"]),
             "sd_bps": short.to_bps(sd),
             **{part: float(bps[part]) for part in bps.index if part not in ("risk", "total", "terminal")},
-            "peak_participation": peak if np.isfinite(peak) else float("nan"),
+            "peak_participation": peak,
         }
         schedules[label] = found
     if not rows:
@@ -275,10 +294,10 @@ def capacity_within(
 ) -> Capacity:
     """Return the largest multiple of the basket that keeps within a cost budget and completes within the limits.
 
-    Orders (and targets) are multiplied, limits in currency (sector caps, bands, hysteresis) stay: they are the desk's.
-    With a hard completion the total cost per unit rises with the multiple, since the optimal value is convex in the
-    multiple and zero at none; of the expected cost alone this is usual but not certain, and the crossing found is
-    then the one nearest to where it was bracketed.
+    Orders (with targets and hedge positions) are multiplied, limits in currency (sector caps, bands, hysteresis)
+    stay: they are the desk's. With a hard completion the total cost per unit rises with the multiple, since the
+    optimal value is convex in the multiple and zero at none; of the expected cost alone this is usual but not
+    certain, and the crossing found is then the one nearest to where it was bracketed.
 
     Parameters
     ----------
@@ -316,12 +335,13 @@ def capacity_within(
 
     def at(multiple: float) -> float:
         if multiple not in solved:
-            changes: dict[str, Any] = {"inventory": problem.inventory * multiple}
-            if isinstance(problem.completion, pd.Series):
-                changes["completion"] = problem.completion * multiple
+            scaled = {"inventory": problem.inventory, "hedges": problem.hedges, "hedge_target": problem.hedge_target}
+            scaled["completion"] = problem.completion
+            changes = {k: v * multiple for k, v in scaled.items() if isinstance(v, pd.Series)}
+            larger = problem.replace(**changes)
             try:
-                found = problem.replace(**changes).solve(solver, **settings)
-            except InfeasibleProblem:
+                found = larger.solve(solver, **settings)
+            except (InfeasibleProblem, InvalidInput):  # the limits, or more than the forecast volume of all slices
                 solved[multiple] = (float("nan"), None)
             else:
                 bps = found.costs_bps

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from crosswind.problems.basket.analysis.models import scale_covariance, scale_model
-from crosswind.problems.basket.inputs import FloatArray, as_scalar, per_name
+from crosswind.problems.basket.inputs import as_scalar, per_name
 from crosswind.solvers.errors import CrosswindError, InvalidInput
 
 if TYPE_CHECKING:
+    from crosswind.problems.basket.auctions import Auction
     from crosswind.problems.basket.model import BasketProblem
     from crosswind.problems.basket.schedule import BasketSchedule
 
@@ -84,18 +85,26 @@ class Scenario:
             by_name = isinstance(self.volatility, pd.Series)
             factor: Any = pd.Series(sd**2, index=list(problem.names)) if by_name else float(self.volatility) ** 2
             changes["covariance"] = scale_covariance(problem.covariance, factor)
-            changes |= _three_halves(problem, sd / np.sqrt(V))
+            if problem.arrays.three_halves.any():
+                changes["three_halves"] = problem.frame(problem.arrays.three_halves * sd / np.sqrt(V))
         if self.spread != 1.0:
             changes["spread"] = problem.spread * self.spread
+        if problem.auctions and (not calm or self.spread != 1.0):
+            changes["auctions"] = tuple(self._auction(problem, auction) for auction in problem.auctions)
         if self.model is not None or self.impact != 1.0:
             changes["model"] = scale_model(problem.model if self.model is None else self.model, self.impact)
         return problem.replace(**changes) if changes else problem
 
-
-def _three_halves(problem: BasketProblem, factor: FloatArray) -> dict[str, Any]:
-    """Return the scaled coefficient of |u|^{3/2} where the problem has one."""
-    kappa = problem.program().three_halves
-    return {"three_halves": problem.frame(kappa * factor)} if kappa.any() else {}
+    def _auction(self, problem: BasketProblem, auction: Auction) -> Auction:
+        """Return a call auction in this state; its own explicit costs scale like those of the book."""
+        V, sd = (
+            pd.Series(per_name(getattr(self, f), problem.names, f), index=list(problem.names))
+            for f in ("volume", "volatility")
+        )
+        eta = None if auction.temporary is None else auction.temporary * sd / V
+        kappa = auction.three_halves * sd / np.sqrt(V)
+        volume = auction.volume.reindex(list(problem.names)) * V
+        return replace(auction, volume=volume, temporary=eta, three_halves=kappa, spread=auction.spread * self.spread)
 
 
 STANDARD_SCENARIOS = (

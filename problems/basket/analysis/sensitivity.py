@@ -14,7 +14,7 @@ one; the derivative of the program's data along the path is taken by central dif
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from crosswind.solvers.errors import InvalidInput, SolverFailure
 
 if TYPE_CHECKING:
     from crosswind.optim.lowered import Lowered
+    from crosswind.optim.program import MultistageProgram
     from crosswind.problems.basket.model import BasketProblem
     from crosswind.problems.basket.schedule import BasketSchedule
     from crosswind.solvers.differentiate import Sensitivities
@@ -140,11 +141,11 @@ def sensitivities(
     parameters
         Names out of ``risk_aversion``, ``spread``, ``temporary``, ``impact``, ``decay``, ``covariance``, ``volume``,
         ``participation``, ``sector_cap``, ``cash_band``, ``max_change``, ``inventory``, ``completion`` (a penalty),
-        each scaled as a whole; or with a label, ``spread[IBM]``, ``inventory[IBM]``, ``volume[IBM]``,
-        ``temporary[IBM]``, ``participation[IBM]``, ``max_change[IBM]``, ``sector_cap[tech]``, ``impact[0]`` (one mode).
-        Or a mapping name -> path ε ↦ problem with the solved problem at 0, for anything else. ``None``: every whole
-        parameter that the problem uses. A volume moves the participation cap, and η where that is the default 0.1 σ/V,
-        as the covariance does.
+        ``three_halves``, ``drift``, ``urgency``, ``beta_band``, each scaled as a whole; or with a label,
+        ``spread[IBM]``, ``inventory[IBM]``, ``volume[IBM]``, ``temporary[IBM]``, ``participation[IBM]``,
+        ``max_change[IBM]``, ``sector_cap[tech]``, ``impact[0]`` (one mode). Or a mapping name -> path ε ↦ problem
+        with the solved problem at 0, for anything else. ``None``: every whole parameter that the problem uses. A
+        volume moves the participation cap, and η where that is the default 0.1 σ/V, as the covariance does.
     weak
         Where a limit just binds: ``"free"`` lets the schedule leave it, ``"held"`` keeps it there; the two one-sided
         derivatives.
@@ -171,11 +172,12 @@ def sensitivities(
 
     problem = schedule.problem
     paths = _paths(problem, parameters)
-    base = lower(problem.program())
+    at = _Expansion.of(schedule)
+    base = lower(at.program(problem)[0])
     point = _prepared(schedule, base, weak, tol)
     cost, moves = {}, {}
     for name, path in paths.items():
-        direction, constant = _direction(base, path, name)
+        direction, constant = _direction(base, at, path, name)
         change = point.jvp(**direction)
         cost[name] = change.value * base.cost_scale + constant
         moves[name] = problem.frame(change.x[base.trades] * base.var_scale[base.trades])
@@ -199,6 +201,38 @@ def _paths(problem: BasketProblem, parameters: Iterable[str] | Mapping[str, Path
     return {name: path_of(problem, name) for name in names}
 
 
+@dataclass(frozen=True, eq=False)
+class _Expansion:
+    """κ|u|^{3/2} to second order at the optimum: the same optimum and the same derivatives, in a quadratic program.
+
+    At u = 0 its curvature ¾κ/√u has no bound; there it is taken at a small trade, which holds the trade as it is.
+    """
+
+    trades: FloatArray
+    size: FloatArray
+
+    @classmethod
+    def of(cls, schedule: BasketSchedule) -> _Expansion:
+        u = schedule.trades.to_numpy()
+        return cls(u, np.maximum(np.abs(u), 1e-7 * max(schedule.problem.parent_notional, 1e-300)))
+
+    def program(self, problem: BasketProblem) -> tuple[MultistageProgram, float]:
+        """Return the quadratic program of ``problem`` and the constant that the expansion leaves out [currency]."""
+        program = problem.program()
+        kappa = program.three_halves
+        if not kappa.any():
+            return program, 0.0
+        u, s = self.trades, self.size
+        slope, bend = 1.5 * kappa * np.sign(u) * np.sqrt(np.abs(u)), 0.75 * kappa / np.sqrt(s)
+        quadratic = replace(
+            program,
+            three_halves=np.zeros_like(kappa),
+            temporary=program.temporary + 0.5 * bend,
+            drift=program.drift + slope - bend * u,
+        )
+        return quadratic, float(np.sum(kappa * np.abs(u) ** 1.5 - slope * u + 0.5 * bend * u**2))
+
+
 def _prepared(schedule: BasketSchedule, base: Lowered, weak: str, tol: float | None) -> Sensitivities:
     """Return the derivatives' point, from the schedule's own solution where it is one of this program."""
     from crosswind.solvers.differentiate import sensitivities as prepare
@@ -214,13 +248,17 @@ def _prepared(schedule: BasketSchedule, base: Lowered, weak: str, tol: float | N
             if err.field != "solution":
                 raise
     chain: str | tuple[str, ...] = ("clarabel", "piqp") if base.qp.P.nnz + base.qp.A.nnz > 50_000 else "auto"
-    return prepare(base.qp, solve(base.qp, solver=chain, tol=1e-9), tol, weak)
+    for asked in (1e-9, 1e-8):
+        found = solve(base.qp, solver=chain, tol=asked)
+        if found.status.ok:
+            break
+    return prepare(base.qp, found, tol, weak)
 
 
-def _direction(base: Lowered, path: Path, name: str) -> tuple[dict[str, Any], float]:
+def _direction(base: Lowered, at: _Expansion, path: Path, name: str) -> tuple[dict[str, Any], float]:
     """Return d(data)/dε in the units of the base program, and the derivative of the constant [currency]."""
-    ahead, step_ahead = _data(base, path, _STEP)
-    back, step_back = _data(base, path, -_STEP)
+    ahead, step_ahead = _data(base, at, path, _STEP)
+    back, step_back = _data(base, at, path, -_STEP)
     if ahead is None or back is None:
         middle = _unscaled(base)
         ahead, step_ahead = (middle, 0.0) if ahead is None else (ahead, step_ahead)
@@ -260,17 +298,19 @@ def _other_form(name: str) -> InvalidInput:
     )
 
 
-def _data(base: Lowered, path: Path, step: float) -> tuple[dict[str, Any] | None, float]:
+def _data(base: Lowered, at: _Expansion, path: Path, step: float) -> tuple[dict[str, Any] | None, float]:
     """Return the unscaled data of problem(ε = step), or None where that problem is not valid (an end of a range)."""
     from crosswind.optim.lowering import lower
 
     try:
-        moved = lower(path(step).program(), base.scaling, names=False)
+        program, constant = at.program(path(step))
+        moved = lower(program, base.scaling, names=False)
     except InvalidInput:
         return None, 0.0
     if (moved.qp.n, moved.qp.m) != (base.qp.n, base.qp.m):
         raise _other_form("path")
-    return _unscaled(moved), step
+    data = _unscaled(moved)
+    return data | {"constant": data["constant"] + constant}, step
 
 
 def _unscaled(lowered: Lowered) -> dict[str, Any]:

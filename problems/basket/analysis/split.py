@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from crosswind.problems.basket.inputs import FloatArray
 from crosswind.solvers.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -112,62 +111,41 @@ def split_costs(problem: BasketProblem, trades: pd.DataFrame) -> CostSplit:
     InvalidInput
         On missing slices, missing names or non-finite trades.
     """
-    from crosswind.optim.costs import impact_states
-    from crosswind.optim.factored import dense_of
+    from crosswind.optim.factored import dense_of, image
 
-    u = problem.trade_array(trades)
-    program = problem.program()
-    before, _ = impact_states(program, u)
+    u, a = problem.trade_array(trades), problem.arrays
+    q = problem.remaining(u)[1:]
     pairs = np.zeros((problem.n_names, problem.n_names))
-    for m, mode in enumerate(program.impact):
-        v = program.shares[m][:, None] * u
-        half = dense_of(mode.matrix) * (v.T @ (before[m] + 0.5 * v))  # half[i, j] = Σ_t v_it K_ij (ρz + ½v)_jt
+    for mode in problem.modes:
+        share = np.broadcast_to(np.asarray(mode.share, dtype=np.float64).reshape(-1), (problem.n_slices,))
+        v, z = share[:, None] * u, np.asarray(mode.state, dtype=np.float64)
+        pressed = np.empty_like(u)
+        for t, rho in enumerate(np.exp(-mode.rate_per_s * a.dt_s)):
+            pressed[t] = rho * z + 0.5 * v[t]
+            z = rho * z + v[t]
+        half = dense_of(mode.matrix) * (v.T @ pressed)  # half[i, j] = Σ_t v_it K_ij (ρz + ½v)_jt
         pairs += 0.5 * (half + half.T)
     own = np.diag(pairs).copy()
-    costs = problem.score(trades)
-    by_name = pd.DataFrame(
-        {
-            "spread": (program.spread * np.abs(u)).sum(axis=0),
-            "temporary": (program.temporary * u**2).sum(axis=0),
-            "three_halves": (program.three_halves * np.abs(u) ** 1.5).sum(axis=0),
-            "impact_self": own,
-            "impact_cross": pairs.sum(axis=1) - own,
-            "risk": _risk(problem, u),
-            "terminal": _terminal(problem, u),
-        },
-        index=pd.Index(problem.names, name="name"),
-    )
-    if "three_halves" not in costs.index:
-        by_name = by_name.drop(columns="three_halves")
-    for part in costs.index:
-        if part not in by_name and part != "total":
-            # What no name owns (soft limits) is shared by the size of the orders.
-            size = np.abs(problem.arrays.inventory)
-            by_name[part] = costs[part] * size / max(float(size.sum()), 1e-300)
+    held = a.risk_weight[:, None] * q
+    risk = np.zeros(problem.n_names)
+    if a.covariance is not None and problem.risk_aversion > 0.0:
+        risk = problem.risk_aversion * (held * image(q, a.covariance)).sum(axis=0)
+    weight = np.where(a.hard, 0.0, a.terminal_weight)
+    parts = {
+        "spread": (a.spread * np.abs(u)).sum(axis=0),
+        "temporary": (a.temporary * u**2).sum(axis=0),
+        "impact_self": own,
+        "impact_cross": pairs.sum(axis=1) - own,
+        "risk": risk,
+        "terminal": weight * (q[-1] - a.target) ** 2,
+        "three_halves": (a.three_halves * np.abs(u) ** 1.5).sum(axis=0),
+        "drift": (a.drift * q).sum(axis=0),
+        "urgency": (held * q * a.urgency).sum(axis=0),
+    }
+    costs = problem.score(trades).drop("total")
+    size = np.abs(a.inventory) / max(float(np.abs(a.inventory).sum()), 1e-300)
+    # What no name owns (soft limits) is shared by the size of the orders.
+    columns = {str(part): parts.get(str(part), float(costs[part]) * size) for part in costs.index}
+    by_name = pd.DataFrame(columns, index=pd.Index(problem.names, name="name"))
     by_name["total"] = by_name.sum(axis=1)
     return CostSplit(problem, by_name, pd.DataFrame(pairs, index=list(problem.names), columns=list(problem.names)))
-
-
-def _risk(problem: BasketProblem, u: FloatArray) -> FloatArray:
-    """Return λ Σ_t q_it (Σ q_t)_i by name (N,)."""
-    from crosswind.optim.costs import exposures
-    from crosswind.optim.factored import FactorMatrix, image
-
-    program = problem.program()
-    covariance = program.covariance
-    if covariance is None or program.risk_aversion == 0.0:
-        return np.zeros(problem.n_names)
-    left = exposures(program, u)[1:]
-    weighted = program.risk_weight[:, None] * left
-    if isinstance(covariance, FactorMatrix) or covariance.ndim == 2:
-        moved = image(weighted, covariance)
-    else:
-        moved = np.einsum("tij,tj->ti", covariance, weighted)
-    return np.asarray(program.risk_aversion * (left * moved).sum(axis=0), dtype=np.float64)
-
-
-def _terminal(problem: BasketProblem, u: FloatArray) -> FloatArray:
-    terminal = problem.program().terminal
-    if terminal is None:
-        return np.zeros(problem.n_names)
-    return np.asarray(terminal.penalty * (problem.remaining(u)[-1] - terminal.target) ** 2, dtype=np.float64)
