@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "mpc_face.h"
 #include "schedule_face.h"
 
 typedef struct {
@@ -256,7 +257,7 @@ PyMODINIT_FUNC PyInit__core(void) {
     if (module == NULL) return NULL;
     PyObject *type = PyType_FromSpec(&check_spec);
     if (type == NULL || PyModule_AddFunctions(module, cw_schedule_methods) < 0 ||
-        PyModule_AddObjectRef(module, "Check", type) < 0) {
+        PyModule_AddObjectRef(module, "Check", type) < 0 || cw_mpc_add(module) < 0) {
         Py_XDECREF(type);
         Py_DECREF(module);
         return NULL;
