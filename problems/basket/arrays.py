@@ -130,13 +130,13 @@ def derive(problem: BasketProblem) -> BasketArrays:
             remedy=f"use slice_s <= {tight:g} or thin out the starts",
         )
     orders = p.inventory.to_numpy(dtype=np.float64)
-    held = np.zeros(0) if p.hedges is None else p.hedges.to_numpy(dtype=np.float64)
+    held = np.zeros(0) if p.hedges is None else pd.Series(p.hedges).to_numpy(dtype=np.float64)
     hedge = np.arange(N) >= len(orders)
     inventory = np.concatenate([orders, -held])  # what is still to trade: a position held is a sale to come
     target, weight = _ends(p, inventory, hedge)
     book = [t for t in range(T) if t not in rows]
     V = _by_slice(p.volume, problem, book, "volume")
-    cov = aligned_factors(p.covariance, names, p.slice_s)
+    cov: FloatArray | FactorMatrix | None = aligned_factors(p.covariance, names, p.slice_s)
     if cov is None and p.covariance is not None:
         cov = covariance_matrix(p.covariance, names) * p.slice_s
     urgency = per_name(p.urgency, names, "urgency")
@@ -219,7 +219,7 @@ def _ends(problem: BasketProblem, inventory: FloatArray, hedge: BoolArray) -> tu
         weight[~hedge] = problem.completion
     if hedge.any():
         assert problem.hedges is not None
-        names = list(problem.hedges.index)
+        names = list(pd.Series(problem.hedges).index)
         target[hedge], weight[hedge] = inventory[hedge], 0.0
         if problem.hedge_target is not None:
             asked = [str(n) for n in problem.hedge_target.index]

@@ -186,6 +186,7 @@ def priced_risk(problem: BasketProblem) -> tuple[FloatArray | FactorMatrix | Non
         return FactorMatrix(np.zeros((problem.n_names, 0)), a.urgency), 1.0
     if isinstance(a.covariance, FactorMatrix):
         return FactorMatrix(a.covariance.loadings, a.covariance.specific + a.urgency / lam), lam
+    assert a.covariance is not None  # urgency needs one
     return a.covariance + np.diag(a.urgency / lam), lam
 
 
@@ -230,7 +231,7 @@ def check_capacity(problem: BasketProblem) -> None:
     membership, cap, labels = problem._sector_rows()
     if labels:
         in_the_way.append(SECTOR_CAP)
-    for i in np.flatnonzero(wanted - room > slack):
+    for i in np.flatnonzero(wanted - room > slack).tolist():
         short = float(wanted[i] - room[i])
         name = problem.names[i]
         relaxation[name] = short

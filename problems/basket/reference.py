@@ -49,12 +49,13 @@ def _moves(problem: BasketProblem) -> FloatArray:
     if not hasattr(drift, "columns"):
         last = problem.times[-1:] + np.timedelta64(round(1e9 * problem.arrays.lengths[-1]), "ns")
         clock = problem.times.append(last)
-        seconds = np.asarray((clock - clock[0]).total_seconds())[:, None]
+        stamps = clock.to_numpy().astype(np.int64)
+        seconds = (stamps - stamps[0])[:, None] * 1e-9
         alpha = drift[names].to_numpy()
-        if problem.drift_half_life_s is None:
-            return np.asarray(seconds * alpha)
         life = problem.drift_half_life_s
-        h = life[names].to_numpy() if hasattr(life, "index") else np.full(len(names), float(life))  # type: ignore[arg-type]
+        if life is None:
+            return np.asarray(seconds * alpha)
+        h = per_name(life, problem.names, "drift_half_life_s")
         return np.asarray(alpha * h / np.log(2.0) * (1.0 - 2.0 ** (-seconds / h)))
     return np.vstack([np.zeros(len(names)), np.cumsum(drift[names].to_numpy(), axis=0)])
 
@@ -152,12 +153,12 @@ def reference_basket(problem: BasketProblem) -> tuple[Any, Any]:
         rules.append(cp.abs(q @ problem.beta[list(problem.names)].to_numpy()) <= problem.beta_band / unit)
     if problem.factor_band is not None:
         assert problem.factor_exposures is not None
-        band = problem.factor_band
-        if not hasattr(band, "columns"):
+        band: Any = problem.factor_band
+        if hasattr(band, "columns"):
+            edges = {f: (band.loc[f, "lower"], band.loc[f, "upper"]) for f in band.index}
+        else:
             wide = band if hasattr(band, "index") else dict.fromkeys(problem.factor_exposures.columns, band)
             edges = {f: (-width, width) for f, width in wide.items()}
-        else:
-            edges = {f: (band.loc[f, "lower"], band.loc[f, "upper"]) for f in band.index}
         for factor, (low, high) in edges.items():
             level = q @ problem.factor_exposures.loc[list(problem.names), factor].to_numpy()
             rules += [level >= low / unit] if np.isfinite(low) else []

@@ -286,7 +286,8 @@ def _descent(
     """Lower the cost with |u|^{3/2} by quadratics around the last schedule until its own gap is below ``tol``."""
     kappa = problem.arrays.three_halves
     size = np.broadcast_to(schedule.name_size, kappa.shape)
-    v, best, newton = size / len(kappa), None, False
+    v, newton = size / len(kappa), False
+    best: StructuredSolution | None = None
     value, idle = np.inf, 0
     for round_ in range(1, _ROUNDS + 1):
         root = np.sqrt(np.maximum(np.abs(v), _FLOOR * size))
@@ -300,7 +301,7 @@ def _descent(
         done = _unpacked(problem, schedule, found, slope, begun, round_)
         better = best is None or done.certificate.gap_rel < best.certificate.gap_rel
         idle = 0 if best is None or done.certificate.gap_rel < 0.9 * best.certificate.gap_rel else idle + 1
-        best = done if better else best
+        best = done if best is None or better else best
         total = done.certificate.objective
         late = time_limit is not None and time.perf_counter() - begun > time_limit
         if best.certificate.gap_rel <= tol or late or idle > _IDLE or not np.isfinite(found.gap):
@@ -309,6 +310,7 @@ def _descent(
             newton = False
             continue
         value, v, newton = min(value, total), found.u, True
+    assert best is not None
     return best
 
 
