@@ -157,22 +157,23 @@ static double gross(size_t n, const double *restrict v, const double *restrict r
 
 static double price(size_t n, const double *v, const double *r, const double *c, const double *l, const double *h,
                     double cap, double theta) {
-    double fall, low = 0.0, high = 0.0;
+    double fall, low = -INFINITY, high = 0.0;
     if (isinf(cap) || n == 0) return 0.0;
-    if (gross(n, v, r, c, l, h, 0.0, &fall) <= cap) return 0.0;
     for (size_t i = 0; i < n; i++) {
-        const double zero = fabs(v[i]) / r[i] - c[i];
-        if (zero > high) high = zero;
+        const double zero = fabs(v[i]) - c[i] * r[i];
+        if (zero > high * r[i]) high = zero / r[i];
     }
-    if (!(theta > 0.0 && theta < high)) theta = 0.5 * high;
+    high += 1e-15 * high; /* all that is free is zero there, rounding or not */
+    if (!(theta > 0.0 && theta < high)) theta = 0.0;
     for (int pass = 0; pass < 100; pass++) {
         const double over = gross(n, v, r, c, l, h, theta, &fall) - cap;
-        if (over <= 0.0 && over >= -1e-12 * cap) return theta;
+        if (over <= 0.0 && (over >= -1e-12 * cap || theta == 0.0)) return theta;
         if (over > 0.0) low = theta;
         else high = theta;
         /* A little beyond the root, beyond what rounding of the sum can take away: the cap is kept. */
         double next = fall > 0.0 ? theta + (over + 5e-13 * cap) / fall : low;
-        if (!(next > low && next < high)) next = 0.5 * (low + high);
+        if (next <= 0.0 && low < 0.0) next = 0.0;
+        else if (!(next > low && next < high)) next = 0.5 * ((low > 0.0 ? low : 0.0) + high);
         if (!(next > low && next < high)) break;
         theta = next;
     }
@@ -284,5 +285,81 @@ void cw_schedule_dual(size_t T, size_t N, size_t G, size_t passes, const size_t 
             const double p = mu[from + j];
             value[from + j] = give[from + j] < 0.0 ? sum[j] : sum[j] + p * (total[from + j] - 0.5 * give[from + j] * p);
         }
+    }
+}
+
+void cw_schedule_step(size_t T, size_t N, size_t G, const size_t *first, const double *cap, double relax,
+                      const double *u, const double *w, const double *r, const double *linear, const double *c,
+                      const double *l, const double *h, double *theta, double *z, double *y, double *pull,
+                      double *sums, double *work) {
+    double primal[LANES] = {0.0}, dual[LANES] = {0.0};
+    for (size_t t = 0; t < T; t++) {
+        const size_t row = t * N;
+        for (size_t i = 0; i < N; i++) work[i] = relax * u[row + i] + (1.0 - relax) * z[row + i] + y[row + i];
+        for (size_t g = 0, from = 0; g <= G; g++) {
+            const size_t to = g < G ? first[g + 1] : N, at = row + from, n = to - from;
+            double p = 0.0;
+            if (g < G)
+                theta[t * G + g] = p =
+                    price(n, work + from, r + at, c + at, l + at, h + at, cap[t * G + g], theta[t * G + g]);
+            size_t i = 0;
+            for (; i < n; i += LANES) {
+                const size_t m = n - i < LANES ? n - i : LANES;
+                for (size_t j = 0; j < m; j++) {
+                    const size_t k = at + i + j;
+                    const double v = work[from + i + j], next = cell(v, (c[k] + p) * r[k], l[k], h[k]);
+                    const double off = u[k] - next, move = next - z[k];
+                    primal[j] += w[k] * off * off;
+                    dual[j] += w[k] * move * move;
+                    z[k] = next;
+                    y[k] = v - next;
+                    pull[k] = w[k] * (2.0 * next - v) - linear[k];
+                }
+            }
+            from = to;
+        }
+    }
+    sums[0] = sums[1] = 0.0;
+    for (size_t j = 0; j < LANES; j++) {
+        sums[0] += primal[j];
+        sums[1] += dual[j];
+    }
+}
+
+static double inner(size_t n, const double *restrict a, const double *restrict b) {
+    double sum[LANES] = {0.0}, total = 0.0;
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t j = 0; j < LANES; j++) sum[j] += a[i + j] * b[i + j];
+    for (size_t j = 0; i < n; i++, j++) sum[j] += a[i] * b[i];
+    for (size_t j = 0; j < LANES; j++) total += sum[j];
+    return total;
+}
+
+void cw_schedule_whiten(size_t T, size_t p, size_t S, size_t walks, const double *keep, const double *mean,
+                        const double *root, const double *whiten, const double *gain, const double *y, double *x,
+                        double *work) {
+    double *a = work, *seen = work + S;
+    const size_t shift = p - walks;
+    for (size_t i = 0; i < S; i++) a[i] = 0.0;
+    for (size_t t = 0; t < T; t++) {
+        const double *G = gain + t * S * p, *W = whiten + t * p * p, *q = root + t * p;
+        double *out = x + t * p;
+        for (size_t i = 0; i < p; i++) a[i] *= keep[t * S + i];
+        for (size_t i = walks; i < p; i++) a[i] -= mean[t] * a[i + shift];
+        for (size_t i = p; i < S; i++) a[i] *= keep[t * S + i];
+        for (size_t i = 0; i < p; i++) seen[i] = y[t * p + i] - q[i] * a[i];
+        for (size_t i = 0; i < p; i++) out[i] = inner(p, W + i * p, seen);
+        for (size_t i = 0; i < S; i++) a[i] += inner(p, G + i * p, seen);
+    }
+    for (size_t i = 0; i < S; i++) a[i] = 0.0;
+    for (size_t t = T; t-- > 0;) {
+        const double *G = gain + t * S * p, *q = root + t * p;
+        double *out = x + t * p;
+        for (size_t i = 0; i < S; i++)
+            for (size_t j = 0; j < p; j++) out[j] -= a[i] * G[i * p + j];
+        for (size_t j = 0; j < p; j++) a[j] += q[j] * out[j];
+        for (size_t i = p; i < S; i++) a[i] = keep[t * S + i] * a[i] - mean[t] * a[i - shift];
+        for (size_t i = 0; i < p; i++) a[i] *= keep[t * S + i];
     }
 }

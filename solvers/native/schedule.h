@@ -42,4 +42,18 @@ void cw_schedule_dual(size_t T, size_t N, size_t G, size_t passes, const size_t 
                       const double *a, const double *reach, const double *c, const double *l, const double *h,
                       const double *total, const double *give, const double *slack, double *mu, double *value);
 
+/* One step of the splitting: v = relax u + (1 - relax) z + y; z becomes the proximal map of v as above with r = 1/w, y
+ * what is left of v, pull = w (z - y) - linear. sums: w |u - z|^2 and w |z - old z|^2. work: N items. */
+void cw_schedule_step(size_t T, size_t N, size_t G, const size_t *first, const double *cap, double relax,
+                      const double *u, const double *w, const double *r, const double *linear, const double *c,
+                      const double *l, const double *h, double *theta, double *z, double *y, double *pull,
+                      double *sums, double *work);
+
+/* x = C^-1 y for the covariance C of p observations a slice of S states, factored as whiten (T, p, p), symmetric, and
+ * gain (T, S, p): states are multiplied by keep (T, S) between slices, those from `walks` to p lose mean_t times the
+ * state p - walks places on; root (T, p) scales the first p states to what is seen. work: 2 S items. */
+void cw_schedule_whiten(size_t T, size_t p, size_t S, size_t walks, const double *keep, const double *mean,
+                        const double *root, const double *whiten, const double *gain, const double *y, double *x,
+                        double *work);
+
 #endif

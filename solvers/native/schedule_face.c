@@ -4,7 +4,7 @@
 
 #include "schedule.h"
 
-#define MOST 16
+#define MOST 18
 
 typedef struct {
     Py_buffer views[MOST];
@@ -45,6 +45,13 @@ static int sizes(PyObject *const *args, size_t *out, int count) {
         out[k] = (size_t)value;
     }
     return 1;
+}
+
+/* Whether groups begin one after the other and end within the names. */
+static int follow(const Py_ssize_t *first, size_t N, size_t G) {
+    int sound = first[0] == 0 && (size_t)first[G] <= N;
+    for (size_t g = 0; sound && g < G; g++) sound = first[g] <= first[g + 1];
+    return sound;
 }
 
 static int enough(Py_ssize_t count, Py_ssize_t wanted, const char *usage) {
@@ -109,11 +116,7 @@ static PyObject *schedule_prox(PyObject *module, PyObject *const *args, Py_ssize
     const Py_ssize_t *first = take(&b, args[3], 'n', G + 1, 0);
     int sound = first != NULL;
     for (int k = 0; sound && k < 8; k++) sound = (a[k] = take(&b, args[4 + k], 'd', counts[k], k >= 6)) != NULL;
-    if (sound) {
-        sound = first[0] == 0 && (size_t)first[G] <= N;
-        for (size_t g = 0; sound && g < G; g++) sound = first[g] <= first[g + 1];
-        if (!sound) PyErr_SetString(PyExc_ValueError, "the groups do not follow each other");
-    }
+    if (sound && !(sound = follow(first, N, G))) PyErr_SetString(PyExc_ValueError, "the groups do not follow each other");
     if (!sound) {
         drop(&b);
         return NULL;
@@ -155,6 +158,62 @@ static PyObject *schedule_dual(PyObject *module, PyObject *const *args, Py_ssize
     Py_RETURN_NONE;
 }
 
+static PyObject *schedule_step(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    (void)module;
+    size_t n[3];
+    if (!enough(count, 19,
+                "schedule_step(T, N, G, first, cap, relax, u, w, r, linear, c, l, h, theta, z, y, pull, sums, work)") ||
+        !sizes(args, n, 3))
+        return NULL;
+    const size_t T = n[0], N = n[1], G = n[2], cells = T * N;
+    const double relax = PyFloat_AsDouble(args[5]);
+    if (relax == -1.0 && PyErr_Occurred()) return NULL;
+    const size_t counts[14] = {T * G, cells, cells, cells, cells, cells, cells, cells, T * G, cells, cells, cells, 2, N};
+    double *a[14];
+    Buffers b = {.held = 0};
+    const Py_ssize_t *first = take(&b, args[3], 'n', G + 1, 0);
+    int sound = first != NULL;
+    for (int k = 0; sound && k < 14; k++)
+        sound = (a[k] = take(&b, args[k == 0 ? 4 : 5 + k], 'd', counts[k], k >= 8)) != NULL;
+    if (sound && !(sound = follow(first, N, G))) PyErr_SetString(PyExc_ValueError, "the groups do not follow each other");
+    if (!sound) {
+        drop(&b);
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    cw_schedule_step(T, N, G, (const size_t *)first, a[0], relax, a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9],
+                     a[10], a[11], a[12], a[13]);
+    Py_END_ALLOW_THREADS
+    drop(&b);
+    Py_RETURN_NONE;
+}
+
+static PyObject *schedule_whiten(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    (void)module;
+    size_t n[4];
+    if (!enough(count, 12, "schedule_whiten(T, p, S, walks, keep, mean, root, whiten, gain, y, x, work)") ||
+        !sizes(args, n, 4))
+        return NULL;
+    const size_t T = n[0], p = n[1], S = n[2], walks = n[3];
+    if (walks > p || S != 2 * p - walks) {
+        PyErr_SetString(PyExc_ValueError, "a size is out of range");
+        return NULL;
+    }
+    const size_t counts[8] = {T * S, T, T * p, T * p * p, T * S * p, T * p, T * p, 2 * S};
+    double *a[8];
+    Buffers b = {.held = 0};
+    for (int k = 0; k < 8; k++)
+        if ((a[k] = take(&b, args[4 + k], 'd', counts[k], k >= 6)) == NULL) {
+            drop(&b);
+            return NULL;
+        }
+    Py_BEGIN_ALLOW_THREADS
+    cw_schedule_whiten(T, p, S, walks, a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]);
+    Py_END_ALLOW_THREADS
+    drop(&b);
+    Py_RETURN_NONE;
+}
+
 #define METHOD(name, text) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, text}
 
 PyMethodDef cw_schedule_methods[] = {
@@ -166,5 +225,10 @@ PyMethodDef cw_schedule_methods[] = {
     METHOD(schedule_dual,
            "schedule_dual(T, N, G, passes, group, theta, a, reach, c, l, h, total, give, slack, mu, value)\n--\n\n"
            "Dual values of cells, with the prices of hard sums."),
+    METHOD(schedule_step,
+           "schedule_step(T, N, G, first, cap, relax, u, w, r, linear, c, l, h, theta, z, y, pull, sums, work)\n--\n\n"
+           "One step of the splitting."),
+    METHOD(schedule_whiten, "schedule_whiten(T, p, S, walks, keep, mean, root, whiten, gain, y, x, work)\n--\n\n"
+                            "Apply the inverse of a covariance by block innovations."),
     {NULL, NULL, 0, NULL},
 };

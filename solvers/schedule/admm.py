@@ -78,7 +78,10 @@ class Iteration:
         self.yb = np.zeros((T, b))
         self.theta = np.zeros(self.cap.shape)
         self.c = np.zeros((T, self.exposures.size))  # dual of the coupling: √W (Ẽu − aim)
-        self.u = self.z.copy()
+        self.u, self.spare, self.x = self.z.copy(), np.empty(p.eta.shape), self.c
+        self.weight = 0.0
+        self.root = self.c
+        self.band_weight = np.ones(b)
         self.done = self.factorisations = self.applications = 0
         self.primal = self.dual = np.inf
         self.cell_parts = self.band_parts = (0.0, 0.0)  # squares of primal and dual residuals
@@ -96,6 +99,7 @@ class Iteration:
         self.theta = np.array(begin.groups)
         x = self.exposures.of(self.z)
         self.zb = np.clip(x[:, self.bands], self.band_low, self.band_high)
+        self.pull = self.w * (self.z - self.y) - self.linear
         self.yb = -begin.bands / self.band_weight
         x[:, self.bands] -= self.zb - self.yb
         self.c = self.root * x
@@ -129,6 +133,7 @@ class Iteration:
         if self.factorisations:
             self.c[:, self.bands] /= self.root[:, self.bands]
             self.yb /= self.band_weight
+        self.pull = self.w * (self.z - self.y) - self.linear
         self.blocks = NameBlocks(p, self.w)
         self.offset = self.blocks.offset()
         self.preconditioner = Innovations(self.exposures, self.blocks, self.root)
@@ -138,7 +143,7 @@ class Iteration:
     def _operator(self, y: Array) -> Array:
         """(I + √W Ẽ A⁻¹ Ẽ' √W) y."""
         self.applications += 1
-        lifted = self.exposures.back(self.root * y)
+        lifted = self.exposures.back(self.root * y, self.spare)
         self.blocks.solve(lifted, lifted)
         out = self.exposures.of(lifted)
         out *= self.root
@@ -147,56 +152,42 @@ class Iteration:
 
     def smooth(self) -> None:
         """First step: u, from z and y."""
-        r = self.z - self.y
-        r *= self.w
-        r -= self.linear
         aim = np.zeros(self.c.shape)
         aim[:, self.bands] = self.zb - self.yb
-        self._lift(r)
-        self.x = self.exposures.of(self.u)
+        self._lift()
         missed = self.root * (self.x - aim) - self.c
-        tolerance = (
-            _CG * min(self.primal, self.dual)
-            if np.isfinite(self.primal)
-            else 1e-3 * float(np.sqrt(max(np.sum(missed * self.preconditioner.solve(missed)), 0.0)))
-        )
+        tolerance = _CG * min(self.primal, self.dual)
+        if not np.isfinite(tolerance):
+            tolerance = 1e-3 * float(np.sqrt(max(np.sum(missed * self.preconditioner.solve(missed)), 0.0)))
         step = self.recycled.solve(missed, tolerance)
         if step is not None:
             self.c += step
-            self._lift(r)
-            self.x = self.exposures.of(self.u)
-        self.missed = self.root * (self.x - aim) - self.c
+            self._lift()
 
-    def _lift(self, r: Array) -> None:
-        self.u = r - self.exposures.back(self.root * self.c)
+    def _lift(self) -> None:
+        """Set u and its exposures from the dual of the coupling."""
+        self.applications += 1
+        np.subtract(self.pull, self.exposures.back(self.root * self.c, self.spare), out=self.u)
         self.blocks.solve(self.u, self.u)
-        self.u += self.offset
+        if self.offset is not None:
+            self.u += self.offset
+        self.x = self.exposures.of(self.u)
 
     def limit(self) -> None:
         """Second step: z, z_b and the multipliers."""
-        mixed = _RELAX * self.u
-        mixed += (1.0 - _RELAX) * self.z
-        mixed += self.y
-        old = self.z
-        new = kernels.prox(
-            self.first, self.cap, mixed, self.reach, self.spread, self.low, self.high, self.theta, np.empty(old.shape)
-        )
-        mixed -= new
-        self.y, self.z = mixed, new
-        w = self.w
-        primal, dual = float(np.sum(w * np.square(self.u - new))), float(np.sum(w * np.square(new - old)))
-        self.cell_parts = (primal, dual)
-        if self.zb.shape[1]:
-            x = self.x[:, self.bands]
-            lifted = _RELAX * x + (1.0 - _RELAX) * self.zb + self.yb
-            zb = np.clip(lifted, self.band_low, self.band_high)
-            self.yb = lifted - zb
-            bp = float(np.sum(self.band_weight * np.square(x - zb)))
-            bd = float(np.sum(self.band_weight * np.square(zb - self.zb)))
-            self.zb = zb
-            self.band_parts = (bp, bd)
-            primal, dual = primal + bp, dual + bd
-        self.primal, self.dual = np.sqrt(primal), np.sqrt(dual)
+        cells = kernels.step(
+            self.first, self.cap, _RELAX, self.u, self.w, self.reach, self.linear, self.spread, self.low, self.high,
+            self.theta, self.z, self.y, self.pull,
+        )  # fmt: skip
+        x = self.x[:, self.bands]
+        lifted = _RELAX * x + (1.0 - _RELAX) * self.zb + self.yb
+        zb = np.clip(lifted, self.band_low, self.band_high)
+        self.yb = lifted - zb
+        primal = float(np.sum(self.band_weight * np.square(x - zb)))
+        dual = float(np.sum(self.band_weight * np.square(zb - self.zb)))
+        self.zb = zb
+        self.cell_parts, self.band_parts = cells, (primal, dual)
+        self.primal, self.dual = np.sqrt(cells[0] + primal), np.sqrt(cells[1] + dual)
         self.done += 1
 
     def adapt(self) -> bool:

@@ -87,23 +87,23 @@ def curvature(problem: FactorSchedule) -> Array:
 def tightened(problem: FactorSchedule) -> tuple[Array, Array]:
     """Return boxes (T, N) that every feasible point keeps: the given ones, cut by caps and by hard ends."""
     low, high = np.array(problem.lower), np.array(problem.upper)
-    member = problem.groups >= 0
-    if member.any():
-        cap = problem.group_caps[:, problem.groups[member]]
-        low[:, member] = np.maximum(low[:, member], -cap)
-        high[:, member] = np.minimum(high[:, member], cap)
-    hard, total = problem.hard, problem.start - problem.target
-    if hard.any():
+    if problem.group_caps.shape[1]:
+        wide = np.hstack([problem.group_caps, np.full((problem.slices, 1), np.inf)])
+        cap = wide[:, np.where(problem.groups < 0, wide.shape[1] - 1, problem.groups)]
+        np.minimum(high, cap, out=high)
+        np.maximum(low, np.negative(cap, out=cap), out=low)
+    total = problem.start - problem.target
+    if problem.hard.any():
         # u_t = total − Σ of the others, each on its side of its box.
-        least, most = low[:, hard], high[:, hard]
-        for here, other, cut in ((low, most, np.maximum), (high, least, np.minimum)):
-            finite = np.where(np.isfinite(other), other, 0.0)
-            edge = total[hard] - (finite.sum(axis=0) - finite)
-            edge = np.where(np.isfinite(other).all(axis=0), edge, here[:, hard])
-            # Rounding of the sums must not cut what is feasible.
-            slack = 1e-14 * len(low) * (np.abs(total[hard]) + np.abs(finite).sum(axis=0))
-            edge = edge - slack if cut is np.maximum else edge + slack
-            here[:, hard] = cut(here[:, hard], edge)
+        small = 4.0 * np.finfo(np.float64).eps * len(low)  # rounding of the sums must not cut what is feasible
+        edges = []
+        for far, side in ((high, -1.0), (low, 1.0)):
+            known = problem.hard & np.isfinite(far).all(axis=0)
+            rest = np.where(known, far, 0.0)
+            slack = small * (np.abs(total) + np.abs(rest).sum(axis=0))
+            edges.append(rest + np.where(known, total - rest.sum(axis=0) + side * slack, side * np.inf))
+        np.maximum(low, edges[0], out=low)
+        np.minimum(high, edges[1], out=high)
     return low, np.maximum(low, high)
 
 

@@ -26,13 +26,17 @@ class Exposures:
             np.hstack([problem.risk_loadings, problem.band_vectors, *problem.impact_loadings])
         )
         self.rows = np.ascontiguousarray(self.columns.T)
-        edges = np.cumsum([self.walks] + [L.shape[1] for L in problem.impact_loadings])
-        self.parts = [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        widths = [self.walks] + [L.shape[1] for L in problem.impact_loadings]
+        edges = np.cumsum([0, *widths])
+        blocks = [slice(int(edges[k]), int(edges[k + 1])) for k in range(len(widths))]
+        decays = [np.ones(problem.slices), *problem.decays]
+        self.parts = blocks[1:]
         self.rho = np.ones((problem.slices, self.size))  # decay of each column into slice t
         self.carry = []
-        for m, part in enumerate(self.parts):
-            self.rho[:, part] = problem.decays[m][:, None]
-            self.carry.append(_running(problem.decays[m]))
+        for block, decay in zip(blocks, decays, strict=True):
+            self.rho[:, block] = decay[:, None]
+            if block.stop > block.start:
+                self.carry.append((block, _running(decay)))
 
     @property
     def size(self) -> int:
@@ -41,19 +45,18 @@ class Exposures:
 
     def of(self, u: Array) -> Array:
         """Ẽu (T, p) of trades (T, N)."""
-        x = u @ self.columns
-        np.cumsum(x[:, : self.walks], axis=0, out=x[:, : self.walks])
-        for part, carry in zip(self.parts, self.carry, strict=True):
-            x[:, part] = carry @ x[:, part]
+        x: Array = u @ self.columns
+        for block, carry in self.carry:
+            x[:, block] = carry @ x[:, block]
         return x
 
-    def back(self, y: Array) -> Array:
+    def back(self, y: Array, out: Array | None = None) -> Array:
         """Ẽ'y (T, N) of weights (T, p)."""
         x = np.empty(y.shape)
-        x[:, : self.walks] = np.cumsum(y[::-1, : self.walks], axis=0)[::-1]
-        for part, carry in zip(self.parts, self.carry, strict=True):
-            x[:, part] = carry.T @ y[:, part]
-        return np.asarray(x @ self.rows)
+        for block, carry in self.carry:
+            x[:, block] = carry.T @ y[:, block]
+        made: Array = np.matmul(x, self.rows, out=out)
+        return made
 
 
 def _running(rho: Array) -> Array:
@@ -89,29 +92,26 @@ class NameBlocks:
         """A⁻¹r (T, N); where an end is hard, on trades that sum to zero."""
         return kernels.solve(self.inverse, self.gain, self.rho, r, out)
 
-    def apply(self, u: Array) -> Array:
-        """Au (T, N), without the term of hard ends."""
-        p = self.problem
-        out = self.diagonal * u
-        total = np.cumsum(u, axis=0)
-        end = np.where(p.hard, 0.0, self.end) * total[-1]
-        push = (self.walk[:, None] * total) * p.risk_own
-        push[-1] += end
-        out += np.cumsum(push[::-1], axis=0)[::-1]
-        for m, rho in enumerate(p.decays):
-            forth, back, last = np.empty(u.shape), np.empty(u.shape), np.zeros(p.names)
-            for t in range(len(u)):
-                last = forth[t] = (rho[t] * last if t else 0.0) + u[t]
-            last = np.zeros(p.names)
-            for t in range(len(u) - 1, -1, -1):
-                last = back[t] = (rho[t + 1] * last if t + 1 < len(u) else 0.0) + u[t]
-            out += (forth + back - u) * p.impact_own[m]
-        return np.asarray(out)
-
-    def offset(self) -> Array:
-        """Return what hard totals add to every solution (T, N): A⁻¹1 (1'A⁻¹1)⁻¹ (q_0 − target), 0 elsewhere."""
+    def offset(self) -> Array | None:
+        """Return what hard totals add to every solution (T, N): A⁻¹1 (1'A⁻¹1)⁻¹ (q_0 − target); None without any."""
         p = self.problem
         if not p.hard.any():
-            return np.zeros(p.eta.shape)
-        even = np.tile(np.where(p.hard, (p.start - p.target) / p.slices, 0.0), (p.slices, 1))
-        return np.asarray(even - self.solve(self.apply(even)))
+            return None
+        T = p.slices
+        even = np.where(p.hard, (p.start - p.target) / T, 0.0)
+        # A times even trades, but for what the solve projects out: one profile over slices for each kind of term.
+        out = self.diagonal + np.outer(_tail(self.walk * np.arange(1.0, T + 1.0)), p.risk_own)
+        ones = np.ones(T)
+        for rho, k in zip(p.decays, p.impact_own, strict=True):
+            carry = _running(rho)
+            out += np.outer(carry @ ones + carry.T @ ones - 1.0, k)
+        out *= even
+        self.solve(out, out)
+        np.subtract(even, out, out=out)
+        out[:, ~p.hard] = 0.0
+        return np.asarray(out)
+
+
+def _tail(x: Array) -> Array:
+    """Sums from each entry to the last."""
+    return np.asarray(np.cumsum(x[::-1])[::-1])

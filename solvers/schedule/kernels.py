@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from crosswind.solvers import native
 from crosswind.solvers.schedule.problem import Array
 
-__all__ = ["FLAT", "dual", "factor", "prox", "solve"]
+__all__ = ["FLAT", "dual", "factor", "prox", "solve", "step", "whiten"]
 
 Index = NDArray[np.intp]
 FLAT = 1e300
@@ -137,25 +137,28 @@ def prox(
 
 def _prices(cap: Array, v: Array, r: Array, c: Array, low: Array, high: Array, theta: Array, out: Array) -> None:
     """Find the prices (T,) of one group's caps by safeguarded Newton steps, all slices at once."""
+    rows = np.flatnonzero(np.isfinite(cap))
+    theta[~np.isfinite(cap)] = 0.0
     out[:] = _cells(v, r, c, low, high)
-    need = np.isfinite(cap) & (np.abs(out).sum(axis=1) > cap)
-    theta[~need] = 0.0
-    rows = np.flatnonzero(need)
-    if not rows.size:
+    if not rows.size or not v.shape[1]:
+        theta[:] = 0.0
         return
     v, r, c, low, high, cap = v[rows], r[rows], c[rows], low[rows], high[rows], cap[rows]
-    below, above = np.zeros(rows.size), np.maximum(np.max(np.abs(v) / r - c, axis=1), 0.0)
-    p = np.where((theta[rows] > 0.0) & (theta[rows] < above), theta[rows], 0.5 * above)
+    below, above = np.full(rows.size, -np.inf), np.maximum(np.max(np.abs(v) / r - c, axis=1), 0.0)
+    above += 1e-15 * above  # all that is free is zero there, rounding or not
+    p = np.where((theta[rows] > 0.0) & (theta[rows] < above), theta[rows], 0.0)
     live = np.ones(rows.size, dtype=bool)
     for _ in range(100):
         z = _cells(v, r, c + p[:, None], low, high)
         over = np.abs(z).sum(axis=1) - cap
-        live &= ~((over <= 0.0) & (over >= -1e-12 * cap))
+        live &= ~((over <= 0.0) & ((over >= -1e-12 * cap) | (p == 0.0)))
         below, above = np.where(live & (over > 0.0), p, below), np.where(live & (over <= 0.0), p, above)
         fall = np.where((z > low) & (z < high) & (z != 0.0), r, 0.0).sum(axis=1)
         # A little beyond the root, beyond what rounding of the sum can take away: the cap is kept.
         step = np.where(fall > 0.0, p + (over + 5e-13 * cap) / np.where(fall > 0.0, fall, 1.0), below)
-        step = np.where((step > below) & (step < above), step, 0.5 * (below + above))
+        step = np.where((step <= 0.0) & (below < 0.0), 0.0, step)
+        inside = (step > below) & (step < above)
+        step = np.where(inside, step, 0.5 * (np.maximum(below, 0.0) + above))
         stuck = live & ~((step > below) & (step < above))
         p = np.where(stuck, above, np.where(live, step, p))
         live &= ~stuck
@@ -243,3 +246,88 @@ def dual(
         priced, mu * (total - 0.5 * give * mu), 0.0
     )
     return value
+
+
+def step(
+    first: Index,
+    cap: Array,
+    relax: float,
+    u: Array,
+    w: Array,
+    r: Array,
+    linear: Array,
+    c: Array,
+    low: Array,
+    high: Array,
+    theta: Array,
+    z: Array,
+    y: Array,
+    pull: Array,
+) -> tuple[float, float]:
+    """Take one step of the splitting: z, y and ``pull`` = w (z − y) − linear are overwritten.
+
+    Parameters
+    ----------
+    first, cap, c, low, high, theta
+        As in `prox`.
+    relax, u
+        The proximal map is taken at relax u + (1 − relax) z + y.
+    w, r
+        (T, N) weights and their reciprocals.
+
+    Returns
+    -------
+    w |u − z|² and w |z − old z|².
+    """
+    T, N = u.shape
+    if native.COMPILED:
+        sums = np.empty(2)
+        native.core.schedule_step(
+            T, N, cap.shape[1], first, cap, relax, u, w, r, linear, c, low, high, theta, z, y, pull, sums, np.empty(N)
+        )
+        return float(sums[0]), float(sums[1])
+    y += relax * u + (1.0 - relax) * z
+    old = z.copy()
+    prox(first, cap, y, r, c, low, high, theta, z)
+    y -= z
+    np.multiply(w, z - y, out=pull)
+    pull -= linear
+    return float(np.sum(w * np.square(u - z))), float(np.sum(w * np.square(z - old)))
+
+
+def whiten(keep: Array, mean: Array, root: Array, inverse: Array, gain: Array, walks: int, y: Array) -> Array:
+    """Apply the inverse of the covariance of p observations a slice of S states, by its innovations.
+
+    Parameters
+    ----------
+    keep, mean, root
+        (T, S) what stays of a state from one slice to the next; (T,) what the states from ``walks`` to p lose of the
+        states p − walks places on; (T, p) scales of what is seen of the first p states.
+    inverse, gain
+        (T, p, p) inverse covariances of the innovations; (T, S, p).
+    y
+        (T, p).
+    """
+    (T, p), S = y.shape, keep.shape[1]
+    out = np.empty((T, p))
+    if not p:
+        return out
+    if native.COMPILED:
+        native.core.schedule_whiten(T, p, S, walks, keep, mean, root, inverse, gain, y, out, np.empty(2 * S))
+        return out
+    a = np.zeros(S)
+    for t in range(T):
+        lost = mean[t] * a[p:]
+        a *= keep[t]
+        a[walks:p] -= lost
+        v = y[t] - root[t] * a[:p]
+        out[t] = inverse[t] @ v
+        a += gain[t] @ v
+    a = np.zeros(S)
+    for t in range(T - 1, -1, -1):
+        out[t] -= a @ gain[t]
+        a[:p] += root[t] * out[t]
+        lost = mean[t] * a[walks:p]
+        a *= keep[t]
+        a[p:] -= lost
+    return out

@@ -1,7 +1,7 @@
 """A preconditioner of the coupling: the same exposures of a simpler process, inverted by block innovations.
 
-A_i⁻¹ is close to the covariance of trades that work a position off, x_t = −k_it q_{t−1} + ω_t, q_t = q_{t−1} + x_t, with
-gain and variance from one scalar Riccati recursion a name (impact's own part counted as temporary cost). With the names'
+A_i⁻¹ is close to the covariance of trades that work a position off, x_t = −k_it q_{t−1} + ω_t, q_t = q_{t−1} + x_t,
+with gain and variance from one scalar Riccati recursion a name (impact's own part counted as temporary cost). With their
 mean gain k̄_t in place of k_it the exposures E'q close in a state of size p (and once more for the columns that decay),
 and I + √W Ẽ A⁻¹ Ẽ' √W is the covariance of those states seen through unit noise: a filter forward and its adjoint
 backward apply its inverse in O(T p²).
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from crosswind.solvers.schedule import kernels
 from crosswind.solvers.schedule.coupling import Exposures, NameBlocks
 from crosswind.solvers.schedule.problem import Array
 
@@ -65,28 +66,12 @@ class Innovations:
             P = 0.5 * (P + P.T)
 
     def _moved(self, x: Array, t: int) -> Array:
-        """Move states (S, …) into slice t."""
+        """Move the rows of a matrix over states (S, S) into slice t."""
         p, w = self.size, self.walks
-        out = x * (self.keep[t][:, None] if x.ndim == 2 else self.keep[t])
+        out = x * self.keep[t][:, None]
         out[w:p] -= self.mean[t] * x[p:]
         return np.asarray(out)
 
     def solve(self, y: Array) -> Array:
         """Apply the inverse to (T, p)."""
-        T, p, w = len(y), self.size, self.walks
-        out = np.empty(y.shape)
-        a = np.zeros(self.keep.shape[1])
-        for t in range(T):
-            a = self._moved(a, t)
-            v = y[t] - self.root[t] * a[:p]
-            out[t] = self.whiten[t] @ v
-            a += self.gain[t] @ v
-        r = np.zeros(self.keep.shape[1])
-        for t in range(T - 1, -1, -1):
-            u = out[t] - r @ self.gain[t]
-            r[:p] += self.root[t] * u
-            out[t] = u
-            r_new = r * self.keep[t]
-            r_new[p:] -= self.mean[t] * r[w:p]
-            r = r_new
-        return out
+        return kernels.whiten(self.keep, self.mean, self.root, self.whiten, self.gain, self.walks, y)

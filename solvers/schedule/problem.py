@@ -316,6 +316,8 @@ class FactorSchedule:
         size = self.name_size
 
         def over(excess: Array, edge: ArrayLike, unit: Array) -> float:
+            if not excess.size or float(excess.max()) <= 0.0:
+                return 0.0
             edge = np.asarray(edge, dtype=np.float64)
             unit = np.maximum(np.where(np.isfinite(edge), np.abs(edge), 0.0), unit)
             return float(np.max(np.maximum(excess, 0.0) / np.maximum(unit, _TINY), initial=0.0))

@@ -47,6 +47,7 @@ class Restorer:
         self.cap = np.ascontiguousarray(problem.group_caps)
         self.zero = np.zeros(problem.eta.shape)
         self.theta = np.zeros(self.cap.shape)
+        self.member = np.where(problem.groups < 0, self.cap.shape[1], problem.groups)
         self.total = problem.start - problem.target
         self.hard = problem.hard
         self.aim = self.total
@@ -57,8 +58,8 @@ class Restorer:
     def restored(self, u: Array, sums: Array | None = None) -> Array | None:
         """Return feasible trades near ``u`` (T, N), every limit checked; None where they were not found.
 
-        Names whose end is a price are brought to ``sums`` (N,), where their boxes and caps have room: what a heavy price
-        makes of a missing part is dearer than what moving it costs.
+        Names whose end is a price are brought to ``sums`` (N,), where their boxes and caps have room: a heavy price makes
+        what is missing dearer than moving it.
         """
         p = self.problem
         self.aim = np.where(self.hard, self.total, u.sum(axis=0) if sums is None else sums)
@@ -91,44 +92,42 @@ class Restorer:
 
     def _sums(self, cells: Array) -> Array:
         """Sum over groups, (T, G)."""
-        edges = np.concatenate([np.zeros((len(cells), 1)), np.cumsum(cells, axis=1)], axis=1)
-        return np.asarray(edges[:, self.first[1:]] - edges[:, self.first[:-1]])
+        out = np.empty(self.cap.shape)
+        for g in range(out.shape[1]):
+            out[:, g] = cells[:, self.first[g] : self.first[g + 1]].sum(axis=1)
+        return out
 
     def _spread(self, groups: Array, fill: float) -> Array:
         """Give every name (T, N) the value of its group, ``fill`` to those in none."""
-        sizes = np.diff(self.first)
-        rest = np.full((len(groups), self.problem.names - int(self.first[-1])), fill)
-        return np.hstack([np.repeat(groups, sizes, axis=1), rest])
+        rest = np.full((len(groups), 1), fill)
+        return np.asarray(np.hstack([groups, rest])[:, self.member])
 
     def _completed(self, u: Array) -> Array:
-        """Bring hard ends to their target within boxes and caps, each slice by its share of the room."""
+        """Bring ends to their aim within boxes and caps, each slice by its share of the room."""
         size = np.maximum(self.problem.name_size, np.abs(u).max(axis=0))
         for _ in range(_ROUNDS):
             need = np.nan_to_num(self.aim - u.sum(axis=0))
             if not (np.abs(need) > 1e-13 * size).any():
                 break
-            room = np.minimum(np.where(need > 0.0, self.high - u, u - self.low), np.abs(need))
-            np.maximum(room, 0.0, out=room)
+            room = np.where(need > 0.0, self.high, self.low)
+            room -= u
+            np.clip(room, -np.abs(need), np.abs(need), out=room)
             if self.cap.shape[1]:
                 before = np.abs(u)
-                grows = np.abs(u + np.sign(need) * room) - before
-                left = np.maximum(self.cap - self._sums(before), 0.0)
-                wanted = self._sums(np.maximum(grows, 0.0) * _share(room, need))
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    part = np.where(wanted > left, left / wanted, 1.0)
-                    part = np.where(left <= _FULL * np.where(np.isfinite(self.cap), self.cap, 0.0), 0.0, part)
-                part = np.where(np.isfinite(self.cap), part, 1.0)
-                room *= np.where(grows > 0.0, self._spread(part, 1.0), 1.0)
-                step = room * np.sign(need) * np.minimum(_share(room, need), 1.0)
-                # Scaled rooms raise the shares of the others: a group's growth is held to what it has left.
-                growth = np.maximum(np.abs(u + step) - before, 0.0)
-                wanted = self._sums(growth)
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    part = np.where(wanted > left, left / wanted, 1.0)
-                step *= np.where(growth > 0.0, self._spread(part, 1.0), 1.0)
-            else:
-                step = room * np.sign(need) * np.minimum(_share(room, need), 1.0)
-            u = np.clip(u + step, self.low, self.high)
+                grows = np.abs(u + room) > before
+                left = self.cap - self._sums(before)
+                full = left <= _FULL * np.where(np.isfinite(self.cap), self.cap, 0.0)
+                if full.any():
+                    room[grows & self._spread(full, False)] = 0.0
+            whole = np.abs(room.sum(axis=0))
+            room *= np.minimum(np.abs(need) / np.where(whole > 0.0, whole, 1.0), 1.0)
+            if self.cap.shape[1]:
+                wanted = self._sums(np.where(grows, np.abs(room), 0.0))
+                over = wanted > np.maximum(left, 0.0)
+                if over.any():
+                    part = np.where(over, np.maximum(left, 0.0) / np.where(over, wanted, 1.0), 1.0)
+                    room *= np.where(grows, self._spread(part, 1.0), 1.0)
+            u = np.clip(u + room, self.low, self.high)
         return u
 
     def _short(self, u: Array) -> Array:
@@ -155,7 +154,7 @@ class Restorer:
         reach = np.where((u > self.low) & (u < self.high), self.reach, 0.0)
         if self.cap.shape[1]:
             full = self.cap - self._sums(np.abs(u)) <= _FULL * np.where(np.isfinite(self.cap), self.cap, 0.0)
-            reach *= 1.0 - self._spread(full.astype(np.float64), 0.0)
+            reach[self._spread(full, False)] = 0.0
         so_far = np.cumsum(reach, axis=0)
         whole = np.where(self.hard & (so_far[-1] > 0.0), 1.0 / np.where(so_far[-1] > 0.0, so_far[-1], 1.0), 0.0)
         rows = [np.flatnonzero(active[:, k]) for k in range(V.shape[1])]
@@ -194,9 +193,3 @@ class Restorer:
             if bad.any():
                 part = max(part, float(np.max(over[bad] / (over[bad] + np.maximum(spare[bad], 0.0)))))
         return np.asarray(u + min(part * (1.0 + 1e-12), 1.0) * (best - u))
-
-
-def _share(room: Array, need: Array) -> Array:
-    """Return what part of its room each name uses (N,)."""
-    whole = room.sum(axis=0)
-    return np.where(whole > 0.0, np.abs(need) / np.where(whole > 0.0, whole, 1.0), 0.0)
