@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -92,12 +92,14 @@ def almgren_chriss(problem: BasketProblem) -> pd.DataFrame:
     the own transient impact that decays within a slice; what does not decay costs ½KX² whatever the schedule. Exact for
     one name with permanent impact, constant η and equal slices. Knows no limit.
     """
+    from crosswind.optim.factored import diagonal_of
+
     a, T = problem.arrays, problem.n_slices
     step = float(np.median(a.dt_s))
     eta = a.temporary.mean(axis=0)
-    for mode in problem.model.modes():
-        eta = eta - 0.5 * np.expm1(-mode.rate_per_s * step) * np.diag(mode.matrix)
-    risk = np.zeros(problem.n_names) if a.covariance is None else problem.risk_aversion * np.diag(a.covariance)
+    for mode in problem.modes:
+        eta = eta - 0.5 * np.expm1(-mode.rate_per_s * step) * diagonal_of(mode.matrix)
+    risk = problem.risk_aversion * a.variance + a.urgency
     left = np.empty((T + 1, problem.n_names))
     for i in range(problem.n_names):
         left[:, i] = _remaining_share(T, float(risk[i]), float(eta[i]))
@@ -143,9 +145,7 @@ def _named(
     if schedules is None:
         return {"crosswind": problem.solve(solver).trades}
     if isinstance(schedules, Mapping):
-        items = [(str(label), value) for label, value in schedules.items()]
-    elif isinstance(schedules, pd.DataFrame):
-        items = [("schedule", schedules)]
+        items: list[tuple[str, Any]] = [(str(label), value) for label, value in schedules.items()]
     else:
         items = [(str(getattr(s, "name", type(s).__name__)), s) for s in schedules]
     out: dict[str, pd.DataFrame] = {}
@@ -272,6 +272,8 @@ def frontier(
     InvalidInput
         When there is no covariance or a λ is negative.
     """
+    from crosswind.optim.factored import image
+
     cov = problem.arrays.covariance
     if cov is None:
         raise InvalidInput("a frontier needs a covariance", field="covariance", value=None, remedy="pass it")
@@ -283,7 +285,8 @@ def frontier(
         lam = as_scalar(value, "risk_aversions")
         schedule = problem.replace(risk_aversion=lam).solve(solver)
         left = schedule.inventory.to_numpy()[1:]
-        sd = float(np.sqrt(max(np.einsum("ti,ij,tj->", left, cov, left), 0.0)))
+        held = problem.arrays.risk_weight[:, None] * left
+        sd = float(np.sqrt(max(float(np.sum(held * image(left, cov))), 0.0)))
         expected = float(schedule.costs["total"] - schedule.costs["risk"])
         rows.append((lam, problem.to_bps(expected), problem.to_bps(sd), schedule.certificate.gap_rel))
     return pd.DataFrame(rows, columns=["risk_aversion", "expected_bps", "sd_bps", "gap"]).set_index("risk_aversion")

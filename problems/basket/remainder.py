@@ -115,8 +115,9 @@ def rest_of(
         changes["extra_limits"] = tuple(_later(limit, problem, over, done) for limit in problem.extra_limits)
     elif "extra_limits" in forecasts:
         changes["extra_limits"] = tuple(forecasts["extra_limits"])
-    if isinstance(changes.get("must_finish", problem.must_finish), pd.Series):
-        changes["must_finish"] = _open_deadlines(changes.get("must_finish", problem.must_finish), left, problem)
+    deadlines = changes.get("must_finish", problem.must_finish)
+    if isinstance(deadlines, pd.Series):
+        changes["must_finish"] = _open_deadlines(deadlines, left, problem)
     rest = problem.replace(**changes)
     gap = (times[0] - problem.times[over - 1]).total_seconds()
     return with_impact_states(rest, impact_states(problem, done, over), gap)

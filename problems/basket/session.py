@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from crosswind.problems.basket.fills import bucketed, refuse_overfill
 from crosswind.problems.basket.inputs import FloatArray, as_instant, as_scalar
 from crosswind.problems.basket.remainder import UPDATABLE, forecast_text, impact_states, parse_forecast, rest_of
-from crosswind.solvers.errors import CrosswindError, InvalidInput, LimitBreach
+from crosswind.solvers.errors import CrosswindError, InvalidInput
 
 if TYPE_CHECKING:
     from crosswind.problems.basket.model import BasketProblem
@@ -134,6 +135,7 @@ class ScheduleSession:
         self._done = np.zeros((problem.n_slices, problem.n_names))
         self.last: BasketSchedule | None = problem.solve(solver, tol, accept, **self.settings)
         self._plan = self.last.trades.to_numpy().copy()
+        self._slack = _gap(self.last)
 
     # -- what is known ------------------------------------------------------------------------------------------------
 
@@ -245,95 +247,10 @@ class ScheduleSession:
             raise InvalidInput(
                 "the clock goes back", field="now", value=time, remedy=f"the session is at {self.now}; sort the events"
             )
-        done = self._done + self._checked(time, fills)
+        done = self._done + bucketed(self.problem, time, fills)
         if not allow_overfill:
-            self._refuse_overfill(done)
+            refuse_overfill(self.problem, done)
         self._done, self.now = done, time
-
-    def _checked(self, time: pd.Timestamp, fills: pd.Series | pd.DataFrame | None) -> FloatArray:
-        """Return the fills by slice (T, N), or refuse them."""
-        p = self.problem
-        added = np.zeros_like(self._done)
-        if fills is None:
-            return added
-        if isinstance(fills, pd.Series):
-            # The last slice that started before now: at a slice's start its own trades are still to come.
-            started = int(np.searchsorted(p.times.asi8, time.value, side="left"))
-            if not started and not fills.empty and (fills != 0.0).any():
-                raise InvalidInput(
-                    "fills before the first slice", field="fills", value=time, remedy=f"it starts at {p.times[0]}"
-                )
-            at = np.array([max(started - 1, 0)])
-            table = fills.to_frame().T
-        elif isinstance(fills, pd.DataFrame):
-            table = fills
-            if not isinstance(fills.index, pd.DatetimeIndex) or fills.index.tz is None:
-                raise InvalidInput(
-                    "need tz-aware times as index",
-                    field="fills",
-                    value=type(fills.index).__name__,
-                    remedy="index the frame by the time of each fill",
-                )
-            stamps = fills.index.tz_convert("UTC").as_unit("ns").asi8
-            if len(stamps) and (stamps.max() > time.value or stamps.min() < p.times[0].value):
-                wrong = fills.index[int(np.argmax(stamps) if stamps.max() > time.value else np.argmin(stamps))]
-                raise InvalidInput(
-                    "a fill lies in the future or before the first slice",
-                    field="fills",
-                    value=wrong,
-                    remedy=f"between {p.times[0]} and {time}",
-                )
-            at = np.searchsorted(p.times.asi8, stamps, side="right") - 1
-            if len(at) and p.times[int(at.max())] >= time:
-                raise InvalidInput(
-                    "a fill at the start of a slice that is still to come",
-                    field="fills",
-                    value=p.times[int(at.max())],
-                    remedy="book it when the clock is past that start",
-                )
-        else:
-            raise InvalidInput(
-                "must be a Series by name or a frame by time",
-                field="fills",
-                value=type(fills).__name__,
-                remedy="pd.Series({'IBM': 1e5})",
-            )
-        columns = [str(c) for c in table.columns]
-        unknown = [c for c in columns if c not in p.names]
-        if unknown or len(set(columns)) != len(columns):
-            raise InvalidInput(
-                f"unknown or doubled names: {', '.join(unknown or columns)}",
-                field="fills",
-                value=unknown or columns,
-                remedy="book only names of the basket, each once",
-            )
-        try:
-            values = table.to_numpy(dtype=np.float64)
-        except (TypeError, ValueError) as err:
-            raise InvalidInput("must be numeric", field="fills", value=str(err), remedy="signed notional") from err
-        if not np.isfinite(values).all():
-            raise InvalidInput("not finite", field="fills", value="NaN or inf", remedy="book 0.0 or leave it out")
-        np.add.at(added, (at[:, None], np.array([p.names.index(c) for c in columns], dtype=np.intp)[None, :]), values)
-        return added
-
-    def _refuse_overfill(self, done: FloatArray) -> None:
-        order, total = self._order(), done.sum(axis=0)
-        slack = 1e-6 * np.maximum(np.abs(order), 1.0)
-        side = np.sign(order)
-        bound = (side != 0.0) | (not self.problem.allow_reversal)
-        bound &= ~self.problem.arrays.hedge
-        beyond = np.where(bound, np.maximum(side * total - np.abs(order), -side * total), 0.0)
-        beyond = np.where(bound & (side == 0.0), np.abs(total), beyond)
-        # A target by penalty is not an order to the cent, but its size is the most that was asked for too.
-        wrong = np.flatnonzero(beyond > slack)
-        if len(wrong):
-            names = [self.problem.names[i] for i in wrong]
-            raise LimitBreach(
-                f"fills go beyond the order, or against it: {', '.join(names[:8])}",
-                field="fills",
-                value={n: float(total[self.problem.names.index(n)]) for n in names[:8]},
-                remedy="check for doubled fills; allow_overfill=True takes them in and trades the excess back",
-            )
 
     def step(
         self,
@@ -390,10 +307,11 @@ class ScheduleSession:
         self._plan[over:] = repaired
         found = rest.solve(self.solver, self.tol, self.accept, **self.settings)
         self.forecasts, self.last = merged, found
-        return self._decide(rest, repaired, found.trades.to_numpy(), over)
+        return self._decide(rest, repaired, found, over)
 
-    def _decide(self, rest: BasketProblem, kept: FloatArray, new: FloatArray, over: int) -> SessionStep:
+    def _decide(self, rest: BasketProblem, kept: FloatArray, found: BasketSchedule, over: int) -> SessionStep:
         """Keep the repaired plan, or change to the new one."""
+        new = found.trades.to_numpy()
         old_cost = float(rest.score(rest.frame(kept))["total"])
         new_cost = float(rest.score(rest.frame(new))["total"])
         gain = self.problem.to_bps(old_cost - new_cost)
@@ -401,12 +319,15 @@ class ScheduleSession:
         # Rounding is judged by the whole order: what is left near the end is small.
         broken = broken[broken["breach"] > _ROUNDING * max(self.problem.parent_notional, 1.0)].reset_index(drop=True)
         if not broken.empty:
-            self._plan[over:] = new
+            self._plan[over:], self._slack = new, _gap(found)
             return self._stands(f"the plan would break {broken['limit'][0]}: {broken['where'][0]}", gain, True)
-        noise = _NOISE * abs(self.problem.to_bps(old_cost)) if self.problem.parent_notional > 0.0 else 0.0
+        # Two optima of one basket may differ by their gaps: that is no reason to change a plan.
+        apart = _gap(found)
+        noise = self.problem.to_bps(max(_NOISE * abs(old_cost), apart + self._slack))
+        noise = noise if np.isfinite(noise) else 0.0
         if not gain > max(self.hysteresis_bps, noise):
             return self._stands("nothing to gain" if gain <= noise else "the gain is below the hysteresis", gain, False)
-        self._plan[over:] = new
+        self._plan[over:], self._slack = new, apart
         return self._stands(f"saves {gain:.4g} bps", gain, True)
 
     def _repaired(self, rest: BasketProblem, over: int) -> FloatArray:
@@ -444,6 +365,7 @@ class ScheduleSession:
             "settings": dict(self.settings),
             "done": self._done.tolist(),
             "plan": self._plan.tolist(),
+            "slack": self._slack,
             "forecasts": {name: forecast_text(name, value) for name, value in self.forecasts.items()},
         }
 
@@ -482,6 +404,7 @@ class ScheduleSession:
             out.solver = solver if isinstance(solver, str) else tuple(solver)
             out.tol, out.accept = float(snapshot["tol"]), float(snapshot["accept"])
             out.hysteresis_bps = float(snapshot["hysteresis_bps"])
+            out._slack = float(snapshot["slack"])
             out.settings = dict(snapshot["settings"])
             out.now = as_instant(snapshot["now"], "snapshot.now")
             out.forecasts = {name: parse_forecast(value) for name, value in snapshot["forecasts"].items()}
@@ -500,6 +423,11 @@ class ScheduleSession:
         order = float(np.abs(self._order()).sum())
         share = 1.0 - float(np.abs(self._left() - self.problem.arrays.target).sum()) / order if order else float("nan")
         return f"ScheduleSession({self.problem!r}, at {self.now}, {share:.1%} done)"
+
+
+def _gap(schedule: BasketSchedule) -> float:
+    """Return how far a schedule may be from its optimum [currency]."""
+    return max(float(schedule.certificate.gap_rel), 0.0) * abs(float(schedule.costs["total"]))
 
 
 def digest(problem: BasketProblem) -> str:

@@ -142,8 +142,10 @@ def _largest_risk(problem: BasketProblem) -> FloatArray:
         raise InvalidInput(
             "an order by risk needs a covariance", field="covariance", value=None, remedy="pass it, or order by size"
         )
+    from crosswind.optim.factored import image
+
     order = _order(problem)
-    return np.asarray(order * (cov @ order))
+    return np.asarray(order * image(order, cov), dtype=np.float64)
 
 
 def _most_liquid(problem: BasketProblem) -> FloatArray:
@@ -154,7 +156,7 @@ def _most_liquid(problem: BasketProblem) -> FloatArray:
             "an order by liquidity needs the volume forecast", field="volume", value=None, remedy="pass volume"
         )
     total, size = V.sum(axis=0), np.abs(_order(problem))
-    return -np.divide(size, total, out=np.full(len(size), np.inf), where=total > 0.0)
+    return np.asarray(-np.divide(size, total, out=np.full(len(size), np.inf), where=total > 0.0), dtype=np.float64)
 
 
 PRIORITIES: dict[str, Callable[[BasketProblem], FloatArray]] = {
@@ -174,7 +176,7 @@ def _caps(problem: BasketProblem) -> FloatArray:
     sell = np.tile(_order(problem) < 0.0, (problem.n_slices, 1))
     for lower, upper in trade_bounds(problem).values():
         cap = np.minimum(cap, np.where(sell, -lower, upper))
-    return np.maximum(cap, 0.0)
+    return np.asarray(np.maximum(cap, 0.0), dtype=np.float64)
 
 
 @dataclass(frozen=True)

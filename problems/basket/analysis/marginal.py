@@ -117,7 +117,7 @@ def decompose_marginal_costs(schedule: BasketSchedule) -> MarginalCosts:
     """
     from crosswind.optim.limits import GroupCap
 
-    problem, program, solved = schedule.problem, schedule.solution.program, schedule.solution
+    problem, program = schedule.problem, schedule.problem.program()
     u = schedule.trades.to_numpy()
     by_jax = marginal_costs(problem, schedule.trades).to_numpy()
     own = schedule.marginal_costs.to_numpy()
@@ -131,7 +131,7 @@ def decompose_marginal_costs(schedule: BasketSchedule) -> MarginalCosts:
     pulls: dict[str, FloatArray] = {}
     residual = total - completion
     for limit in sorted(program.limits, key=lambda one: isinstance(one, GroupCap)):  # group caps need what is left
-        price = solved.prices[limit.name]
+        price = schedule.prices[limit.name].to_numpy()
         if isinstance(limit, GroupCap):
             fraction = _slope(program, np.where(idle, 0.0, u), own - smooth, residual, price @ limit.membership)
             pulls[limit.name] = -(price @ limit.membership) * fraction

@@ -147,7 +147,8 @@ def guard(
     """
     columns = _Columns(states)
     p, low = np.asarray(start, dtype=np.float64), -np.inf
-    best, value, worst = np.zeros(0), np.inf, p
+    best: FloatArray = p
+    value, worst = np.inf, p
     for step in range(1, most + 1):
         mixed = blend(base, states, p)
         found = mixed.solve(solver, **settings)

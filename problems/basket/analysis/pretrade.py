@@ -335,7 +335,11 @@ def capacity_within(
 
     def at(multiple: float) -> float:
         if multiple not in solved:
-            scaled = {"inventory": problem.inventory, "hedges": problem.hedges, "hedge_target": problem.hedge_target}
+            scaled: dict[str, Any] = {
+                "inventory": problem.inventory,
+                "hedges": problem.hedges,
+                "hedge_target": problem.hedge_target,
+            }
             scaled["completion"] = problem.completion
             changes = {k: v * multiple for k, v in scaled.items() if isinstance(v, pd.Series)}
             larger = problem.replace(**changes)

@@ -228,12 +228,14 @@ class GuardedSchedule:
     @property
     def price_bps(self) -> float:
         """What the guard costs if the belief is right [bps], ≥ 0 up to the accuracy of the solves."""
-        return float(self.table.loc["guarded", "believed"] - self.table.loc["nominal", "believed"])
+        nominal, guarded = self.table["believed"].to_numpy(dtype=np.float64)
+        return float(guarded - nominal)
 
     @property
     def protection_bps(self) -> float:
         """What it saves in what it guards against [bps], ≥ 0 up to the accuracy of the solves."""
-        return float(self.table.loc["nominal", "guarded_against"] - self.table.loc["guarded", "guarded_against"])
+        nominal, guarded = self.table["guarded_against"].to_numpy(dtype=np.float64)
+        return float(nominal - guarded)
 
     def to_frame(self) -> pd.DataFrame:
         """Return the table."""

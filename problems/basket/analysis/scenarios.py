@@ -83,7 +83,7 @@ class Scenario:
             if problem.arrays.volume is not None:
                 changes["volume"] = problem.frame(problem.arrays.volume * V)
             by_name = isinstance(self.volatility, pd.Series)
-            factor: Any = pd.Series(sd**2, index=list(problem.names)) if by_name else float(self.volatility) ** 2
+            factor: Any = pd.Series(sd**2, index=list(problem.names)) if by_name else float(sd[0] ** 2)
             changes["covariance"] = scale_covariance(problem.covariance, factor)
             if problem.arrays.three_halves.any():
                 changes["three_halves"] = problem.frame(problem.arrays.three_halves * sd / np.sqrt(V))
@@ -102,7 +102,7 @@ class Scenario:
             for f in ("volume", "volatility")
         )
         eta = None if auction.temporary is None else auction.temporary * sd / V
-        kappa = auction.three_halves * sd / np.sqrt(V)
+        kappa: Any = auction.three_halves * sd / np.sqrt(V)
         volume = auction.volume.reindex(list(problem.names)) * V
         return replace(auction, volume=volume, temporary=eta, three_halves=kappa, spread=auction.spread * self.spread)
 
@@ -214,7 +214,8 @@ def scenario_table(
             "kept_expected": problem.to_bps(float(costs["total"] - costs["risk"])),
             "kept_risk": problem.to_bps(float(costs["risk"])),
             "kept_total": problem.to_bps(float(costs["total"])),
-        } | dict.fromkeys(("new_expected", "new_risk", "new_total", "saved"), float("nan"))
+        }
+        row.update(dict.fromkeys(("new_expected", "new_risk", "new_total", "saved"), float("nan")))
         row |= {
             "kept_breaches": len(broken),
             "kept_worst": "" if broken.empty else f"{broken['limit'][0]}: {broken['where'][0]}",

@@ -236,10 +236,11 @@ class _Expansion:
 def _prepared(schedule: BasketSchedule, base: Lowered, weak: str, tol: float | None) -> Sensitivities:
     """Return the derivatives' point, from the schedule's own solution where it is one of this program."""
     from crosswind.solvers.differentiate import sensitivities as prepare
+    from crosswind.solvers.solution import Solution
     from crosswind.solvers.solve import solve
 
     held = schedule.solution.solution
-    if held.x is not None and held.x.shape == (base.qp.n,) and held.y.shape == (base.qp.m,):
+    if isinstance(held, Solution) and held.x.shape == (base.qp.n,) and held.y.shape == (base.qp.m,):
         try:
             return prepare(base.qp, held, tol, weak)
         except SolverFailure:
@@ -278,14 +279,14 @@ def _direction(base: Lowered, at: _Expansion, path: Path, name: str) -> tuple[di
         out[key] = scale * moved / width
     for key, left, right in (("P", D / s, D), ("A", 1.0 / E, D)):
         pattern = base.qp.P if key == "P" else base.qp.A
-        moved = sparse.csc_matrix(sparse.diags(left) @ ((ahead[key] - back[key]) / width) @ sparse.diags(right))
-        moved.eliminate_zeros()
-        if moved.nnz:
+        change: Any = sparse.csc_matrix(sparse.diags(left) @ ((ahead[key] - back[key]) / width) @ sparse.diags(right))
+        change.eliminate_zeros()
+        if change.nnz:
             marked = abs(sparse.csc_matrix(pattern, copy=True))
             marked.data[:] = 1.0
-            if (moved - moved.multiply(marked)).nnz:
+            if (change - change.multiply(marked)).nnz:
                 raise _other_form(name)
-            out[key] = moved
+            out[key] = change
     return out, float(ahead["constant"] - back["constant"]) / width
 
 
