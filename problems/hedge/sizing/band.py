@@ -1,8 +1,8 @@
 r"""When to size a standing hedge again: a band around the wanted position, from cost against tracking variance.
 
-The gap G between wanted and held hedge drifts without trades as a random walk of ν [currency per √day]. Holding it costs
-κG² a day with κ = λσ² (σ² the daily variance of the factor), trading costs c per unit of currency. Reflecting G at ±w
-pushes ν²/(2w) of currency a day, and G is uniform within, so the cost a day and its minimum are
+The gap G between wanted and held hedge drifts without trades as a random walk of ν [currency per √day]. Holding it
+costs κG² a day with κ = λσ² (σ² the daily variance of the factor), trading costs c per unit of currency. Reflecting G
+at ±w pushes ν²/(2w) of currency a day, and G is uniform within, so the cost a day and its minimum are
 
 .. math::
 
@@ -121,7 +121,7 @@ def gap_drift(
     InvalidInput
         For values that are not finite or negative.
     """
-    value = spot.values.to_numpy(float)
+    value = spot.worth.to_numpy(float)
     beta = numbers(betas, "betas", spot.names).to_numpy(float)
     rest, moves = (_per_line(v, f, spot) for v, f in ((residual_vol, "residual_vol"), (beta_drift, "beta_drift")))
     share, sigma = number(ratio, "ratio", 0.0), number(index_vol, "index_vol", 0.0)

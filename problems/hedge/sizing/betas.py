@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crosswind.problems.hedge.sizing.model import FloatArray, number, numbers
+from crosswind.problems.hedge.sizing.model import number, numbers
 from crosswind.problems.market.checks import check_names, utc_index
 from crosswind.problems.market.shown import Shown
 from crosswind.solvers.errors import DataGap, InvalidInput
@@ -279,7 +279,7 @@ def blume_coefficients(first: BetaEstimate, second: BetaEstimate) -> tuple[float
     return float(y.mean() - slope * x.mean()), slope
 
 
-def _shrunk(estimate: BetaEstimate, beta: FloatArray, errors: FloatArray, method: str) -> BetaEstimate:
+def _shrunk(estimate: BetaEstimate, beta: Any, errors: Any, method: str) -> BetaEstimate:
     line = estimate.beta.index
     return replace(
         estimate,

@@ -2,7 +2,7 @@ r"""What holding a hedge earns: funding at its settlements, the basis as it conv
 
 .. math::
 
-    \text{carry} = -\sum_{k:\ t_0 < t_k \le t_1} r_k N_k \;-\; n\,m\,(F - S)\,\frac{t_1 - t_0}{T - t_0} \;-\; \text{trading}
+    \text{carry} = -\sum_{t_0 < t_k \le t_1} r_k N_k - n\,m\,(F - S)\,\frac{t_1 - t_0}{T - t_0} - \text{trading}
 
 A funding rate r > 0 means that longs pay shorts: a short (N < 0) receives it. It is charged on the notional held just
 before a settlement, and at no other time. A dated future converges from F to S at its expiry T; until then the expected

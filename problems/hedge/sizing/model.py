@@ -108,23 +108,23 @@ class SpotBook(Shown):
         return tuple(str(name) for name in self.units.index)
 
     @property
-    def values(self) -> pd.Series[float]:
+    def worth(self) -> pd.Series[float]:
         """Signed value by name, units · price [currency]."""
         return (self.units * self.prices).rename("value")
 
     @property
     def gross(self) -> float:
         """Σ|value| [currency]."""
-        return float(self.values.abs().sum())
+        return float(self.worth.abs().sum())
 
     def to_frame(self) -> pd.DataFrame:
         """Return units, price and value [currency], one row per line."""
-        return pd.DataFrame({"units": self.units, "price": self.prices, "value": self.values}).rename_axis("line")
+        return pd.DataFrame({"units": self.units, "price": self.prices, "value": self.worth}).rename_axis("line")
 
     def summary(self) -> str:
         """Return the value of the book and its lines."""
         unit = "" if self.currency is None else f" {self.currency}"
-        head = f"{len(self.names)} lines worth {float(self.values.sum()):,.0f}{unit} net, {self.gross:,.0f} gross"
+        head = f"{len(self.names)} lines worth {float(self.worth.sum()):,.0f}{unit} net, {self.gross:,.0f} gross"
         return f"{head}\n{self.to_frame().to_string(float_format='{:,.6g}'.format)}"
 
 
@@ -221,7 +221,7 @@ class HedgeInstrument(Shown):
 
     @property
     def basis(self) -> float:
-        """b = F − S [points]; positive: contango."""
+        """Basis F − S [points]; positive: contango."""
         return self.price - (self.price if self.spot is None else float(self.spot))
 
     @property

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from crosswind.problems.hedge.sizing.betas import estimate_betas
-from crosswind.problems.hedge.sizing.model import FloatArray, number
+from crosswind.problems.hedge.sizing.model import number
 from crosswind.problems.market.checks import check_names, utc_index
 from crosswind.problems.market.shown import Shown
 from crosswind.solvers.errors import InvalidInput
@@ -59,8 +60,8 @@ class ProxyReport(Shown):
         for name, row in self.table.iterrows():
             if row["broken"]:
                 out.append(
-                    f"{name}: correlation fell from {row['before']:.2f} to {row['recent']:.2f} in the last {self.window} "
-                    f"observations (z {row['z']:.1f}): rely on it less"
+                    f"{name}: correlation fell from {row['before']:.2f} to {row['recent']:.2f} in the last "
+                    f"{self.window} observations (z {row['z']:.1f}): rely on it less"
                 )
             elif row["r2"] < 0.5:
                 out.append(f"{name}: explains {row['r2']:.0%} of the variance only; the rest stays")
@@ -135,7 +136,7 @@ def _cuts(window: int) -> tuple[slice, slice, slice]:
     return slice(None), slice(None, -window), slice(-window, None)
 
 
-def _correlation(x: FloatArray, y: FloatArray) -> float:
+def _correlation(x: Any, y: Any) -> float:
     """Return the correlation; 0 where one of the two stands still, for then it hedges nothing."""
     x, y = x - x.mean(), y - y.mean()
     size = math.sqrt(float(x @ x) * float(y @ y))

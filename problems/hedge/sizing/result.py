@@ -90,7 +90,7 @@ class HedgeSize(Shown):
         Net beta is net exposure over the gross value of the spot; the hedge ratio −hedge/spot is NaN where there is
         nothing to hedge.
         """
-        spot = self.betas.to_numpy(float).T @ self.spot.values.to_numpy(float)
+        spot = self.betas.to_numpy(float).T @ self.spot.worth.to_numpy(float)
         load = np.array([[tool.loadings.get(f, 0.0) for tool in self.instruments] for f in self.factors])
         hedge = load @ self.notionals.to_numpy(float)
         table = pd.DataFrame({"spot": spot, "hedge": hedge, "net": spot + hedge}, index=list(self.factors))
@@ -118,7 +118,7 @@ class HedgeSize(Shown):
         before, net = table["spot"].to_numpy(), table["net"].to_numpy()
         own = 0.0
         if self.residual_vol is not None:
-            own = float(((self.spot.values * self.residual_vol) ** 2).sum()) * self.horizon_days
+            own = float(((self.spot.worth * self.residual_vol) ** 2).sum()) * self.horizon_days
         basis = self._basis_variance() * self.horizon_days
         parts = {
             "unhedged": before @ sigma @ before + own,
@@ -181,16 +181,15 @@ class HedgeSize(Shown):
         if (by <= -1.0).any():
             raise InvalidInput("a price cannot fall by all", field="move", value=float(by.min()), remedy="use > -1")
         rows = []
-        for name, value in self.spot.values.items():
-            rows.append((str(name), "spot", float(value), float(value) * float(self.betas.loc[name] @ by)))
+        moved_by = self.betas.to_numpy(float) @ by.to_numpy(float)
+        for name, value, gone in zip(self.spot.names, self.spot.worth, moved_by, strict=True):
+            rows.append((name, "spot", float(value), float(value) * float(gone)))
         for tool in self.instruments:
             index = sum(load * float(by[f]) for f, load in tool.loadings.items())
             moved = tool.price * (1.0 + index)
             after = moved + tool.price * float(basis[tool.name])
             if after <= 0.0:
-                raise InvalidInput(
-                    "the future falls to nothing", field="move", value=after, remedy="use a smaller move"
-                )
+                raise InvalidInput("the future falls to nothing", field="move", value=after, remedy="use less")
             n = self[tool.name]
             if n == 0.0:
                 continue
@@ -237,7 +236,7 @@ class HedgeSize(Shown):
     # -- telling ------------------------------------------------------------------------------------------------------
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per instrument: contracts, exact, current, trade, notional and cost of the trade [currency]."""
+        """Return one row per instrument: contracts, exact, current, trade, notional, cost of the trade [currency]."""
         cost = np.abs(self.trades.to_numpy()) * [tool.trade_cost for tool in self.instruments]
         columns = [self.contracts, self.exact, self.current, self.trades, self.notionals]
         return pd.concat(columns, axis=1).assign(cost=cost).rename_axis("instrument")

@@ -106,7 +106,7 @@ def size_hedge(
         raise InvalidInput("unknown", field="rounding", value=rounding, remedy='use "lots" or "exact"')
     lam = math.inf if risk_aversion is None else number(risk_aversion, "risk_aversion", 0.0, above=True)
 
-    exposure: FloatArray = table.to_numpy(float).T @ spot.values.to_numpy(float)
+    exposure: FloatArray = table.to_numpy(float).T @ spot.worth.to_numpy(float)
     load = np.array([[tool.loadings.get(f, 0.0) * tool.per_contract for tool in tools] for f in factors])
     step = np.array([tool.step for tool in tools])
     weigh = np.eye(len(factors)) if sigma is None else sigma * days
@@ -250,7 +250,8 @@ def _current(current: Any, names: tuple[str, ...]) -> FloatArray:
     unknown = [name for name in series.index if name not in names]
     if unknown:
         raise InvalidInput("not among the instruments", field="current", value=unknown, remedy="add them or close them")
-    return series.reindex(list(names), fill_value=0.0).to_numpy(dtype=np.float64)
+    held: FloatArray = series.reindex(list(names), fill_value=0.0).to_numpy(dtype=np.float64)
+    return held
 
 
 def _limits(limits: Any, names: tuple[str, ...], step: FloatArray) -> tuple[FloatArray, FloatArray]:

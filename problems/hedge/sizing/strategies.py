@@ -173,7 +173,7 @@ def transition(
             "must rise within 0 .. 1", field="sold", value=done.tolist(), remedy="give the cumulated share"
         )
     full = size_hedge(spot, instrument, {spot.names[0]: number(beta, "beta")}, part, rounding="exact")
-    exact, value = float(full.contracts.iloc[0]), float(spot.values.iloc[0])
+    exact, value = float(full.contracts.iloc[0]), float(spot.worth.iloc[0])
     each = instrument.per_contract * float(next(iter(instrument.loadings.values())))
     lots = np.rint(exact * (1.0 - done) / instrument.step)
     contracts = np.array([math.copysign(abs(n) * instrument.step, n) for n in lots]) + 0.0
