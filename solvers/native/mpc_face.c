@@ -11,24 +11,33 @@
 #define ARRAYS 13
 #define LONG_WORK 50000.0 /* multiplications in a factorisation from which other threads may run meanwhile */
 
+/* Rows and columns of an array. */
+typedef struct {
+    Py_ssize_t rows, columns;
+} Shape;
+
 typedef struct {
     PyObject_HEAD
     cw_mpc_dims dims;
-    Py_ssize_t sizes[ARRAYS]; /* of the data in their order, and of the trades */
+    Shape shapes[ARRAYS]; /* of the data in their order, and of the trades */
     void *memory;
     cw_mpc *mpc;
     int frees, busy;
 } Mpc;
 
-/* The buffer of a C-contiguous float64 array of `count` items, whatever its axes. */
-static double *take(PyObject *from, Py_buffer *view, Py_ssize_t count, int writable, const char *name) {
+/* The buffer of a C-contiguous float64 array of that shape; further axes may split the rows, and what has one row or
+   column may have a single axis. */
+static double *take(PyObject *from, Py_buffer *view, Shape shape, int writable, const char *name) {
     if (PyObject_GetBuffer(from, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0)) < 0)
         return NULL;
     const char *format = view->format == NULL ? "" : view->format;
-    if (format[0] == 'd' && format[1] == '\0' && view->len == count * (Py_ssize_t)sizeof(double))
+    const Py_ssize_t count = shape.rows * shape.columns;
+    const int vector = shape.rows == 1 || shape.columns == 1;
+    if (format[0] == 'd' && format[1] == '\0' && view->len == count * (Py_ssize_t)sizeof(double) && view->ndim >= 1 &&
+        (view->ndim == 1 ? vector : count == 0 || view->shape[view->ndim - 1] == shape.columns))
         return view->buf != NULL ? view->buf : (double *)(void *)view; /* an empty one is never read */
     PyBuffer_Release(view);
-    PyErr_Format(PyExc_ValueError, "%s: expected %zd float64 items", name, count);
+    PyErr_Format(PyExc_ValueError, "%s: expected %zd x %zd float64 numbers", name, shape.rows, shape.columns);
     return NULL;
 }
 
@@ -54,7 +63,7 @@ static PyObject *mpc_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
         return NULL;
     }
     const Py_ssize_t m = size[0], k = size[1], M = size[2], H = size[3];
-    const Py_ssize_t shapes[7] = {k * m, m * m, M * m * m, M, k * k, H, k};
+    const Shape shapes[7] = {{k, m}, {m, m}, {M * m, m}, {1, M}, {k, k}, {1, H}, {1, k}};
     static const char *const names[7] = {"E", "lambda", "L", "rho", "sigma", "gamma", "eta"};
     Py_buffer views[7];
     const double *a[7];
@@ -79,9 +88,9 @@ static PyObject *mpc_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
         if (self == NULL) {
             free(memory);
         } else {
-            const Py_ssize_t sizes[ARRAYS] = {k,     M * m, m,     H * k, H * m, H * k, H * m,
-                                              H * m, m,     H * k, H * k, H * k, H * m};
-            memcpy(self->sizes, sizes, sizeof sizes);
+            const Shape data[ARRAYS] = {{1, k}, {M, m}, {1, m}, {H, k}, {H, m}, {H, k}, {H, m},
+                                        {H, m}, {1, m}, {H, k}, {H, k}, {H, k}, {H, m}};
+            memcpy(self->shapes, data, sizeof data);
             const double width = (double)(k + M * m + m);
             self->dims = dims, self->memory = memory, self->mpc = mpc, self->busy = 0;
             self->frees = (double)H * (double)m * width * width >= LONG_WORK;
@@ -121,7 +130,7 @@ static PyObject *mpc_step(PyObject *object, PyObject *const *args, Py_ssize_t co
     Py_buffer views[ARRAYS];
     double *a[ARRAYS];
     for (int i = 0; i < ARRAYS; i++)
-        if ((a[i] = take(args[i], &views[i], self->sizes[i], i + 1 == ARRAYS, names[i])) == NULL) {
+        if ((a[i] = take(args[i], &views[i], self->shapes[i], i + 1 == ARRAYS, names[i])) == NULL) {
             release(views, i);
             return NULL;
         }
@@ -149,12 +158,12 @@ static PyObject *mpc_prices(PyObject *object, PyObject *const *args, Py_ssize_t 
         return NULL;
     }
     if (!idle(self)) return NULL;
-    const Py_ssize_t trades = self->sizes[12], gaps = self->sizes[3], sizes[3] = {trades, gaps, trades};
+    const Shape trades = self->shapes[12], gaps = self->shapes[3], shapes[3] = {trades, gaps, trades};
     static const char *const names[3] = {"trade", "gap", "rate"};
     Py_buffer views[3];
     double *a[3];
     for (int i = 0; i < 3; i++)
-        if ((a[i] = take(args[i], &views[i], sizes[i], 1, names[i])) == NULL) {
+        if ((a[i] = take(args[i], &views[i], shapes[i], 1, names[i])) == NULL) {
             release(views, i);
             return NULL;
         }
