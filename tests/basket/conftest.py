@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,3 +61,14 @@ def make() -> Maker:
 def desk() -> BasketProblem:
     """Return a two-sided basket of eight names under sector caps and a cash band."""
     return basket_instance(8, 10, seed=3)
+
+
+@pytest.fixture(scope="session")
+def random_basket() -> Callable[[int], BasketProblem]:
+    """Return the maker of seeded baskets over all options: seed -> problem."""
+    spec = importlib.util.spec_from_file_location("random_baskets", Path(__file__).with_name("random_baskets.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made: Callable[[int], BasketProblem] = module.random_basket
+    return made

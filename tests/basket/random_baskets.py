@@ -126,5 +126,3 @@ def _dense(covariance: Any, names: list[str]) -> pd.DataFrame:
     if isinstance(covariance, pd.DataFrame):
         return covariance
     return pd.DataFrame(covariance.aligned(names, 1.0).dense(), names, names)
-
-
