@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from crosswind.problems.basket.inputs import per_name
 from crosswind.solvers.errors import InvalidInput, MissingDependency
@@ -48,9 +49,8 @@ def _moves(problem: BasketProblem) -> FloatArray:
     names = list(problem.names)
     if not hasattr(drift, "columns"):
         last = problem.times[-1:] + np.timedelta64(round(1e9 * problem.arrays.lengths[-1]), "ns")
-        clock = problem.times.append(last)
-        stamps = clock.to_numpy().astype(np.int64)
-        seconds = (stamps - stamps[0])[:, None] * 1e-9
+        clock = pd.DatetimeIndex(problem.times.append(last))
+        seconds = np.asarray((clock - clock[0]).total_seconds())[:, None]
         alpha = drift[names].to_numpy()
         life = problem.drift_half_life_s
         if life is None:

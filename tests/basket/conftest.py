@@ -67,7 +67,8 @@ def desk() -> BasketProblem:
 def random_basket() -> Callable[[int], BasketProblem]:
     """Return the maker of seeded baskets over all options: seed -> problem."""
     spec = importlib.util.spec_from_file_location("random_baskets", Path(__file__).with_name("random_baskets.py"))
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     made: Callable[[int], BasketProblem] = module.random_basket

@@ -219,9 +219,9 @@ def test_every_figure_states_its_unit(desk: BasketProblem) -> None:
         assert len(fig.data) > 0, name
     heat = figures["schedule_heatmap"].data[0]
     order = list(heat.y)
-    np.testing.assert_allclose(1e3 * np.asarray(heat.z).T, schedule.trades[order].to_numpy())
+    np.testing.assert_allclose(1e6 * np.asarray(heat.z).T, schedule.trades[order].to_numpy())
     bars = [t for t in figures["schedule_bars"].data if t.type == "bar"]
-    np.testing.assert_allclose(1e3 * sum(np.asarray(b.y) for b in bars), schedule.trades.sum(axis=1), atol=1e-3)
+    np.testing.assert_allclose(1e6 * sum(np.asarray(b.y) for b in bars), schedule.trades.sum(axis=1), atol=1e-3)
     waterfall = figures["cost_waterfall"].data[0]
     assert sum(waterfall.y) == pytest.approx(schedule.costs_bps["total"])
 

@@ -100,7 +100,7 @@ def test_capacity_that_limits_bind(make: Maker) -> None:
     found = capacity_within(problem, 1e3, tol=1e-5)
     assert found.binds == "limits"
     assert found.multiple == pytest.approx(room, rel=2e-5)
-    assert "limits binds" in found.summary()
+    assert "bound by limits" in found.summary()
 
 
 def test_ends_of_capacity(make: Maker) -> None:
