@@ -185,7 +185,20 @@ class PiqpEngine:
 
     def step(self, *args: Any) -> tuple[int, int, int, int, float, float]:
         """Solve into ``trades``; as the core's step, with the same arguments in the same order."""
-        names = ("gap", "state", "last", "plan", "linear", "carry", "spread", "cap", "rate", "gap_cap", "price", "curve")
+        names = (
+            "gap",
+            "state",
+            "last",
+            "plan",
+            "linear",
+            "carry",
+            "spread",
+            "cap",
+            "rate",
+            "gap_cap",
+            "price",
+            "curve",
+        )
         m, k, M, H = self.model.sizes
         shapes = {"gap": (k,), "state": (M, m), "last": (m,), "rate": (m,)}
         d: dict[str, Array] = {}

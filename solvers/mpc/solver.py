@@ -165,6 +165,7 @@ class MpcSolver:
         self,
         gap: ArrayLike,
         plan: ArrayLike | None = None,
+        *,
         state: ArrayLike | None = None,
         last: ArrayLike | None = None,
         linear: ArrayLike | None = None,
@@ -175,7 +176,6 @@ class MpcSolver:
         gap_cap: ArrayLike | None = None,
         price: ArrayLike | None = None,
         curve: ArrayLike | None = None,
-        *,
         shift: int = 1,
         tol: float = 1e-8,
         work: int = 40,
@@ -224,9 +224,9 @@ class MpcSolver:
         try:
             found = self._core.step(
                 gap,
-                rest["plan"] if plan is None else plan,
                 rest["state"] if state is None else state,
                 rest["last"] if last is None else last,
+                rest["plan"] if plan is None else plan,
                 rest["linear"] if linear is None else linear,
                 rest["carry"] if carry is None else carry,
                 rest["spread"] if spread is None else spread,

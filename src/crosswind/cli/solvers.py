@@ -39,6 +39,7 @@ def execute(args: argparse.Namespace) -> Outcome:
     from dataclasses import asdict
 
     from crosswind.solvers.errors import InvalidInput
+    from crosswind.solvers.mpc.solver import default_engine
     from crosswind.solvers.native import COMPILED
     from crosswind.solvers.probe import probe
 
@@ -46,8 +47,12 @@ def execute(args: argparse.Namespace) -> Outcome:
         raise InvalidInput("must be positive", field="limit, workers", value=(args.limit, args.workers))
     found = probe(split_names(args.only, "only"), workers=args.workers, limit=args.limit)
     payload = {name: asdict(result) for name, result in found.items()}
-    text = f"{table(tuple(found.values()))}\n\nSessions check their iterates {_WAYS[COMPILED]}."
-    return Outcome(text=text, payload={"solvers": payload, "compiled": COMPILED})
+    core = {True: "the compiled core", False: "PIQP, slower by two orders of magnitude"}[COMPILED]
+    text = (
+        f"{table(tuple(found.values()))}\n\nSessions check their iterates {_WAYS[COMPILED]}.\n"
+        f"Receding-horizon steps (crosswind.solvers.mpc) run in {core}."
+    )
+    return Outcome(text=text, payload={"solvers": payload, "compiled": COMPILED, "mpc": default_engine()})
 
 
 def table(results: tuple[ProbeResult, ...]) -> str:
