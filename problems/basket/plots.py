@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from crosswind.problems.basket.schedule import BasketSchedule
 
 __all__ = [
+    "band_paths",
     "comparison",
     "cost_waterfall",
     "frontier_curve",
@@ -28,17 +29,30 @@ __all__ = [
     "schedule_heatmap",
 ]
 
-_TRADE = "trade [k currency, buy > 0]"
 _TIME = "slice start [UTC]"
 _PARTS = {
     "spread": "spread",
     "temporary": "temporary",
+    "three_halves": "square-root",
     "impact_self": "self-impact",
     "impact_cross": "cross-impact",
+    "drift": "drift",
     "risk": "risk",
+    "urgency": "urgency",
     "terminal": "unfinished",
     "soft": "soft limits",
 }
+
+
+_REST = ("#4D4D4D", "#A6A6A6")  # buys and sells of the names that have no colour of their own
+
+
+def _unit(largest: float) -> tuple[float, str]:
+    """Return the factor and the name of the unit in which amounts up to ``largest`` [currency] have few digits."""
+    for size, label in ((1e9, "B currency"), (1e6, "M currency"), (1e3, "k currency")):
+        if largest >= size:
+            return 1.0 / size, label
+    return 1.0, "currency"
 
 
 def _ticks(times: pd.DatetimeIndex) -> list[str]:
@@ -69,7 +83,8 @@ def _by_sector(schedule: BasketSchedule) -> list[str]:
     if sectors is None:
         return names
     label = {str(n): str(s) for n, s in sectors.items()}
-    return sorted(names, key=lambda n: (label[n], names.index(n)))
+    place = {n: i for i, n in enumerate(names)}
+    return sorted(names, key=lambda n: (n not in label, label.get(n, ""), place[n]))  # hedges have no sector: last
 
 
 def _binding_slices(schedule: BasketSchedule) -> dict[int, list[str]]:
@@ -82,12 +97,28 @@ def _binding_slices(schedule: BasketSchedule) -> dict[int, list[str]]:
     return dict(sorted(found.items()))
 
 
-def schedule_heatmap(schedule: BasketSchedule) -> Any:
-    """Return the schedule as a heatmap, names by sector × slices [k currency], red buys and blue sells."""
+def schedule_heatmap(schedule: BasketSchedule, relative: bool = False) -> Any:
+    """Return the schedule as a heatmap, names by sector × slices, red buys and blue sells.
+
+    Parameters
+    ----------
+    schedule
+        A solved basket.
+    relative
+        Whether trades are shown in % of each name's parent order, so that small orders are seen beside large ones;
+        otherwise in currency.
+    """
     order = _by_sector(schedule)
-    values = 1e-3 * schedule.trades[order].to_numpy().T
+    values = schedule.trades[order].to_numpy().T
+    if relative:
+        size = np.abs(schedule.inventory[order].iloc[0].to_numpy())[:, None]
+        values = 100.0 * np.divide(values, size, out=np.zeros_like(values), where=size > 0.0)
+        factor, unit = 1.0, "% of parent order"
+    else:
+        factor, unit = _unit(float(np.abs(values).max(initial=0.0)))
+    values = factor * values
     bound = max(float(np.abs(values).max()), 1e-12)
-    fig = figure("Schedule by name and slice", _TIME, "name", height=max(320, 22 * len(order) + 140))
+    fig = figure("Schedule by name and slice", _TIME, "name", height=max(320, min(22 * len(order) + 140, 1400)))
     fig.add_trace(
         graph_objects().Heatmap(
             z=values,
@@ -96,8 +127,8 @@ def schedule_heatmap(schedule: BasketSchedule) -> Any:
             zmin=-bound,
             zmax=bound,
             colorscale=[list(stop) for stop in DIVERGING],
-            colorbar={"title": {"text": _TRADE, "side": "right"}},
-            hovertemplate="%{y} at %{x}: %{z:,.1f} k<extra></extra>",
+            colorbar={"title": {"text": f"trade [{unit}, buy > 0]", "side": "right"}},
+            hovertemplate=f"%{{y}} at %{{x}}: %{{z:,.3g}} {unit}<extra></extra>",
         )
     )
     fig.update_xaxes(type="category", nticks=14)
@@ -105,7 +136,7 @@ def schedule_heatmap(schedule: BasketSchedule) -> Any:
     return fig
 
 
-def schedule_bars(schedule: BasketSchedule, most: int = 7) -> Any:
+def schedule_bars(schedule: BasketSchedule, most: int = 6) -> Any:
     """Return trades per slice as stacked bars (largest names, the rest as one), with TWAP and VWAP gross as lines.
 
     Diamonds on the zero line mark the slices where a limit has a price; hovering names it.
@@ -113,7 +144,9 @@ def schedule_bars(schedule: BasketSchedule, most: int = 7) -> Any:
     p = schedule.problem
     x = _ticks(p.times)
     go = graph_objects()
-    fig = figure("Schedule against TWAP and VWAP", _TIME, _TRADE, height=460)
+    gross = schedule.trades.abs().sum(axis=1)
+    factor, unit = _unit(float(gross.max()))
+    fig = figure("Schedule against TWAP and VWAP", _TIME, f"trade [{unit}, buy > 0]", height=460)
     chosen = _largest(schedule, most)
     parts: dict[str, pd.Series] = {name: schedule.trades[name] for name in chosen}
     others = [n for n in p.names if n not in chosen]
@@ -121,16 +154,18 @@ def schedule_bars(schedule: BasketSchedule, most: int = 7) -> Any:
         # Buys and sells of the rest are kept apart: netted, a two-sided rest would look like nothing.
         rest = schedule.trades[others]
         parts["other buys"], parts["other sells"] = rest.clip(lower=0.0).sum(axis=1), rest.clip(upper=0.0).sum(axis=1)
-    for k, (name, values) in enumerate(parts.items()):
-        fig.add_trace(go.Bar(x=x, y=1e-3 * values.to_numpy(), name=name, marker_color=PALETTE[k % len(PALETTE)]))
+    colours = {name: PALETTE[k % len(PALETTE)] for k, name in enumerate(chosen)}
+    colours |= dict(zip(("other buys", "other sells"), _REST, strict=True))
+    for name, values in parts.items():
+        fig.add_trace(go.Bar(x=x, y=factor * values.to_numpy(), name=name, marker_color=colours[name]))
     lines = {"TWAP": twap(p)} | ({"VWAP": vwap(p)} if p.arrays.volume is not None else {})
     for (name, trades), dash in zip(lines.items(), ("dash", "dot"), strict=False):
-        for sign, gross in ((1.0, trades.clip(lower=0.0)), (-1.0, trades.clip(upper=0.0))):
-            if gross.to_numpy().any():
+        for sign, part in ((1.0, trades.clip(lower=0.0)), (-1.0, trades.clip(upper=0.0))):
+            if part.to_numpy().any():
                 fig.add_trace(
                     go.Scatter(
                         x=x,
-                        y=1e-3 * gross.sum(axis=1).to_numpy(),
+                        y=factor * part.sum(axis=1).to_numpy(),
                         name=f"{name}, all names",
                         legendgroup=name,
                         showlegend=sign > 0.0 or not (trades.to_numpy() > 0.0).any(),
@@ -151,23 +186,81 @@ def schedule_bars(schedule: BasketSchedule, most: int = 7) -> Any:
         )
     fig.update_layout(barmode="relative")
     fig.update_xaxes(type="category", nticks=14)
-    fig.update_yaxes(tickformat=",.0f")
     return _legend_below(fig)
 
 
 def inventory_paths(schedule: BasketSchedule, most: int = 8) -> Any:
-    """Return the remaining inventory after each slice [% of the parent order] of the largest names."""
+    """Return the remaining inventory after each slice [% of the parent order] of the largest names.
+
+    Where the basket holds more names than lines, a band spans the middle 80 % of all its paths.
+    """
     fig = figure("Remaining inventory", "slices done", "remaining [% of parent order]")
-    for name in _largest(schedule, most):
+    orders = schedule.problem.inventory
+    orders = orders[orders != 0.0]
+    if len(orders) > most:
+        paths = 100.0 * schedule.inventory[list(orders.index)].to_numpy() / orders.to_numpy()
+        low, high = np.quantile(paths, [0.1, 0.9], axis=1)
+        x = np.arange(len(low))
+        fig.add_scatter(
+            x=np.concatenate([x, x[::-1]]),
+            y=np.concatenate([high, low[::-1]]),
+            fill="toself",
+            fillcolor="rgba(127,127,127,0.2)",
+            line={"width": 0},
+            mode="lines",
+            hoverinfo="skip",
+            name="middle 80 % of names",
+        )
+    for k, name in enumerate(_largest(schedule, most)):
         start = schedule.problem.inventory[name]
         if start == 0.0:
             continue
         path = 100.0 * schedule.inventory[name].to_numpy() / start
-        side = "buy" if start > 0 else "sell"
-        fig.add_scatter(x=np.arange(len(path)), y=path, mode="lines", name=f"{name} ({side})")
+        side, line = "buy" if start > 0 else "sell", {"color": PALETTE[k % len(PALETTE)]}
+        fig.add_scatter(x=np.arange(len(path)), y=path, mode="lines", name=f"{name} ({side})", line=line)
     steps = np.arange(schedule.problem.n_slices + 1)
     even = 100.0 * (1.0 - steps / schedule.problem.n_slices)
     fig.add_scatter(x=steps, y=even, mode="lines", name="TWAP", line={"dash": "dash", "color": "#000", "width": 1})
+    return _legend_below(fig)
+
+
+def band_paths(schedule: BasketSchedule) -> Any:
+    """Return what the bands of the desk hold (net cash, beta, factors), with their edges as dashed lines.
+
+    Every band of the problem is drawn, extra ones included; a problem without bands has its net cash drawn alone.
+    """
+    from crosswind.optim.limits import BandLimit
+
+    p = schedule.problem
+    left = schedule.inventory.to_numpy()[1:]
+    bands = [limit for limit in p.limits if isinstance(limit, BandLimit) and limit.on == "position"]
+    rows: list[tuple[str, Any, Any, Any]] = []
+    for band in bands:
+        values = left @ band.matrix.T
+        for g, label in enumerate(band.labels):
+            name = band.name if len(band.labels) == 1 else f"{band.name}: {label}"
+            rows.append((name, values[:, g], band.lower[:, g], band.upper[:, g]))
+    if not rows:
+        rows = [("net cash", left.sum(axis=1), np.full(len(left), -np.inf), np.full(len(left), np.inf))]
+    edges = [np.abs(e[np.isfinite(e)]).max(initial=0.0) for _, _, low, high in rows for e in (low, high)]
+    factor, unit = _unit(max([*edges, *(np.abs(v).max() for _, v, _, _ in rows)]))
+    fig = figure("What remains against its bands", _TIME, f"after the slice [{unit}, buy > 0]")
+    x = _ticks(p.times)
+    for k, (name, values, low, high) in enumerate(rows):
+        colour = PALETTE[k % len(PALETTE)]
+        fig.add_scatter(x=x, y=factor * values, mode="lines", name=name, legendgroup=name, line={"color": colour})
+        for edge in (low, high):
+            if np.isfinite(edge).any():
+                fig.add_scatter(
+                    x=x,
+                    y=np.where(np.isfinite(edge), factor * edge, np.nan),
+                    mode="lines",
+                    name=f"{name}, edge",
+                    legendgroup=name,
+                    showlegend=False,
+                    line={"color": colour, "dash": "dash", "width": 1.5},
+                )
+    fig.update_xaxes(type="category", nticks=14)
     return _legend_below(fig)
 
 
@@ -246,7 +339,17 @@ def limit_prices(schedule: BasketSchedule, solver: str | tuple[str, ...] = "auto
     fig = figure(
         "What each limit costs", "cost saved if it alone were dropped [bps of parent notional]", "", height=320
     )
-    fig.add_bar(x=values.to_numpy(), y=list(values.index), orientation="h", marker_color=PALETTE[0])
+    fig.add_bar(
+        x=values.to_numpy(),
+        y=list(values.index),
+        orientation="h",
+        marker_color=PALETTE[0],
+        text=["unknown" if np.isnan(v) else f"{round(v, 3) + 0.0:.3f}" for v in values],
+        textposition="outside",
+        cliponaxis=False,
+    )
+    most = float(values.max()) if values.notna().any() else 0.0
+    fig.update_xaxes(range=[min(0.0, 1.2 * float(values.min()) if values.notna().any() else 0.0), 1.15 * most or 1.0])
     fig.update_layout(margin={"l": 120})
     return fig
 
@@ -259,14 +362,23 @@ def comparison(table: pd.DataFrame) -> Any:
     table
         Result of ``compare``.
     """
-    fig = figure("Same basket, same cost function", "", "cost [bps of parent notional, > 0 is money lost]", height=460)
-    x = [f"{name} *" if n else str(name) for name, n in zip(table.index, table["breaches"], strict=True)]
+    height = 34 * len(table) + 130
+    fig = figure(
+        "Same basket, same cost function", "cost [bps of parent notional, > 0 is money lost]", "", height=height
+    )
+    y = [f"{name} *" if n else str(name) for name, n in zip(table.index, table["breaches"], strict=True)]
     for k, (part, label) in enumerate(_PARTS.items()):
         if part in table and table[part].fillna(0.0).any():
-            fig.add_bar(x=x, y=table[part].to_numpy(), name=label, marker_color=PALETTE[k])
-    fig.update_layout(barmode="relative")
-    fig.update_xaxes(title="* breaks a limit" if table["breaches"].any() else "")
-    return _legend_below(fig)
+            fig.add_bar(
+                y=y, x=table[part].to_numpy(), name=label, orientation="h", marker_color=PALETTE[k % len(PALETTE)]
+            )
+    fig.update_layout(barmode="relative", margin={"l": 140})
+    fig.update_yaxes(autorange="reversed", zeroline=False)
+    if table["breaches"].any():
+        fig.update_xaxes(title="cost [bps of parent notional, > 0 is money lost]; * breaks a limit")
+    fig = _legend_below(fig)
+    # The legend hangs below the axis title by a share of the height: short figures need a larger one.
+    return fig.update_layout(legend={"y": -75.0 / max(height - 110, 60)})
 
 
 def frontier_curve(table: pd.DataFrame, points: Mapping[str, tuple[float, float]] | None = None) -> Any:
@@ -294,20 +406,26 @@ def overview(schedule: BasketSchedule) -> Any:
 
     p = schedule.problem
     title = f"Basket of {p.n_names} names, {p.n_slices} slices, {schedule.costs_bps['total']:.2f} bps incl. risk"
-    base = figure(title, height=820)
+    base = figure(title, height=840)
+    heat = schedule_heatmap(schedule)
     fig = make_subplots(
         rows=2,
         cols=2,
-        horizontal_spacing=0.14,
+        horizontal_spacing=0.16,
         vertical_spacing=0.16,
-        subplot_titles=(f"Schedule: {_TRADE}", "Remaining inventory", "Participation", "Cost by component"),
+        subplot_titles=(
+            f"Schedule: {heat.data[0].colorbar.title.text}",
+            "Remaining inventory",
+            "Participation",
+            "Cost by component",
+        ),
     )
     fig.update_layout(base.layout)
-    panels = ((schedule_heatmap(schedule), 1, 1), (inventory_paths(schedule), 1, 2), (participation(schedule), 2, 1))
+    panels = ((heat, 1, 1), (inventory_paths(schedule), 1, 2), (participation(schedule), 2, 1))
     seen: dict[str, str] = {}
     for panel, row, col in panels:
         for trace in panel.data:
-            if trace.type == "scatter":
+            if trace.type == "scatter" and trace.fill is None:
                 # One colour per name through all panels, one entry in the legend.
                 key = str(trace.name).removesuffix(" (buy)").removesuffix(" (sell)")
                 first = key not in seen

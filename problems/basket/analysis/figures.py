@@ -174,7 +174,7 @@ def capacity_figure(found: Capacity) -> Any:
             x=[1e-6 * found.notional],
             y=[found.cost_bps],
             mode="markers",
-            name=f"capacity ({found.binds} binds)",
+            name=f"capacity, bound by {found.binds}",
             marker={"symbol": "diamond", "size": 11, "color": PALETTE[1]},
         )
     fig.update_yaxes(rangemode="tozero")
@@ -234,7 +234,8 @@ def sensitivity_bars(found: ScheduleSensitivities) -> Any:
     )
     span = float(table["cost_bps"].abs().max()) or 1.0
     low, high = float(table["cost_bps"].min()), float(table["cost_bps"].max())
-    ends = [min(1.25 * low, -0.08 * span), max(1.25 * high, 0.08 * span)]
+    room = 0.16 * (max(high, 0.0) - min(low, 0.0) or span)  # for the numbers beside the bars
+    ends = [min(low - room, 0.0) if low < 0.0 else 0.0, max(high + room, 0.0)]
     fig.update_xaxes(zeroline=True, zerolinecolor="#999", range=ends)
     fig.update_layout(margin={"l": 150})
     return fig

@@ -272,7 +272,7 @@ class Capacity:
             return f"capacity 0: the smallest basket costs {self.cost_bps:.3f} bps, the budget is {self.budget_bps:.3f}"
         return (
             f"capacity {self.multiple:.4g} times the basket, {money(self.notional)} gross, at {self.cost_bps:.3f} of "
-            f"{self.budget_bps:.3f} bps; {self.binds} binds"
+            f"{self.budget_bps:.3f} bps; bound by {self.binds}"
         )
 
     def plot(self) -> Any:
@@ -359,9 +359,12 @@ def capacity_within(
     while low > 0.0 and np.isfinite(high) and high - low > tol * low:
         middle = 0.5 * (low + high) if high < 2.0 * low else float(np.sqrt(low * high))
         low, high = (middle, high) if fits(middle) else (low, middle)
+    for share in (0.25, 0.5, 0.75):  # so that the figure shows the way there
+        if low > 0.0:
+            at(share * low)
     table = pd.DataFrame({"cost_bps": {m: cost for m, (cost, _) in sorted(solved.items())}}).rename_axis("multiple")
+    least = min(solved)
     if low == 0.0:
-        least = min(solved)
         return Capacity(problem, budget, 0.0, "spread", solved[least][0], None, table)
     if not np.isfinite(high):
         return Capacity(problem, budget, low, "nothing", *solved[low], table)
