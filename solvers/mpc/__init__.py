@@ -1,8 +1,8 @@
 """Receding-horizon control by its structure: a step in microseconds, with bounded work and a proven gap.
 
-The core is one C source and one header without dependencies (``solvers/native/mpc.c``), which a C or C++ program compiles
-in as it is; :func:`export_c` writes it out with a model as data. Where the extension was not compiled, PIQP solves the
-same program.
+The core is one C source and one header without dependencies (``solvers/native/mpc.c``), which a program in C or C++
+compiles in as it is; :func:`export_c` writes it out with a model as data. Where the extension was not compiled, PIQP
+solves the same program.
 """
 
 from __future__ import annotations

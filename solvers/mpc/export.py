@@ -19,7 +19,7 @@ FILES = ("mpc.c", "mpc.h", "problem.h", "main.c", "expected.txt", "Makefile", "C
 
 _KEPT = ("linear", "carry", "spread", "cap", "rate", "gap_cap", "price", "curve")
 
-_MAIN = """/* A closed loop with the exported model: decide, trade, move on. `make check` compares it with expected.txt. */
+_MAIN = """/* A closed loop with the exported model: decide, trade, move on. `make check` compares with expected.txt. */
 #include "mpc.h"
 #include "problem.h"
 
@@ -30,7 +30,8 @@ _MAIN = """/* A closed loop with the exported model: decide, trade, move on. `ma
 
 int main(void) {
     const cw_mpc_dims dims = {M_INSTRUMENTS, M_EXPOSURES, M_MODES, M_HORIZON};
-    const cw_mpc_model model = {MODEL_UNIT, MODEL_E, MODEL_LAMBDA, MODEL_L, MODEL_RHO, MODEL_SIGMA, MODEL_GAMMA, MODEL_ETA};
+    const cw_mpc_model model = {MODEL_UNIT, MODEL_E,     MODEL_LAMBDA, MODEL_L,
+                                MODEL_RHO,  MODEL_SIGMA, MODEL_GAMMA,  MODEL_ETA};
     /* The only allocation; a static buffer of that many bytes, aligned for double, does as well. */
     void *memory = malloc(cw_mpc_bytes(&dims));
     cw_mpc *mpc = memory == NULL ? NULL : cw_mpc_init(memory, &dims, &model);
@@ -118,9 +119,7 @@ def _problem(model: MpcModel, data: dict[str, Array], steps: int) -> str:
     m, k, M, H = model.sizes
     a = model.arrays()
     sizes = {"INSTRUMENTS": m, "EXPOSURES": k, "MODES": M, "HORIZON": H, "STEPS": steps}
-    parts = [
-        "/* Written by crosswind export-c: a model and the data of an example loop, row-major, slices outermost. */\n"
-    ]
+    parts = ["/* Written by crosswind export-c: a model and the data of an example loop, row-major by slices. */\n"]
     parts += ["#ifndef CROSSWIND_PROBLEM_H\n#define CROSSWIND_PROBLEM_H\n\n#include <math.h>\n\n"]
     parts += [f"#define M_{name} {value}\n" for name, value in sizes.items()]
     parts += [f"#define MODEL_UNIT {_number(model.unit)}\n\n"]
@@ -206,8 +205,8 @@ def export_c(
     m, k, _, H = model.sizes
     if data is None:
         data = _example(model, steps, seed)
-    shapes = {name: (H, m) for name in ("linear", "spread", "cap")} | {"plan": (steps + H, k), "rate": (m,)}
-    shapes |= {name: (H, k) for name in ("carry", "gap_cap", "price", "curve")}
+    shapes = dict.fromkeys(("linear", "spread", "cap"), (H, m)) | {"plan": (steps + H, k), "rate": (m,)}
+    shapes |= dict.fromkeys(("carry", "gap_cap", "price", "curve"), (H, k))
     for name, shape in shapes.items():
         if name not in data or np.shape(data[name]) != shape:
             value = np.shape(data[name]) if name in data else None

@@ -1,4 +1,4 @@
-"""The same step through PIQP, for machines where the core was not compiled: the same limits, certificate and refusals."""
+"""The same step through PIQP, where the core was not compiled: the same limits, certificate and refusals."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ __all__ = ["PiqpEngine"]
 
 _BIG = 1e9
 _ROUNDING = 1e-15
+_DATA = ("gap", "state", "last", "plan", "linear", "carry", "spread", "cap", "rate", "gap_cap", "price", "curve")
 _OPTIMAL, _CERTIFIED, _REFUSED = 0, 1, 3
 
 
@@ -67,8 +68,8 @@ class PiqpEngine:
 
     Notes
     -----
-    PIQP takes no warm start, so :meth:`save` is empty and ``shift`` changes nothing. ``work`` counts PIQP's own iterations
-    and does not bound them.
+    PIQP takes no warm start, so :meth:`save` is empty and ``shift`` changes nothing. ``work`` counts PIQP's own
+    iterations and does not bound them.
     """
 
     def __init__(self, model: MpcModel) -> None:
@@ -157,7 +158,7 @@ class PiqpEngine:
         n = A.shape[1]
         return QuadraticProgram(P, np.zeros(n), A, np.full(A.shape[0], -np.inf), np.full(A.shape[0], np.inf))
 
-    def _vectors(self, d: dict[str, Array], cap: Array, last: Array) -> dict[str, Array]:
+    def _vectors(self, d: dict[str, Array], cap: Array, last: Array) -> dict[str, Any]:
         model = self.model
         m, k, M, H = model.sizes
         a = self._at
@@ -185,24 +186,10 @@ class PiqpEngine:
 
     def step(self, *args: Any) -> tuple[int, int, int, int, float, float]:
         """Solve into ``trades``; as the core's step, with the same arguments in the same order."""
-        names = (
-            "gap",
-            "state",
-            "last",
-            "plan",
-            "linear",
-            "carry",
-            "spread",
-            "cap",
-            "rate",
-            "gap_cap",
-            "price",
-            "curve",
-        )
         m, k, M, H = self.model.sizes
         shapes = {"gap": (k,), "state": (M, m), "last": (m,), "rate": (m,)}
         d: dict[str, Array] = {}
-        for name, value in zip(names, args, strict=False):
+        for name, value in zip(_DATA, args, strict=False):
             shape = shapes.get(name, (H, k if name in ("plan", "carry", "gap_cap", "price", "curve") else m))
             if not isinstance(value, np.ndarray) or value.dtype != np.float64 or value.size != np.prod(shape):
                 raise ValueError(name)

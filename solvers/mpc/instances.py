@@ -64,7 +64,8 @@ class MpcWorld:
     seed
         Of all draws.
     hostile
-        Whether a fifth of the steps brings a far gap, shut caps, a last trade beyond the rate, a tight rate or no spread.
+        Whether a fifth of the steps brings a far gap, shut caps, a last trade beyond the rate, a tight rate or no
+        spread.
 
     Examples
     --------

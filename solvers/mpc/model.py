@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,8 @@ _ARRAYS = ("temporary", "exposure", "covariance", "risk_weight", "terminal_weigh
 _LEAST_DECAY = 1e-6
 
 
-def _refuse(message: str, field: str, value: object, remedy: str) -> None:
-    raise InvalidInput(message, field=field, value=value, remedy=remedy)
+def _refuse(message: str, name: str, value: object, remedy: str) -> NoReturn:
+    raise InvalidInput(message, field=name, value=value, remedy=remedy)
 
 
 def _array(name: str, value: Any, shape: tuple[int, ...]) -> Array:
@@ -47,6 +47,10 @@ def _semidefinite(name: str, matrix: Array) -> None:
         _refuse("must be positive semidefinite", name, least, "clip its negative eigenvalues")
 
 
+def _unset() -> Any:
+    return None
+
+
 @dataclass(frozen=True, eq=False)
 class MpcModel:
     """Trades h (H, m) of m instruments that steer k exposures over H slices, with M decaying impact modes.
@@ -58,8 +62,8 @@ class MpcModel:
         s.t. |h_t| ≤ cap_t,   |h_t − h_{t−1}| ≤ δ,      ψ(G) = p (|G| − Gmax)₊ + ½ p₂ (|G| − Gmax)₊²
 
     The model holds Λ, E, Σ, γ, η, L and ρ; the rest comes with each step (:meth:`MpcSolver.step`). The impact part
-    charges a trade for what earlier trades left and for half of its own move; it is convex for every L and ρ, since over
-    the horizon it equals ½ Σ (ρ⁻² − 1)|z_t|² + ½ ρ⁻²|z_H|² − ½|z_0|².
+    charges a trade for what earlier trades left and for half of its own move; it is convex for every L and ρ, since
+    over the horizon it equals ½ Σ (ρ⁻² − 1)|z_t|² + ½ ρ⁻²|z_H|² − ½|z_0|².
 
     Parameters
     ----------
@@ -98,12 +102,12 @@ class MpcModel:
 
     horizon: int
     temporary: Array
-    exposure: Array | None = None
-    covariance: Array | None = None
-    risk_weight: Array | float = 0.0
-    terminal_weight: Array | float = 0.0
-    impact_loadings: Array | None = None
-    decays: Array | None = None
+    exposure: Array = field(default_factory=_unset)
+    covariance: Array = field(default_factory=_unset)
+    risk_weight: Array = field(default_factory=_unset)
+    terminal_weight: Array = field(default_factory=_unset)
+    impact_loadings: Array = field(default_factory=_unset)
+    decays: Array = field(default_factory=_unset)
     unit: float = 1.0
 
     def __post_init__(self) -> None:
@@ -129,7 +133,8 @@ class MpcModel:
         put("exposure", E, (k, m))
         _semidefinite("covariance", put("covariance", 0.0 if self.covariance is None else self.covariance, (k, k)))
         for name, size in (("risk_weight", self.horizon), ("terminal_weight", k)):
-            out = put(name, getattr(self, name), (size,))
+            given = getattr(self, name)
+            out = put(name, 0.0 if given is None else given, (size,))
             if out.min() < 0.0:
                 _refuse("must not be negative", name, float(out.min()), "give weights from 0")
         decays = np.zeros(0) if self.decays is None else np.atleast_1d(np.asarray(self.decays))
@@ -150,18 +155,18 @@ class MpcModel:
 
     @property
     def instruments(self) -> int:
-        """m."""
+        """Number m of instruments."""
         return int(self.temporary.shape[0])
 
     @property
     def exposures(self) -> int:
-        """k."""
-        return int(np.shape(self.exposure)[0])
+        """Number k of exposures."""
+        return int(self.exposure.shape[0])
 
     @property
     def modes(self) -> int:
-        """M."""
-        return int(np.shape(self.decays)[0])
+        """Number M of impact modes."""
+        return int(self.decays.shape[0])
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:

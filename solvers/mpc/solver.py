@@ -45,9 +45,9 @@ class MpcStep(NamedTuple):
         (H, m), the first row to be done now; |h| ≤ cap and |h_t − h_{t−1}| ≤ rate hold exactly, as floating-point
         comparisons.
     status
-        OPTIMAL: the gap is proven to be within ``tol`` of the cost's own size. FEASIBLE: the work was used up, the gap is
-        known. INVALID: data not finite, negative limits, or beyond 1e9 units: nothing was solved, trades are NaN, or what
-        they were where ``out`` was given.
+        OPTIMAL: the gap is proven to be within ``tol`` of the cost's own size. FEASIBLE: the work was used up, the gap
+        is known. INVALID: data not finite, negative limits, or beyond 1e9 units: nothing was solved, trades are NaN, or
+        what they were where ``out`` was given.
     relaxed
         The last trade broke the rate limit or could not be followed within the caps: the limit gave way by the least.
     objective
@@ -75,11 +75,11 @@ class MpcStep(NamedTuple):
 class Engine(Protocol):
     """What does the work: the extension's type, or :class:`crosswind.solvers.mpc.fallback.PiqpEngine`."""
 
-    def step(self, *args: Any) -> tuple[int, int, int, int, float, float]: ...  # noqa: D102
-    def prices(self, trade: Array, gap: Array, rate: Array, /) -> None: ...  # noqa: D102
-    def reset(self) -> None: ...  # noqa: D102
-    def save(self) -> bytes: ...  # noqa: D102
-    def restore(self, saved: bytes, /) -> bool: ...  # noqa: D102
+    def step(self, *args: Any) -> tuple[int, int, int, int, float, float]: ...
+    def prices(self, trade: Array, gap: Array, rate: Array, /) -> None: ...
+    def reset(self) -> None: ...
+    def save(self) -> bytes: ...
+    def restore(self, saved: bytes, /) -> bool: ...
 
 
 def default_engine() -> str:
@@ -183,8 +183,8 @@ class MpcSolver:
     ) -> MpcStep:
         """Solve for the present data; what is not given is zero, or no limit.
 
-        Contiguous float64 arrays of the full shape go through as they are; all else is broadcast and copied first. Values
-        are never a reason to raise: NaN, infinite or negative where they must not be give status INVALID.
+        Contiguous float64 arrays of the full shape go through as they are; all else is broadcast and copied first.
+        Values are never a reason to raise: NaN, infinite or negative where they must not be give status INVALID.
 
         Parameters
         ----------
@@ -205,8 +205,8 @@ class MpcSolver:
         gap_cap, price, curve
             Gmax (H, k) ≥ 0 or ∞, p and p₂ (H, k) ≥ 0: an excess is priced, not forbidden.
         shift
-            Slices by which the data have moved since the last step: 1 as a rule, 0 where the same slice is solved again.
-            A wrong one costs work, not correctness. After INVALID, count on from the last step that was solved.
+            Slices by which the data have moved since the last step: 1 as a rule, 0 where the same slice is solved
+            again. A wrong one costs work, not correctness. After INVALID, count on from the last step that was solved.
         tol
             The gap asked for, relative to the sum of the absolute parts of the cost.
         work

@@ -10,7 +10,7 @@ NAME = "export-c"
 HELP = "write the receding-horizon core and a model as C sources with an example loop"
 DESCRIPTION = (
     "Write mpc.c and mpc.h (no dependencies, no allocation in a step), the model and example data as a header, a loop, "
-    "what it must print to the last bit, a Makefile and a CMakeLists.txt. Without --model: a seeded one of the given sizes."
+    "what it must print to the last bit, a Makefile and a CMakeLists.txt. Without --model: a seeded one of these sizes."
 )
 EXAMPLE = "crosswind export-c crosswind-out/core --instruments 2 --horizon 30"
 
