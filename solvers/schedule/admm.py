@@ -22,8 +22,11 @@ from crosswind.solvers.schedule.solution import ScheduleState
 __all__ = ["Iteration", "first_weight", "metric"]
 
 _RELAX = 1.6
+_BOLD = 4.0  # of a generated set of 40, 3 to 5 took the fewest iterations
+_AHEAD = 0.8  # of the last change of the coupling's dual, as a guess of the next
 _LEAST = 1e-10  # of the largest: a cell without any cost of its own still gets a weight
-_CG = 0.03  # of the smaller residual of the splitting: looser steps slow it or make it diverge
+_GAIN = 0.2  # what a plain step of the preconditioner must leave of the squared residual at most
+_CG = 0.1  # of the smaller residual of the splitting: looser steps slow it or make it diverge
 
 
 def metric(problem: FactorSchedule) -> Array:
@@ -44,10 +47,10 @@ def metric(problem: FactorSchedule) -> Array:
 
 
 def first_weight(problem: FactorSchedule, diag: Array) -> float:
-    """Return the first multiple of the metric: 1, or more where risk over many slices dwarfs the cost of a cell."""
+    """Return the first multiple of the metric: more where risk over many slices dwarfs the cost of a cell."""
     walk = 2.0 * float(problem.risk_weight.mean()) * (problem.risk_own)
     ratio = float(np.median(walk)) * problem.slices**2 * 0.4 / max(float(diag.mean()), np.finfo(np.float64).tiny)
-    return float(max(1.0, (ratio / 3.0) ** 0.75)) if ratio > 0.0 else 1.0
+    return _BOLD * float(max(1.0, (ratio / 3.0) ** 0.75)) if ratio > 0.0 else _BOLD
 
 
 def _imbalance(primal: float, dual: float) -> float:
@@ -81,6 +84,7 @@ class Iteration:
         self.u, self.spare, self.x = self.z.copy(), np.empty(p.eta.shape), self.c
         self.weight = 0.0
         self.root = self.c
+        self.drift = np.zeros_like(self.c)
         self.band_weight = np.ones(b)
         self.done = self.factorisations = self.applications = 0
         self.primal = self.dual = np.inf
@@ -154,15 +158,33 @@ class Iteration:
         """First step: u, from z and y."""
         aim = np.zeros(self.c.shape)
         aim[:, self.bands] = self.zb - self.yb
+        begun = self.c.copy()
+        self.c += _AHEAD * self.drift
         self._lift()
         missed = self.root * (self.x - aim) - self.c
-        tolerance = _CG * min(self.primal, self.dual)
+        step = self.preconditioner.solve(missed)
+        norm, before = float(np.sum(missed * step)), np.inf
+        tolerance = (_CG * min(self.primal, self.dual)) ** 2
         if not np.isfinite(tolerance):
-            tolerance = 1e-3 * float(np.sqrt(max(np.sum(missed * self.preconditioner.solve(missed)), 0.0)))
-        step = self.recycled.solve(missed, tolerance)
-        if step is not None:
+            tolerance = 1e-4 * norm
+        # The preconditioner is so near to the inverse that its plain step serves, as long as each one gains enough.
+        while norm > tolerance and norm < _GAIN * before:
             self.c += step
             self._lift()
+            missed = self.root * (self.x - aim) - self.c
+            step = self.preconditioner.solve(missed)
+            norm, before = float(np.sum(missed * step)), norm
+        if norm > tolerance:
+            exact = self.recycled.solve(missed, float(np.sqrt(tolerance)))
+            if exact is not None:
+                self.c += exact
+                self._lift()
+                missed = self.root * (self.x - aim) - self.c
+                step = self.preconditioner.solve(missed)
+                norm, before = float(np.sum(missed * step)), norm
+        if norm < before:
+            self.c += step  # for the next time: it costs nothing
+        self.drift = self.c - begun
 
     def _lift(self) -> None:
         """Set u and its exposures from the dual of the coupling."""
@@ -189,6 +211,11 @@ class Iteration:
         self.cell_parts, self.band_parts = cells, (primal, dual)
         self.primal, self.dual = np.sqrt(cells[0] + primal), np.sqrt(cells[1] + dual)
         self.done += 1
+
+    @property
+    def residual(self) -> float:
+        """Squares of primal and dual residual, in units of the cost."""
+        return float(self.primal**2 + self.dual**2)
 
     def adapt(self) -> bool:
         """Refactor with weights that bring primal and dual residuals nearer to each other, where they are far apart."""

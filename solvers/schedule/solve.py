@@ -26,9 +26,8 @@ from crosswind.solvers.threads import one_blas_thread
 
 __all__ = ["solve_schedule"]
 
-_FIRST = 12  # iterations of a cold start before the first certificate
-_WAIT = 40  # most iterations between two certificates
-_PACE = 0.15  # fall of log gap per iteration, before any was seen
+_FIRST = 10  # iterations of a cold start before the first certificate
+_WAIT = 20  # iterations between two certificates at most, or a third of those done
 _ADAPT = (15, 30, 60)  # iterations at which weights may change; from the last on, each time that many
 _PROOF = 40  # iterations without feasible trades after which a proof of infeasibility is looked for
 
@@ -135,7 +134,8 @@ class _Solve:
         self.completion = np.zeros(problem.names) if begin is None else np.array(begin.completion)
         self.proved = False
         self.history: list[ScheduleProgress] = []
-        self.next = 2 if begin is not None else _FIRST
+        self.next = self.latest = 2 if begin is not None else _FIRST
+        self.promise = np.inf
         self.adapt = 0
 
     def run(self) -> FactorScheduleSolution:
@@ -145,7 +145,7 @@ class _Solve:
             done = self.iteration.done
             last = done >= self.max_iter
             late = self.time_limit is not None and time.perf_counter() - self.begun >= self.time_limit
-            if done >= self.next or last or late:
+            if self._due(done) or last or late:
                 if self._look() <= self.tol:
                     return self._result(Status.OPTIMAL)
                 if self.proved:
@@ -155,6 +155,10 @@ class _Solve:
             if done >= _ADAPT[min(self.adapt, len(_ADAPT) - 1)] * max(1, self.adapt - len(_ADAPT) + 2):
                 self.adapt += 1
                 self.iteration.adapt()
+
+    def _due(self, done: int) -> bool:
+        """Tell whether it is time to certify, which costs as much as several iterations."""
+        return done >= self.latest or (done >= self.next and self.iteration.residual <= self.promise)
 
     def _gap(self) -> float:
         if not (np.isfinite(self.lower) and np.isfinite(self.objective)):
@@ -181,11 +185,9 @@ class _Solve:
             self.proved = self.bounder.proves_infeasible(prices)
         gap = self._gap()
         done = it.done
-        wait = math.log(gap / self.tol) / _PACE if self.tol < gap < np.inf else 8.0
-        if self.history and 0.0 < gap < self.history[-1].gap < np.inf:
-            rate = math.log(self.history[-1].gap / gap) / (done - self.history[-1].iteration)
-            wait = math.log(gap / self.tol) / rate if gap > self.tol else 1.0
-        self.next = done + int(np.clip(round(0.9 * wait), 2, min(_WAIT, max(4, done // 2))))
+        # The gap falls with the squared residuals: look again when they promise the tolerance.
+        self.promise = 0.7 * self.tol / gap * it.residual if self.tol < gap < np.inf else np.inf
+        self.next, self.latest = done + 3, done + max(_WAIT, done // 3)
         moment = ScheduleProgress(done, time.perf_counter() - self.begun, self.objective, self.lower, gap)
         self.history.append(moment)
         if self.progress is not None:
