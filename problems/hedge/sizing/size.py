@@ -250,8 +250,7 @@ def _current(current: Any, names: tuple[str, ...]) -> FloatArray:
     unknown = [name for name in series.index if name not in names]
     if unknown:
         raise InvalidInput("not among the instruments", field="current", value=unknown, remedy="add them or close them")
-    held: FloatArray = series.reindex(list(names), fill_value=0.0).to_numpy(dtype=np.float64)
-    return held
+    return np.asarray(series.reindex(list(names), fill_value=0.0), dtype=np.float64)
 
 
 def _limits(limits: Any, names: tuple[str, ...], step: FloatArray) -> tuple[FloatArray, FloatArray]:
