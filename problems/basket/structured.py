@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["StructuredSolution", "obstacle", "prefers_structured", "solve_structured", "to_factor_schedule"]
 
-_CELLS = 20_000  # names × slices from which the structured solver is the faster one, measured in benchmarks/
+_CELLS = 2_500  # names × slices from which "auto" takes the structured solver; the sparse path needs seconds there
+_DENSE = 60_000  # names × slices up to which its interior point, exact to 1e-8 and below, takes about a second
+_EXPLAINED = 20_000  # names × slices up to which an infeasible basket is explained by an elastic re-solve
+_DUST = 1e-3  # trades and misses below this share of the name's size may be taken for none, if that costs nothing
 _EPSILON = 1e-9  # slack of an ε-subgradient, relative to the cost
 _ROUNDS = 40
 _IDLE = 4  # rounds without progress after which the descent stops: the inner solves are not exact enough for more
@@ -236,7 +239,7 @@ def solve_structured(
         Largest gap relative to the sum of the cost's absolute parts; the splitting is asked for 1e-7 at most.
     method
         "admm" or "interior" of :func:`crosswind.solvers.schedule.solve_schedule`; None: "interior" where changes are
-        limited, else "admm".
+        limited, or where ``tol`` is below 1e-7 and the basket small enough for it; else "admm".
     time_limit
         Seconds for all solves together.
     warm
@@ -253,8 +256,10 @@ def solve_structured(
 
     begun = time.perf_counter()
     schedule = to_factor_schedule(problem)
-    how = method or ("interior" if schedule.change is not None else "admm")
-    asked = max(tol, _FINEST) if how == "admm" else tol
+    exact = tol < _FINEST and problem.n_names * problem.n_slices <= _DENSE
+    how = method or ("interior" if exact or schedule.change is not None else "admm")
+    # One digit more of an interior point is one iteration, and what prices of 1e-6 need.
+    asked = max(tol, _FINEST) if how == "admm" else 0.1 * tol
     start = warm.solution if isinstance(warm, StructuredSolution) else warm
     kappa = problem.arrays.three_halves
 
@@ -266,6 +271,10 @@ def solve_structured(
         found = solve_schedule(quadratic, inner, left, warm=state, method=how, **settings)
         if found.status is Status.INFEASIBLE:
             raise explain(problem, found)
+        if how == "interior" and method is None and not found.status.ok and quadratic.change is None:
+            # The interior point stalled: the splitting has the next word, the better bound the last one.
+            other = solve_schedule(quadratic, max(inner, _FINEST), left, method="admm", **settings)
+            found = other if other.gap < found.gap else found
         return found
 
     if not kappa.any():
@@ -358,7 +367,9 @@ def _unpacked(
     terms = slopes(problem, u)
     terms["three_halves"] = np.where(loss <= _EPSILON * scale, slope, terms["three_halves"])
     smooth = np.asarray(sum(terms.values()))
-    completion, box = _balanced(schedule, u, smooth + group * np.sign(u) + a.spread * np.sign(u) + pull, prices)
+    completion, box = _balanced(
+        schedule, u, smooth + group * np.sign(u) + a.spread * np.sign(u) + pull, prices, _EPSILON * scale
+    )
     by_name |= _box_prices(problem, box)
     pull = pull + box
     # The spread's subgradient at u = 0 is what balances the prices, inside its interval.
@@ -367,7 +378,7 @@ def _unpacked(
     weight = np.divide(rest, kink, out=np.zeros_like(rest), where=kink > 0.0)
     # g is an ε-subgradient of c|u| exactly when |g| ≤ c and c|u| − gu ≤ ε: dust around 0 must not read as a residual.
     near = kink * (np.abs(u) - np.clip(weight, -1.0, 1.0) * u) <= _EPSILON * scale
-    near &= np.abs(u) <= 1e-3 * schedule.name_size
+    near &= np.abs(u) <= _DUST * schedule.name_size
     fraction = np.where(near, np.clip(weight, -1.0, 1.0), np.sign(u))
     marginal = smooth + a.spread * fraction
     sizes = [
@@ -415,22 +426,28 @@ def _prices(
     return found, pull, group
 
 
-def _balanced(schedule: FactorSchedule, u: FloatArray, cost: FloatArray, prices: Any) -> tuple[FloatArray, FloatArray]:
+def _balanced(
+    schedule: FactorSchedule, u: FloatArray, cost: FloatArray, prices: Any, slack: float
+) -> tuple[FloatArray, FloatArray]:
     """Return completion prices (N,) and signed box prices (T, N) that balance marginal costs at the trades themselves.
 
     The solver's own prices belong to the point behind its bound. A cell inside its box says what completion is worth
     there, and the median over a name's cells is taken. What a cell at a bound has too much or little is the bound's.
     """
-    edge = 1e-9 * np.maximum(schedule.name_size, np.where(np.isfinite(schedule.upper), np.abs(schedule.upper), 0.0))
-    at_high, at_low = u >= schedule.upper - edge, u <= schedule.lower + edge
-    inside = ~(at_high | at_low) & (np.abs(u) > 1e-9 * schedule.name_size)
+    size = schedule.name_size
+    above, below = schedule.upper - u, u - schedule.lower
+    traded = np.abs(u) > _DUST * np.abs(u).max(axis=0)
+    inside = (np.minimum(above, below) > 1e-6 * size) & traded
     completion = np.where(schedule.hard, prices.completion, 0.0)
     judged = inside.any(axis=0) & schedule.hard
     if judged.any():
         completion[judged] = np.nanmedian(np.where(inside, cost, np.nan)[:, judged], axis=0)
     rest = completion - cost
-    shut = at_high & at_low
-    return completion, np.where(shut | (at_high & (rest > 0.0)) | (at_low & (rest < 0.0)), rest, 0.0)
+    # A price on a bound that is missed by little costs price × miss: within ε of the cost it explains the cell.
+    at_high = (above <= _DUST * size) & (np.maximum(above, 0.0) * np.abs(rest) <= slack)
+    at_low = (below <= _DUST * size) & (np.maximum(below, 0.0) * np.abs(rest) <= slack)
+    held = (at_high & at_low) | (at_high & (rest > 0.0)) | (at_low & (rest < 0.0))
+    return completion, np.where(held, rest, 0.0)
 
 
 def _box_prices(problem: BasketProblem, box: FloatArray) -> dict[str, FloatArray]:
@@ -446,7 +463,7 @@ def _box_prices(problem: BasketProblem, box: FloatArray) -> dict[str, FloatArray
 
 def explain(problem: BasketProblem, found: FactorScheduleSolution) -> InfeasibleProblem:
     """Return the error that names the limits in conflict and, where the basket is small enough, what would cure it."""
-    if problem.n_names * problem.n_slices <= _CELLS:
+    if problem.n_names * problem.n_slices <= _EXPLAINED:
         from crosswind.optim.solve import solve_multistage
 
         try:
