@@ -35,7 +35,10 @@ def what_if_bars(size: HedgeSize, move: float = -0.10, basis_move: float = 0.0) 
     """Return the change of each line under one move, and the net."""
     go, table = graph_objects(), size.what_if(move, basis_move)
     fig = figure(
-        f"A move of {100 * move:+.0f} % and of the basis by {1e4 * basis_move:+.0f} bps, line by line", "line", _MONEY
+        f"A move of {100 * move:+.0f} % and of the basis by {1e4 * basis_move:+.0f} bps, line by line",
+        "line",
+        _MONEY,
+        height=480,
     )
     labels = [" ".join(part for part in label if part) for label in table.index]
     kinds = ["total" if not part else "relative" for _, part in table.index]

@@ -1,0 +1,345 @@
+"""The guards themselves: each takes an observation, moves its latch and returns bounds, a rung and words."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from crosswind.problems.hedge.guardrails_config import (
+    BasisShock,
+    CorrelationBreak,
+    DeltaAggression,
+    GapLimits,
+    MessageRate,
+    NotionalLimit,
+    StaleData,
+)
+from crosswind.problems.hedge.guardrails_latch import NS, GuardEvent, Latch, Observation, Release, finite
+from crosswind.problems.hedge.state import Rung
+
+__all__ = ["Guard", "Ruling", "guards_of"]
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What one guard allows: bounds of the trade (they hold 0), the best rung (None: any), words and an event."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    rung: Rung | None = None
+    reason: str = ""
+    event: GuardEvent | None = None
+
+
+class Guard(ABC):
+    """A latch with a reading of the observation."""
+
+    name = ""
+
+    def __init__(self, release: Release, confirm: int = 1) -> None:
+        self.latch = Latch(release, confirm)
+
+    @abstractmethod
+    def look(self, seen: Observation) -> Ruling:
+        """Take an observation and rule on it."""
+
+    def sent(self, seen: Observation, trade: float) -> None:
+        """Count a trade that was allowed."""
+
+    def _move(
+        self, seen: Observation, value: Any, threshold: float, words: str, *, breached: bool, calm: bool, bad: bool
+    ) -> GuardEvent | None:
+        kind = self.latch.update(seen.time_ns, breached=breached, calm=calm, bad=bad)
+        if kind is None:
+            return None
+        text = f"{self.name} {'tripped' if kind == 'trip' else 'released'}: {words}"
+        return GuardEvent(seen.time_ns, self.name, kind, float(value) if finite(value) else None, threshold, text)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the guard remembers besides its latch, as plain values."""
+        return {}
+
+    def take(self, state: dict[str, Any]) -> None:
+        """Take what :meth:`state` gave."""
+
+
+class _Gap(Guard):
+    name = "gap limit"
+
+    def __init__(self, config: GapLimits) -> None:
+        super().__init__(config.release)
+        self.config = config
+
+    def look(self, seen: Observation) -> Ruling:
+        cap, known = self.config.cap(seen.instrument_class, seen.regime)
+        bad = not finite(seen.gap)
+        size = math.inf if bad else abs(float(seen.gap))
+        words = "the gap is not finite" if bad else f"|gap| {size:,.6g} against {cap:,.6g}"
+        words += "" if known else " (class or regime not listed: tightest limit)"
+        calm = size <= self.config.release_share * cap
+        event = self._move(seen, seen.gap, cap, words, breached=size > cap, calm=calm, bad=bad)
+        if bad:
+            return Ruling(0.0, 0.0, Rung.HOLD, words, event)
+        gap = float(seen.gap)
+        if self.latch.tripped:
+            return Ruling(min(0.0, gap), max(0.0, gap), None, f"{words}: only trades that reduce it", event)
+        # |G − h| <= max(|G|, cap), so that the limit holds and an excess never grows; 0 is always within.
+        most = max(size, cap)
+        return Ruling(gap - most, gap + most, None, "", event)
+
+
+class _Basis(Guard):
+    name = "basis shock"
+
+    def __init__(self, config: BasisShock) -> None:
+        super().__init__(config.release, config.confirm)
+        self.config = config
+        self._count, self._at = 0, 0
+        self._mean = self._level = self._fast = self._slow = self._last = 0.0
+
+    def look(self, seen: Observation) -> Ruling:
+        if seen.basis is None:
+            return self._ruling("no basis now", None)
+        if not finite(seen.basis):
+            words = "the basis is not finite"
+            event = self._move(seen, seen.basis, self.config.z_trip, words, breached=False, calm=False, bad=True)
+            return self._ruling(words, event)
+        c, basis = self.config, float(seen.basis)
+        z, ratio = self._learn(basis, seen.time_ns)
+        warm = self._count > c.warmup
+        breached = warm and (abs(z) > c.z_trip or ratio > c.ratio_trip)
+        calm = abs(z) <= c.z_release and ratio <= c.ratio_release
+        words = f"z {z:+.1f} against {c.z_trip:g}, volatility ratio {ratio:.1f} against {c.ratio_trip:g}"
+        threshold = c.z_trip if abs(z) / c.z_trip >= ratio / c.ratio_trip else c.ratio_trip
+        value = z if threshold is c.z_trip else ratio
+        return self._ruling(words, self._move(seen, value, threshold, words, breached=breached, calm=calm, bad=False))
+
+    def _learn(self, basis: float, time_ns: int) -> tuple[float, float]:
+        """Return z and the ratio by what was known before, then learn."""
+        c = self.config
+        if self._count == 0:
+            self._count, self._mean, self._last, self._at = 1, basis, basis, time_ns
+            return 0.0, 0.0
+        dt = max((time_ns - self._at) / NS, 0.0)
+        sd = max(math.sqrt(self._level), c.floor)
+        z = (basis - self._mean) / sd
+        # Changes are taken per √second, so that uneven steps compare.
+        rate = (basis - self._last) ** 2 / max(dt, 1e-3)
+        # The first observations count fully, else a long half-life would begin with a deviation of nothing.
+        slow = max(1.0 - math.exp2(-dt / c.slow_s), 1.0 / (self._count + 1))
+        fast = max(1.0 - math.exp2(-dt / c.fast_s), 1.0 / (self._count + 1))
+        quiet = c.floor**2 / max(dt, 1e-3)
+        was = max(self._slow, quiet)
+        self._fast += fast * (rate - self._fast)
+        ratio = math.sqrt(max(self._fast, 0.0) / was)
+        self._slow += slow * (min(rate, c.ratio_trip**2 * was) - self._slow)
+        step = min(max(basis - self._mean, -c.z_trip * sd), c.z_trip * sd)
+        self._mean += slow * step
+        self._level += slow * (step * step * (1.0 - slow) - self._level)
+        self._count, self._last, self._at = self._count + 1, basis, time_ns
+        return z, ratio
+
+    def _ruling(self, words: str, event: GuardEvent | None) -> Ruling:
+        if not self.latch.tripped:
+            return Ruling(event=event)
+        reason = f"basis shock ({words}): the rule with {self.config.tighten:g} of its threshold"
+        return Ruling(rung=Rung.RULE, reason=reason, event=event)
+
+    def state(self) -> dict[str, Any]:
+        names = ("_count", "_at", "_mean", "_level", "_fast", "_slow", "_last")
+        return {name: getattr(self, name) for name in names}
+
+    def take(self, state: dict[str, Any]) -> None:
+        self._count, self._at = int(state["_count"]), int(state["_at"])
+        self._mean, self._level, self._fast = (float(state[k]) for k in ("_mean", "_level", "_fast"))
+        self._slow, self._last = float(state["_slow"]), float(state["_last"])
+
+
+class _Correlation(Guard):
+    name = "correlation break"
+
+    def __init__(self, config: CorrelationBreak) -> None:
+        super().__init__(config.release, config.confirm)
+        self.config = config
+        self._count, self._at = 0, 0
+        self._xx = self._yy = self._xy = 0.0
+
+    def look(self, seen: Observation) -> Ruling:
+        x, y, c = seen.hedge_return, seen.basket_return, self.config
+        if x is None or y is None:
+            return self._ruling(seen, "no returns now", None)
+        if not (finite(x) and finite(y)):
+            words = "a return is not finite"
+            event = self._move(seen, None, c.trip, words, breached=False, calm=False, bad=True)
+            return self._ruling(seen, words, event)
+        dt = max((seen.time_ns - self._at) / NS, 0.0) if self._count else 0.0
+        a = max(1.0 - math.exp2(-dt / c.half_life_s), 1.0 / (self._count + 1))
+        x, y = float(x), float(y)
+        self._xx += a * (x * x - self._xx)
+        self._yy += a * (y * y - self._yy)
+        self._xy += a * (x * y - self._xy)
+        self._count, self._at = self._count + 1, seen.time_ns
+        size = math.sqrt(self._xx) * math.sqrt(self._yy)
+        rho = min(max(self._xy / size, -1.0), 1.0) if size > 0.0 else 0.0
+        words = f"correlation {rho:.2f} against {c.trip:g}"
+        breached = self._count > c.warmup and rho < c.trip
+        event = self._move(seen, rho, c.trip, words, breached=breached, calm=rho >= c.release_at, bad=False)
+        return self._ruling(seen, words, event)
+
+    def _ruling(self, seen: Observation, words: str, event: GuardEvent | None) -> Ruling:
+        if not self.latch.tripped:
+            return Ruling(event=event)
+        reason = f"{words}: the hedge may grow to {self.config.reliance:g} of what is required only"
+        if not (finite(seen.held) and finite(seen.gap)):
+            return Ruling(0.0, 0.0, Rung.HOLD, reason, event)
+        held = float(seen.held)
+        target = self.config.reliance * (float(seen.gap) + held)
+        low, high = min(held, 0.0, target), max(held, 0.0, target)
+        return Ruling(min(low - held, 0.0), max(high - held, 0.0), Rung.RULE, reason, event)
+
+    def state(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("_count", "_at", "_xx", "_yy", "_xy")}
+
+    def take(self, state: dict[str, Any]) -> None:
+        self._count, self._at = int(state["_count"]), int(state["_at"])
+        self._xx, self._yy, self._xy = (float(state[k]) for k in ("_xx", "_yy", "_xy"))
+
+
+class _Stale(Guard):
+    name = "stale data"
+
+    def __init__(self, config: StaleData) -> None:
+        super().__init__(config.release)
+        self.config = config
+        self._latest = -(2**62)
+
+    def look(self, seen: Observation) -> Ruling:
+        back = seen.time_ns < self._latest
+        self._latest = max(self._latest, seen.time_ns)
+        age, c = seen.data_age_s, self.config
+        bad = back or (age is not None and (not finite(age) or age < 0.0))
+        known = age is not None and not bad
+        words = "the clock went back" if back else f"age {age} s" if bad else f"age {age} s against {c.trip_s:g}"
+        breached = known and float(age) > c.trip_s  # type: ignore[arg-type]
+        calm = not bad and (age is None or float(age) <= c.release_s)
+        event = self._move(seen, age, c.trip_s, words, breached=breached, calm=calm, bad=bad)
+        if self.latch.tripped:
+            return Ruling(0.0, 0.0, Rung.HOLD, f"stale data ({words}): no trade", event)
+        return Ruling(event=event)
+
+    def state(self) -> dict[str, Any]:
+        return {"latest": self._latest}
+
+    def take(self, state: dict[str, Any]) -> None:
+        self._latest = int(state["latest"])
+
+
+class _Aggression(Guard):
+    name = "delta aggression"
+
+    def __init__(self, config: DeltaAggression) -> None:
+        super().__init__(config.release, config.strikes)
+        self.config, self._last = config, 0.0
+
+    def look(self, seen: Observation) -> Ruling:
+        c = self.config
+        bad = not finite(seen.proposed)
+        size = math.inf if bad else abs(float(seen.proposed))
+        words = "the trade is not finite" if bad else f"wanted {size:,.6g} against {c.clip:,.6g}"
+        event = self._move(seen, seen.proposed, c.clip, words, breached=size > c.clip, calm=size <= c.clip, bad=bad)
+        low, high = min(0.0, self._last - c.step), max(0.0, self._last + c.step)
+        reason = f"{words}: clipped" if size > c.clip and not bad else ""
+        if self.latch.tripped:
+            return Ruling(max(low, -c.clip), min(high, c.clip), Rung.RULE, f"{words}: the rule decides", event)
+        return Ruling(max(low, -c.clip), min(high, c.clip), None, reason, event)
+
+    def sent(self, seen: Observation, trade: float) -> None:
+        self._last = trade
+
+    def state(self) -> dict[str, Any]:
+        return {"last": self._last}
+
+    def take(self, state: dict[str, Any]) -> None:
+        self._last = float(state["last"])
+
+
+class _Messages(Guard):
+    name = "message rate"
+
+    def __init__(self, config: MessageRate) -> None:
+        super().__init__(config.release)
+        self.config, self._times = config, deque[int](maxlen=config.most)
+
+    def look(self, seen: Observation) -> Ruling:
+        c = self.config
+        while self._times and seen.time_ns - self._times[0] >= c.window_s * NS:
+            self._times.popleft()
+        count = len(self._times)
+        words = f"{count} orders in {c.window_s:g} s, {c.most} allowed"
+        calm = count <= c.release_share * c.most
+        event = self._move(seen, count, c.most, words, breached=count >= c.most, calm=calm, bad=False)
+        if self.latch.tripped:
+            return Ruling(0.0, 0.0, Rung.HOLD, f"{words}: no order", event)
+        return Ruling(event=event)
+
+    def sent(self, seen: Observation, trade: float) -> None:
+        if trade != 0.0:
+            self._times.append(seen.time_ns)
+
+    def state(self) -> dict[str, Any]:
+        return {"times": list(self._times)}
+
+    def take(self, state: dict[str, Any]) -> None:
+        self._times = deque((int(t) for t in state["times"]), maxlen=self.config.most)
+
+
+class _Notional(Guard):
+    name = "notional limit"
+
+    def __init__(self, config: NotionalLimit) -> None:
+        super().__init__(Release())
+        self.config, self._used, self._session = config, 0.0, ""
+
+    def look(self, seen: Observation) -> Ruling:
+        c = self.config
+        fresh = isinstance(seen.session, str) and seen.session != self._session
+        if fresh:
+            self._used, self._session = 0.0, seen.session
+        left = max(c.session - self._used, 0.0)
+        words = f"{self._used:,.6g} traded in the session, {c.session:,.6g} allowed"
+        # A rest below a millionth is rounding: there is nothing left to trade.
+        out = left <= 1e-6 * c.session
+        event = self._move(seen, self._used, c.session, words, breached=out, calm=fresh and not out, bad=False)
+        if self.latch.tripped:
+            return Ruling(0.0, 0.0, Rung.HOLD, f"{words}: no order until the next session", event)
+        most = min(c.order, left)
+        size = abs(float(seen.proposed)) if finite(seen.proposed) else 0.0
+        return Ruling(-most, most, None, f"{words}, one order {c.order:,.6g}: clipped" if size > most else "", event)
+
+    def sent(self, seen: Observation, trade: float) -> None:
+        self._used += abs(trade)
+
+    def state(self) -> dict[str, Any]:
+        return {"used": self._used, "session": self._session}
+
+    def take(self, state: dict[str, Any]) -> None:
+        self._used, self._session = float(state["used"]), str(state["session"])
+
+
+_KINDS: dict[str, Any] = {
+    "stale": _Stale,
+    "gap": _Gap,
+    "basis": _Basis,
+    "correlation": _Correlation,
+    "aggression": _Aggression,
+    "messages": _Messages,
+    "notional": _Notional,
+}
+
+
+def guards_of(config: Any) -> dict[str, Guard]:
+    """Return the guards that are on, by the name of their setting."""
+    return {key: kind(getattr(config, key)) for key, kind in _KINDS.items() if getattr(config, key) is not None}
