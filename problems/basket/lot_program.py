@@ -163,7 +163,7 @@ class LotProgram:
         found = milp(
             np.concatenate([none, unit * (1.0 - 2.0 * fraction), unit, unit, 0.0 * switches]),
             constraints=LinearConstraint(A, low / scale, high / scale),
-            integrality=np.ones(self.n),
+            integrality=np.ones(self.n, dtype=np.int64),
             bounds=Bounds(
                 np.concatenate([self.low.ravel(), none, none, none, 0.0 * switches]),
                 np.concatenate([self.high.ravel(), none + 1.0, inf, inf, switches]),

@@ -138,6 +138,7 @@ def to_factor_schedule(problem: BasketProblem) -> FactorSchedule:
         decays=np.maximum(np.exp(-np.outer(rates, a.dt_s)), 1e-300).reshape(len(rates), T),
         impact_own=np.array([own for own, _ in parts]).reshape(len(parts), N),
         impact_loadings=tuple(loadings for _, loadings in parts),
+        impact_state=np.array([mode.state for mode in problem.modes]).reshape(len(parts), N),
         risk_own=aversion * risk_own,
         risk_loadings=np.sqrt(aversion) * risk_loadings,
         risk_weight=a.risk_weight,
@@ -436,7 +437,7 @@ def _balanced(
     """
     size = schedule.name_size
     above, below = schedule.upper - u, u - schedule.lower
-    traded = np.abs(u) > _DUST * np.abs(u).max(axis=0)
+    traded = np.abs(u) > np.maximum(_DUST * np.abs(u).max(axis=0), 1e-6 * size)
     inside = (np.minimum(above, below) > 1e-6 * size) & traded
     completion = np.where(schedule.hard, prices.completion, 0.0)
     judged = inside.any(axis=0) & schedule.hard

@@ -19,13 +19,15 @@ from crosswind.solvers.errors import InfeasibleProblem, InvalidInput, LimitBreac
 Maker = Callable[..., BasketProblem]
 
 
-def on_plan(problem: BasketProblem, **options: Any) -> ScheduleSession:
-    """Trade a whole session as planned and return it."""
+def on_plan(problem: BasketProblem, resolve: bool = True, **options: Any) -> ScheduleSession:
+    """Trade a whole session as planned, solving what is left at every step, and return it."""
     session = ScheduleSession(problem, **options)
     for time in [*problem.times[1:], problem.times[-1] + pd.Timedelta(problem.slice_s, unit="s")]:
         before = session.plan.iloc[1:]
-        step = session.step(time, session.next_slice)
+        first = session.last
+        step = session.step(time, session.next_slice, resolve=resolve)
         assert not step.changed, step.reason
+        assert resolve or session.last is first
         pd.testing.assert_frame_equal(step.plan, before)  # bit by bit
     return session
 
@@ -47,6 +49,7 @@ def test_no_churn_when_all_goes_to_plan(seed: int, variant: str) -> None:
     first = problem.solve().trades
     session = on_plan(problem)
     pd.testing.assert_frame_equal(session.fills, first)
+    pd.testing.assert_frame_equal(on_plan(problem, resolve=False).fills, first)
     if variant != "penalty":
         np.testing.assert_allclose(session.left, 0.0, atol=1e-6)
 
@@ -56,7 +59,7 @@ def test_rest_is_the_tail_of_the_whole_optimum(desk: BasketProblem) -> None:
     session = ScheduleSession(desk)
     plan = session.plan
     for k in range(1, desk.n_slices):
-        session.step(desk.times[k], plan.iloc[k - 1])
+        session.step(desk.times[k], plan.iloc[k - 1], resolve=True)
         assert session.last is not None
         np.testing.assert_allclose(session.last.trades, plan.iloc[k:], atol=1e-5 * desk.parent_notional / 80)
 
@@ -267,3 +270,42 @@ def test_prices_of_limits_see_the_impact_left_behind(make: Maker) -> None:
     assert free.score(session.plan)["total"] == pytest.approx(session.last.costs["total"], rel=1e-6)
     with pytest.raises(InvalidInput, match="past trades"):
         session.last.problem.replace(times=problem.times)
+
+
+def test_nothing_is_solved_on_plan_and_late_fills_are_noticed(make: Maker) -> None:
+    problem = make()
+    session = ScheduleSession(problem)
+    first = session.last
+    assert session.step(problem.times[1], session.next_slice).reason == "on plan"
+    assert session.last is first
+    moved = pd.DataFrame({"IBM": [1e4]}, index=[problem.times[0] + pd.Timedelta("1s")])
+    late = session.step(problem.times[2], moved)  # late for the first slice, and nothing of the second
+    assert late.reason != "on plan"
+    assert session.last is not first
+    short = ScheduleSession(problem, hysteresis_bps=1e9)
+    short.step(problem.times[1], 0.999 * short.next_slice)
+    # A plan that only the hysteresis keeps is not optimal: it is asked again at every step.
+    held = short.last
+    short.step(problem.times[2], short.next_slice)
+    assert short.last is not held
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_structured_solver_in_a_session(warm: bool) -> None:
+    from crosswind.problems.basket import FactorImpact
+
+    problem = basket_instance(12, 8, seed=4)
+    problem = problem.replace(model=FactorImpact.approximate(problem.model, 3))
+    sparse = ScheduleSession(problem, "auto")
+    session = ScheduleSession(problem, "structured", 1e-7, warm=warm)
+    rng = np.random.default_rng(0)
+    for k in range(1, 6):
+        fills = session.next_slice * rng.uniform(0.7, 1.0, 12)
+        step = session.step(problem.times[k], fills, resolve=True)
+        other = sparse.step(problem.times[k], fills, resolve=True)
+        assert session.last is not None
+        assert "structured" in session.last.certificate_line
+        # The same rest of the basket, impact left behind included: the costs agree within the gaps.
+        assert session.last.costs["total"] == pytest.approx(sparse.last.costs["total"], rel=1e-5)  # type: ignore[union-attr]
+        np.testing.assert_allclose(step.plan.sum(), other.plan.sum(), rtol=1e-6)
+        assert problem.breaches(session.fills.add(step.plan, fill_value=0.0), tol=1e-6).empty
