@@ -143,18 +143,16 @@ class PiqpEngine:
         decay = sparse.kron(sparse.diags(rho), one(m)) if M else sparse.csc_matrix((0, 0))
         push = sparse.csc_matrix(np.concatenate([rho[j] * L[j].T for j in range(M)]) if M else np.zeros((0, m)))
         hm, hk = one(H * m), one(H * k)
-        A = sparse.bmat(
-            [
-                [sparse.kron(eye, E), None, None, sparse.kron(eye - before, one(k)), None],
-                [-sparse.kron(eye, push), None, None, None, sparse.kron(eye, one(M * m)) - sparse.kron(before, decay)],
-                [-hm, hm, None, None, None],
-                [hm, hm, None, None, None],
-                [None, None, hk, -hk, None],
-                [None, None, hk, hk, None],
-                [sparse.kron(eye - before, one(m)), None, None, None, None],
-            ],
-            format="csc",
-        )
+        blocks: Any = [
+            [sparse.kron(eye, E), None, None, sparse.kron(eye - before, one(k)), None],
+            [-sparse.kron(eye, push), None, None, None, sparse.kron(eye, one(M * m)) - sparse.kron(before, decay)],
+            [-hm, hm, None, None, None],
+            [hm, hm, None, None, None],
+            [None, None, hk, -hk, None],
+            [None, None, hk, hk, None],
+            [sparse.kron(eye - before, one(m)), None, None, None, None],
+        ]
+        A = sparse.bmat(blocks, format="csc")
         n = A.shape[1]
         return QuadraticProgram(P, np.zeros(n), A, np.full(A.shape[0], -np.inf), np.full(A.shape[0], np.inf))
 

@@ -45,8 +45,8 @@ def mpc_instance(
         temporary=np.diag(rng.uniform(0.05, 0.3, m)),
         exposure=np.eye(m) if m == k else rng.uniform(0.5, 1.5, (k, m)),
         covariance=A @ A.T / (k + 2) + 0.2 * np.eye(k),
-        risk_weight=float(rng.choice([0.02, 0.1, 0.5])),
-        terminal_weight=0.5,
+        risk_weight=np.full(H, rng.choice([0.02, 0.1, 0.5])),
+        terminal_weight=np.full(k, 0.5),
         impact_loadings=L,
         decays=np.array(_DECAYS[:M]),
     )

@@ -49,7 +49,7 @@ struct cw_mpc {
     double *G0, *z0, *last;
     double *plan, *lin, *carry, *c, *cap, *ceff, *rate, *gmax, *p1, *p2;
     double *u, *y, *w, *wf, *yh, *du;    /* H x rows: rows h, G, r; prices; weights; weights of the factor */
-    double *keep, *row;                         /* H x rows: of the trades that were considered last */
+    double *keep, *keep_y, *row;                         /* H x rows: of the trades that were considered last */
     double *z, *az;                      /* H x M m, costates */
     double *grad, *nu, *best, *trial, *plan0; /* H x m; the last is the shifted plan */
     double *t, *s, *l, *ls, *ds, *rc;    /* interior point: epigraphs H x (m + k), eight kinds of slack */
@@ -124,6 +124,7 @@ static size_t layout(cw_mpc *p, char *base, const cw_mpc_dims *d) {
     TAKE(p2, hk, double);
     TAKE(u, hr, double);
     TAKE(keep, hr, double);
+    TAKE(keep_y, hr, double);
     TAKE(row, hr, double);
     TAKE(y, hr, double);
     TAKE(w, hr, double);
@@ -661,6 +662,17 @@ static double largest(const double *v, size_t count) {
     return most;
 }
 
+/* Put trades that are pinned exactly where they are pinned: no dust is traded. */
+static void snap(cw_mpc *p) {
+    const int m = p->m;
+    for (int t = 0; t < p->H; t++)
+        for (int i = 0; i < m; i++) {
+            const int at = t * p->rows + i, g = p->regime[at];
+            if (g == 0) p->u[at] = 0.0;
+            else if (g == 2 || g == -2) p->u[at] = g > 0 ? p->ceff[t * m + i] : -p->ceff[t * m + i];
+        }
+}
+
 /* Newton steps from u, y and regimes; 1 where the regimes are consistent at the end, and pins held as well as can be. */
 static int newton(cw_mpc *p, int *used, int most) {
     const size_t hr = (size_t)p->H * (size_t)p->rows;
@@ -915,7 +927,7 @@ static int predict_correct(cw_mpc *p, double mu, int live) {
                 least = v < least ? v : least;
                 sum += v;
             }
-        if (least >= 1e-5 * sum / live) break;
+        if (least >= 1e-4 * sum / live) break;
         alpha *= 0.9;
     }
     for (size_t i = 0; i < n; i++)
@@ -1123,9 +1135,14 @@ static int interior(cw_mpc *p, grade *g, double tol, int work, int *used, int *s
         }
         next = next > 1e-7 ? 1e-8 : 1e-11;
         memcpy(p->keep, p->u, hr * sizeof(double));
+        memcpy(p->keep_y, p->y, hr * sizeof(double)); /* of trades that are shut */
         cross_over(p);
-        if (newton(p, used, work) && judge(p, g, tol)) return 1;
+        if (newton(p, used, work)) {
+            snap(p);
+            if (judge(p, g, tol)) return 1;
+        }
         memcpy(p->u, p->keep, hr * sizeof(double));
+        memcpy(p->y, p->keep_y, hr * sizeof(double));
         roll(p, p->u);
         if (live == 0 || mu <= 1e-11) break;
     }
@@ -1151,7 +1168,11 @@ cw_mpc_result cw_mpc_step(cw_mpc *p, const cw_mpc_data *data, int shift, double 
     }
     take_trades(p, p->u, p->plan0);
     if (p->warm == SETTLED && (p->gated < 2 || (p->fallbacks = (p->fallbacks + 1) & 7) == 0)) {
-        settled = newton(p, &used, work) && judge(p, &g, tol);
+        settled = newton(p, &used, work);
+        if (settled) {
+            snap(p);
+            settled = judge(p, &g, tol);
+        }
         p->gated = settled ? 0 : p->gated < 2 ? p->gated + 1 : 2;
     }
     if (!settled) settled = interior(p, &g, tol, work, &used, &steps);
