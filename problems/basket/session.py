@@ -5,11 +5,11 @@ traded, rebuilds what is left of the basket, with the impact that past trades le
 plan is worth it:
 
 1. the rest of the present plan is repaired for what was filled short or over (scaled by name);
-2. the rest of the basket is solved anew;
+2. the rest of the basket is solved anew, unless it is optimal by the principle of optimality: the fills are those of an
+   optimal plan, and no forecast is new;
 3. the plan changes only when that saves more than the hysteresis, or when the repaired plan breaks a limit.
 
-By the principle of optimality the rest of an optimal plan stays optimal while fills and forecasts are as planned: then
-the plan is kept bit by bit.
+While fills and forecasts are as planned, the plan is kept bit by bit.
 """
 
 from __future__ import annotations
@@ -84,6 +84,10 @@ class ScheduleSession:
     hysteresis_bps
         Gain that a new plan must bring [bps of the parent notional] before the present one is left.
 
+    warm
+        Whether a structured solve starts from the last one, brought forward. It saves time, and a session that is
+        resumed from a snapshot then agrees within the gap of the solves and not bit by bit.
+
     Raises
     ------
     InvalidInput
@@ -124,18 +128,20 @@ class ScheduleSession:
         accept: float = 1e-6,
         *,
         hysteresis_bps: float = 0.0,
+        warm: bool = False,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.problem = problem
         self.solver, self.tol, self.accept = solver, tol, accept
         self.hysteresis_bps = as_scalar(hysteresis_bps, "hysteresis_bps")
-        self.settings = dict(settings or {})
+        self.settings, self.warm = dict(settings or {}), bool(warm)
         self.now = problem.times[0]
         self.forecasts: dict[str, Any] = {}
         self._done = np.zeros((problem.n_slices, problem.n_names))
         self.last: BasketSchedule | None = problem.solve(solver, tol, accept, **self.settings)
         self._plan = self.last.trades.to_numpy().copy()
-        self._slack = _gap(self.last)
+        self._slack, self._fresh = _gap(self.last), True
+        self._seen, self._decided = self._done.copy(), 0
 
     # -- what is known ------------------------------------------------------------------------------------------------
 
@@ -258,6 +264,7 @@ class ScheduleSession:
         fills: pd.Series | pd.DataFrame | None = None,
         *,
         allow_overfill: bool = False,
+        resolve: bool = False,
         **forecasts: Any,
     ) -> SessionStep:
         """Book what happened and return the plan from now on.
@@ -266,6 +273,9 @@ class ScheduleSession:
         ----------
         now, fills, allow_overfill
             As :meth:`book`.
+        resolve
+            Solve in any case. Otherwise nothing is solved where the fills are those of an optimal plan and no forecast
+            is new: its rest is optimal.
         **forecasts
             New arguments of the problem for what is left, such as ``volume``, ``covariance``, ``spread``,
             ``temporary``, ``model``, ``risk_aversion``, ``participation``, and limits; frames need only the slices
@@ -303,11 +313,38 @@ class ScheduleSession:
         except CrosswindError:
             self._done, self.now = before
             raise
+        if self._on_plan(over) and not forecasts and not resolve:
+            self._seen, self._decided = self._done.copy(), over
+            return self._stands("on plan", 0.0, False)
         repaired = self._repaired(rest, over)
-        self._plan[over:] = repaired
-        found = rest.solve(self.solver, self.tol, self.accept, **self.settings)
+        self._plan[over:], self._fresh = repaired, False
+        self._seen, self._decided = self._done.copy(), over
+        found = rest.solve(self.solver, self.tol, self.accept, **self.settings | self._start(rest))
         self.forecasts, self.last = merged, found
         return self._decide(rest, repaired, found, over)
+
+    def _on_plan(self, over: int) -> bool:
+        """Whether the plan was optimal at the last decision and has been filled since as it stood."""
+        if not self._fresh:
+            return False
+        slack = _DUST * np.maximum(np.abs(self._order()), 1e-300)
+        # Slices that were over at the last decision must stand as they did then; later ones, as they were planned.
+        expected = np.vstack([self._seen[: self._decided], self._plan[self._decided : over]])
+        return bool((np.abs(self._done[:over] - expected) <= slack).all())
+
+    def _start(self, rest: BasketProblem) -> dict[str, Any]:
+        """Return the warm start of a structured solve, where one is asked for and fits."""
+        from crosswind.problems.basket.structured import StructuredSolution, prefers_structured
+
+        if not self.warm or self.last is None or not isinstance(self.last.solution, StructuredSolution):
+            return {}
+        if not (self.solver == "structured" or (self.solver == "auto" and prefers_structured(rest))):
+            return {}
+        state = self.last.solution.solution.state
+        ahead = len(state.trades) - rest.n_slices
+        if ahead < 0 or state.trades.shape[1:] != (rest.n_names,):
+            return {}
+        return {"warm": state.shifted(ahead) if ahead else state}
 
     def _decide(self, rest: BasketProblem, kept: FloatArray, found: BasketSchedule, over: int) -> SessionStep:
         """Keep the repaired plan, or change to the new one."""
@@ -319,15 +356,16 @@ class ScheduleSession:
         # Rounding is judged by the whole order: what is left near the end is small.
         broken = broken[broken["breach"] > _ROUNDING * max(self.problem.parent_notional, 1.0)].reset_index(drop=True)
         if not broken.empty:
-            self._plan[over:], self._slack = new, _gap(found)
+            self._plan[over:], self._slack, self._fresh = new, _gap(found), True
             return self._stands(f"the plan would break {broken['limit'][0]}: {broken['where'][0]}", gain, True)
         # Two optima of one basket may differ by their gaps: that is no reason to change a plan.
         apart = _gap(found)
         noise = self.problem.to_bps(max(_NOISE * abs(old_cost), apart + self._slack))
         noise = noise if np.isfinite(noise) else 0.0
         if not gain > max(self.hysteresis_bps, noise):
+            self._fresh = bool(gain <= noise)
             return self._stands("nothing to gain" if gain <= noise else "the gain is below the hysteresis", gain, False)
-        self._plan[over:], self._slack = new, apart
+        self._plan[over:], self._slack, self._fresh = new, apart, True
         return self._stands(f"saves {gain:.4g} bps", gain, True)
 
     def _repaired(self, rest: BasketProblem, over: int) -> FloatArray:
@@ -366,6 +404,10 @@ class ScheduleSession:
             "done": self._done.tolist(),
             "plan": self._plan.tolist(),
             "slack": self._slack,
+            "fresh": self._fresh,
+            "seen": self._seen.tolist(),
+            "decided": self._decided,
+            "warm": self.warm,
             "forecasts": {name: forecast_text(name, value) for name, value in self.forecasts.items()},
         }
 
@@ -404,12 +446,15 @@ class ScheduleSession:
             out.solver = solver if isinstance(solver, str) else tuple(solver)
             out.tol, out.accept = float(snapshot["tol"]), float(snapshot["accept"])
             out.hysteresis_bps = float(snapshot["hysteresis_bps"])
-            out._slack = float(snapshot["slack"])
+            out._slack, out._fresh = float(snapshot["slack"]), bool(snapshot["fresh"])
+            out._decided = int(snapshot["decided"])
+            out.warm = bool(snapshot["warm"])
             out.settings = dict(snapshot["settings"])
             out.now = as_instant(snapshot["now"], "snapshot.now")
             out.forecasts = {name: parse_forecast(value) for name, value in snapshot["forecasts"].items()}
             shape = (problem.n_slices, problem.n_names)
             out._done = np.array(snapshot["done"], dtype=np.float64).reshape(shape)
+            out._seen = np.array(snapshot["seen"], dtype=np.float64).reshape(shape)
             out._plan = np.array(snapshot["plan"], dtype=np.float64).reshape(shape)
         except (KeyError, TypeError, ValueError) as err:
             if isinstance(err, InvalidInput):
