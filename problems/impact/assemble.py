@@ -79,12 +79,17 @@ class Recipe:
 
     def at(self, base: FitProblem, dictionary: Dictionary, names: tuple[str, ...], ridge: float) -> FitProblem:
         """Return `base` with the pulls of one ridge."""
-        follows = 0.0 if self.split else ridge  # the split already pools the decay of self-impact
-        problem = base.with_penalties(ridge=ridge, pool=follows if self.pool is None else float(self.pool))
+        problem = base.with_penalties(ridge=ridge, pool=self.follows(ridge))
         turnover = self._turnover()
         if turnover == 0 or self.previous is None:
             return problem
         return with_turnover(problem, resolve_previous(self.previous, problem, names, dictionary), turnover)[0]
+
+    def follows(self, ridge: float) -> float:
+        """Return the pool beside a ridge: the one given, else the ridge."""
+        if self.pool is not None:
+            return float(self.pool)
+        return 0.0 if self.split else ridge  # the split already pools the decay of self-impact
 
     def _floor(self, names: tuple[str, ...], dictionary: Dictionary) -> float | Array:
         if isinstance(self.floor, pd.Series):

@@ -21,6 +21,7 @@ from crosswind.problems.impact.assemble import (
 from crosswind.problems.impact.estimator import ImpactEstimator
 from crosswind.problems.impact.families.rates import RateSearch, fit_rates, log_grid_half_lives
 from crosswind.problems.impact.families.robust import HuberFit, check_huber, clipped_sample, huber_fit, pseudo_returns
+from crosswind.problems.impact.families.row_weights import check_row_weights, volatility_weights
 from crosswind.problems.impact.families.sparsify import sparsify
 from crosswind.problems.impact.features import Dictionary, make_dictionary
 from crosswind.problems.impact.fit import Fitted, fit_problem
@@ -34,6 +35,7 @@ from crosswind.solvers.errors import InvalidInput
 
 if TYPE_CHECKING:
     from crosswind.problems.impact.factors import Defactor
+    from crosswind.problems.market import MarketEvents
 
 __all__ = ["RIDGE_GRID", "CrossImpact", "Fitted", "fit_problem"]
 
@@ -73,7 +75,9 @@ class CrossImpact(ImpactEstimator):
         diagonal fit on many names, hence the default.
     pool
         Pull of self-impact to the target's diagonal, that is of its split over decay shapes to the split common to all
-        names; None (default): the same as the ridge (0 beside a ``split``), 0: off.
+        names; None (default): the same as the ridge (0 beside a ``split``), 0: off. "cv": with the ridge chosen so, the
+        best of that and of ``pool_grid`` on the same folds. Names that heal at different speeds want a weak pull here
+        and a strong one on the cross terms.
     split
         Pull ≥ 0 of every entry, cross terms included, to the split over decay shapes that is common to all names; sizes
         stay free. At ∞ the kernel is separable, one decay times one matrix. "cv": the best of 0, 10, 100 and 1000 with
@@ -92,6 +96,10 @@ class CrossImpact(ImpactEstimator):
         "linear" (default), or "power": flow counts as sign(u)|u|^δ V^{1−δ}, see `PowerFlow`; δ a number in (0, 1] or
         "cv" for the best of ``exponent_grid`` on held-out blocks. A fit with δ < 1 predicts returns; a schedule on it
         is refused, since nonlinear impact with a decaying kernel always admits manipulation.
+    row_weights, weight_span
+        "equal" (default), or "volatility": rows count by 1/s_t², s_t the volatility over ``weight_span`` buckets on
+        either side, see `crosswind.problems.impact.families.row_weights`. The noise of returns is no constant; weighed
+        so, the same days tell more. Held-out R² in `cv_` is then of weighed rows; `score` is not.
     loss, huber_c
         "squared" (default), or "huber": residuals beyond ``huber_c`` robust standard deviations of their name weigh
         linearly, see `crosswind.problems.impact.families.robust`.
@@ -102,8 +110,8 @@ class CrossImpact(ImpactEstimator):
         [return per currency], or an `ImpactModel` of the same shapes.
     sectors
         Series name → sector for the block target; None: clusters of the return correlation.
-    ridge_grid, folds
-        Grid and number of blocks of the cross-validation.
+    ridge_grid, pool_grid, folds
+        Grids and number of blocks of the cross-validation.
     defactor
         Regress returns on the events' factor returns first, where there are any (two-stage fit); or a `Defactor`, for
         market, sectors, styles and components, fitted on the training rows of each fold.
@@ -115,10 +123,11 @@ class CrossImpact(ImpactEstimator):
     ----------
     model_, kernel_, names_, rows_, seconds_, loadings_
         See `ImpactEstimator`.
-    ridge_, split_
-        The ridge and the split that were used.
-    cv_
-        DataFrame, held-out R² by ridge (rows) and fold (columns); None without cross-validation.
+    ridge_, pool_, split_
+        The ridge, the pool and the split that were used.
+    cv_, pool_cv_, split_cv_
+        DataFrames, held-out R² by ridge, by pool, by split (rows) and fold (columns); None without cross-validation.
+        With the Huber loss all are chosen a second time, on returns without the outliers; these are of that time.
     huber_, rate_search_, exponent_, exponent_cv_, sparsity_
         The robust fit (None for the squared loss), the search for half-lives (None where they are given), δ (1 for the
         linear model), held-out R² by δ (rows) and fold (None unless "cv"), and what the sparse threshold did.
@@ -145,7 +154,7 @@ class CrossImpact(ImpactEstimator):
         corr_bound: float = 0.6,
         floor: float | pd.Series = 0.01,
         ridge: float | str = "cv",
-        pool: float | None = None,
+        pool: float | str | None = None,
         l1: float = 0.0,
         target: Target = None,
         sectors: pd.Series | None = None,
@@ -163,6 +172,9 @@ class CrossImpact(ImpactEstimator):
         sparse_threshold: float = 0.0,
         passes: int = 50,
         split: float | str = 0.0,
+        pool_grid: Sequence[float] = RIDGE_GRID,
+        row_weights: str = "equal",
+        weight_span: int = 10,
         solver: str | tuple[str, ...] = "auto",
         tol: float = 1e-8,
     ) -> None:
@@ -190,6 +202,9 @@ class CrossImpact(ImpactEstimator):
         self.sparse_threshold = sparse_threshold
         self.passes = passes
         self.split = split
+        self.pool_grid = pool_grid
+        self.row_weights = row_weights
+        self.weight_span = weight_span
         self.solver = solver
         self.tol = tol
 
@@ -198,7 +213,7 @@ class CrossImpact(ImpactEstimator):
             self.floor,
             self.corr_bound,
             self.l1,
-            self.pool,
+            None if isinstance(self.pool, str) else self.pool,
             self.target,
             self.sectors,
             self.turnover,
@@ -208,9 +223,14 @@ class CrossImpact(ImpactEstimator):
 
     def _fold_count(self) -> int:
         asked = check_folds(self.ridge, self.folds, self.ridge_grid)
-        if isinstance(self.split, str) and self.split != "cv":
-            raise InvalidInput('a number or "cv"', field="split", value=self.split)
-        return int(self.folds) if isinstance(self.split, str) else asked
+        for field in ("split", "pool"):
+            if isinstance(value := getattr(self, field), str):
+                if value != "cv":
+                    raise InvalidInput('a number or "cv"', field=field, value=value)
+                asked = int(self.folds)
+        if not len(self.pool_grid):
+            raise InvalidInput("the grid is empty", field="pool_grid", value=self.pool_grid)
+        return asked
 
     def _rows_needed(self, names: int, shapes: int) -> int:
         folds = int(self.folds) if self._exponents() else self._fold_count()
@@ -232,12 +252,24 @@ class CrossImpact(ImpactEstimator):
         check_folds("cv", self.folds, self.exponent_grid)
         return tuple(float(e) for e in self.exponent_grid)
 
+    def _first_stage(self, events: MarketEvents, names: tuple[str, ...]) -> Sample:
+        sample = super()._first_stage(events, names)
+        return sample.weighed(volatility_weights(sample, int(self.weight_span))) if self._weighed() else sample
+
+    def _weighed(self) -> bool:
+        return check_row_weights(self.row_weights, self.weight_span)
+
     def _robust(self) -> bool:
         return check_huber(self.loss, self.huber_c, self.passes)
 
     def _needs_rows(self) -> list[str]:
         words = isinstance(self.half_lives_s, str)
-        needed = {"loss": self._robust(), "transform": self.transform != "linear", "half_lives_s": words}
+        needed = {
+            "loss": self._robust(),
+            "transform": self.transform != "linear",
+            "half_lives_s": words,
+            "row_weights": self._weighed(),
+        }
         return [f"{option}={getattr(self, option)!r}" for option, on in needed.items() if on]
 
     def _dictionary(self, bucket_s: float, longest_session_s: float | None) -> Dictionary:
@@ -301,12 +333,11 @@ class CrossImpact(ImpactEstimator):
             return matrices
         c, passes, fitted = float(self.huber_c), int(self.passes), self.fitted_
         first = huber_fit(sample, dictionary, fitted, c, passes, solver=self.solver, solver_tol=self.tol)
-        # Scaling and targets again, from returns without the outliers: those of clipped returns are noisy.
+        # Scaling, targets and penalties again, from returns without the outliers: those of clipped returns are noisy.
         K = fitted.problem.unscale(first.fitted.repair.matrices)
         rows = pseudo_returns(sample, dictionary, fitted.problem.stacked(K), first.sigma, c)
-        clean = rows.dictionary_moments(dictionary)
-        recipe = replace(self._recipe(), split=self.split_)
-        problem = recipe.build(clean.total, clean.raw_return_cov, dictionary, sample.names, self.ridge_)
+        clean = rows.dictionary_moments(dictionary, self._fold_count())
+        problem, self.cv_ = self._problem(clean, dictionary, sample.names)
         start = fit_problem(problem, self.solver, self.tol, warm=first.fitted)
         self.huber_ = huber_fit(sample, dictionary, start, c, passes, solver=self.solver, solver_tol=self.tol)
         return self._kept(self.huber_.fitted, sample.names)
@@ -333,7 +364,22 @@ class CrossImpact(ImpactEstimator):
             table = cross_validate_ridge(recipe, grams, dictionary, names, self.ridge_grid, self.solver, self.tol)
         self.ridge_ = float(self.ridge) if table is None else best_of(table)
         self.split_ = float(recipe.split)
+        recipe = self._pooled(recipe, grams, dictionary, names)
         return recipe.build(grams.total, grams.raw_return_cov, dictionary, names, self.ridge_), table
+
+    def _pooled(self, recipe: Recipe, grams: FoldGrams, dictionary: Dictionary, names: tuple[str, ...]) -> Recipe:
+        """Return the recipe with the pool given or chosen at the ridge in hand."""
+        self.pool_cv_: pd.DataFrame | None = None
+        self.pool_ = recipe.follows(self.ridge_)
+        if self.pool == "cv":
+            table = {}
+            for pool in dict.fromkeys((self.pool_, *map(float, self.pool_grid))):
+                trial = replace(recipe, pool=pool)
+                held = cross_validate_ridge(trial, grams, dictionary, names, (self.ridge_,), self.solver, self.tol)
+                table[pool] = held.loc[self.ridge_]
+            self.pool_cv_ = pd.DataFrame(table).T.rename_axis(index="pool", columns="fold")
+            self.pool_ = best_of(self.pool_cv_)
+        return replace(recipe, pool=self.pool_)
 
     def _estimate(self, grams: FoldGrams, dictionary: Dictionary, names: tuple[str, ...]) -> Array:
         problem, self.cv_ = self._problem(grams, dictionary, names)
@@ -359,10 +405,12 @@ class CrossImpact(ImpactEstimator):
         model = self._fitted()
         worst: Any = self.constraint_violations()["worst"]
         proof = ", certified" if self.fitted_.rigorous else ", by the duality gap"
-        split = f", split {self.split_:g}" if self.split_ else ""
+        more = f", split {self.split_:g}" if self.split_ else ""
+        more += f", pool {self.pool_:g}" if self.pool == "cv" else ""
+        more += ", rows by volatility" if self._weighed() else ""
         lines = [
             model.summary(),
-            f"  fit              {self.rows_} buckets, ridge {self.ridge_:g}{split}, l1 {self.l1:g}, "
+            f"  fit              {self.rows_} buckets, ridge {self.ridge_:g}{more}, l1 {self.l1:g}, "
             f"ρ {self.corr_bound:g}",
             f"  constraints      worst relative violation {worst:.1e} after exact repair ({self.repair_.method})",
             f"  suboptimality    ≤ {self.suboptimality_:.1e} of 1 + |objective|{proof}",

@@ -41,6 +41,8 @@ class Sample:
         Returns as they are, (T, N).
     session
         Session labels (T,).
+    root
+        √ of the rows' weights, (T,), by which ``target`` has been multiplied already; None: all weigh the same.
     """
 
     names: tuple[str, ...]
@@ -49,6 +51,7 @@ class Sample:
     target: Array
     returns: Array
     session: NDArray[Any]
+    root: Array | None = None
 
     @classmethod
     def of(cls, events: MarketEvents, names: Sequence[str], loadings: Array | None = None) -> Sample:
@@ -81,13 +84,24 @@ class Sample:
         lengths = [part.stop - part.start for part in session_rows(self.session)]
         return max(lengths, default=0) * self.bucket_s
 
+    def weighed(self, weights: Array) -> Sample:
+        """Return the rows with weights (T,): regressors and targets are multiplied by √weight."""
+        root = np.sqrt(weights)
+        return replace(self, target=self.target * root[:, None], root=root)
+
+    def times_root(self, part: slice, Z: Array) -> Array:
+        """Return regressors Z of the buckets ``part`` as the fit takes them."""
+        return Z if self.root is None else Z * self.root[part, None]
+
     def moments(self, regress: Callable[[slice], Array], folds: int = 0, memory: int = 0) -> FoldGrams:
         """Pass once over the rows, see `crosswind.problems.impact.gram.accumulate_rows`."""
         return accumulate_rows(regress, self.flow, self.target, self.returns, self.session, folds, memory)
 
     def dictionary_moments(self, dictionary: Dictionary, folds: int = 0) -> FoldGrams:
         """Moments of the dictionary's regressors."""
-        return self.moments(lambda part: dictionary.regressors(self.flow[part]), folds, dictionary.memory_buckets)
+        return self.moments(
+            lambda part: self.times_root(part, dictionary.regressors(self.flow[part])), folds, dictionary.memory_buckets
+        )
 
     def sessions(self, dictionary: Dictionary) -> Iterator[tuple[Array, Array]]:
         """Yield regressors Z (E', NM) and targets (E', N) of each session's rows."""
@@ -95,7 +109,8 @@ class Sample:
         for part in session_rows(self.session):
             keep = use[part]
             if keep.any():
-                yield dictionary.regressors(self.flow[part])[keep], self.target[part][keep]
+                Z = self.times_root(part, dictionary.regressors(self.flow[part]))
+                yield Z[keep], self.target[part][keep]
 
 
 def by_session(events: MarketEvents) -> list[MarketEvents]:

@@ -201,7 +201,7 @@ def _check_given(estimator: CrossImpact, chosen: tuple[str, ...]) -> None:
         raise InvalidInput(
             "has no penalties to choose", field="estimator", value=type(estimator).__name__, remedy="give a CrossImpact"
         )
-    for field in ("ridge", "split"):
+    for field in ("ridge", "pool", "split"):
         value = getattr(estimator, field)
         if isinstance(value, str) and field not in chosen and not (field == "ridge" and "within" in chosen):
             raise InvalidInput(

@@ -229,7 +229,7 @@ class _Search:
 
         def both(part: slice) -> Array:
             flow = self._sample.flow[part]
-            return np.hstack([shapes.regressors(flow), rate_slopes(shapes, flow)])
+            return self._sample.times_root(part, np.hstack([shapes.regressors(flow), rate_slopes(shapes, flow)]))
 
         gram: Gram = self._sample.moments(both).total
         wide = np.tile(base.scale, 2 * m)
