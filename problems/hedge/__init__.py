@@ -4,6 +4,19 @@ from __future__ import annotations
 
 from crosswind.problems.hedge.attribution import COMPONENTS, Attribution, attribute
 from crosswind.problems.hedge.compare import HedgeComparison, compare_policies, score
+from crosswind.problems.hedge.guardrails import Guardrails, Verdict
+from crosswind.problems.hedge.guardrails_config import (
+    BasisShock,
+    CorrelationBreak,
+    DeltaAggression,
+    GapLimits,
+    GuardrailConfig,
+    MessageRate,
+    NotionalLimit,
+    StaleData,
+)
+from crosswind.problems.hedge.guardrails_latch import GuardEvent, Observation, Release
+from crosswind.problems.hedge.guardrails_policy import GuardedHedge
 from crosswind.problems.hedge.instances import hedge_instances, hedge_program
 from crosswind.problems.hedge.leg import HedgeLeg
 from crosswind.problems.hedge.model import HedgeBeliefs, HedgeParent, PlanRevision
@@ -27,9 +40,17 @@ __all__ = [
     "COMPONENTS",
     "AdaptiveTrigger",
     "Attribution",
+    "BasisShock",
     "BatchedHedge",
+    "CorrelationBreak",
+    "DeltaAggression",
     "Episode",
     "FractionHedge",
+    "GapLimits",
+    "GuardEvent",
+    "GuardedHedge",
+    "GuardrailConfig",
+    "Guardrails",
     "HedgeAction",
     "HedgeBatch",
     "HedgeBeliefs",
@@ -44,11 +65,17 @@ __all__ = [
     "ImmediateHedge",
     "MPCHedge",
     "MarginalRule",
+    "MessageRate",
     "NoHedge",
+    "NotionalLimit",
+    "Observation",
     "PlanHedge",
     "PlanRevision",
+    "Release",
     "Rung",
+    "StaleData",
     "TunedPolicy",
+    "Verdict",
     "attribute",
     "batch",
     "compare_policies",

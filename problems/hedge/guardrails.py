@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+import operator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from crosswind.problems.hedge.guardrails_config import GuardrailConfig
@@ -126,8 +127,7 @@ class Guardrails:
             return Verdict(0.0, 0.0, 0.0, Rung.HOLD, 1.0, 1.0, self.tripped, why, ())
 
     def _check(self, seen: Observation) -> Verdict:
-        if isinstance(seen.time_ns, bool) or not isinstance(seen.time_ns, int):
-            return Verdict(0.0, 0.0, 0.0, Rung.HOLD, 1.0, 1.0, self.tripped, ("the time is no whole number",), ())
+        seen = replace(seen, time_ns=operator.index(seen.time_ns))
         self._time_ns = max(self._time_ns, seen.time_ns)
         rulings = [guard.look(seen) for guard in self._guards.values()]
         low = max([-math.inf, *(ruling.low for ruling in rulings)])

@@ -23,6 +23,12 @@ __all__ = [
 ]
 
 
+_AT_ONCE = Release()
+_AFTER_TWO = Release(count=2)
+_AFTER_MINUTES = Release(quiet_s=300.0, count=3)
+_AFTER_FIVE = Release(quiet_s=300.0, count=5)
+
+
 def _within(name: str, value: Any, low: float, high: float = math.inf) -> None:
     if not finite(value) or not low <= value <= high:
         raise InvalidInput(f"must lie in [{low:g}, {high:g}]", field=name, value=value, remedy="see the class's text")
@@ -58,7 +64,7 @@ class GapLimits:
 
     caps: Mapping[str, Mapping[str, float]]
     release_share: float = 0.9
-    release: Release = Release()
+    release: Release = _AT_ONCE
 
     def __post_init__(self) -> None:
         if not isinstance(self.caps, Mapping) or not self.caps or not all(self.caps.values()):
@@ -115,7 +121,7 @@ class BasisShock:
     floor: float = 2e-5
     tighten: float = 0.5
     confirm: int = 1
-    release: Release = Release(quiet_s=300.0, count=3)
+    release: Release = _AFTER_MINUTES
 
     def __post_init__(self) -> None:
         for name in ("z_trip", "z_release", "ratio_trip", "ratio_release", "slow_s", "fast_s", "floor"):
@@ -155,7 +161,7 @@ class CorrelationBreak:
     warmup: int = 30
     reliance: float = 0.5
     confirm: int = 3
-    release: Release = Release(quiet_s=300.0, count=5)
+    release: Release = _AFTER_FIVE
 
     def __post_init__(self) -> None:
         _within("trip", self.trip, -1.0, 1.0)
@@ -182,7 +188,7 @@ class StaleData:
 
     trip_s: float = 5.0
     release_s: float = 2.0
-    release: Release = Release(count=2)
+    release: Release = _AFTER_TWO
 
     def __post_init__(self) -> None:
         _positive("trip_s", self.trip_s)
@@ -214,7 +220,7 @@ class DeltaAggression:
     step: float = math.inf
     strikes: int = 3
     calm: int = 10
-    release: Release = Release()
+    release: Release = _AT_ONCE
 
     def __post_init__(self) -> None:
         _positive("clip", self.clip)
@@ -244,7 +250,7 @@ class MessageRate:
     most: int
     window_s: float = 60.0
     release_share: float = 0.8
-    release: Release = Release()
+    release: Release = _AT_ONCE
 
     def __post_init__(self) -> None:
         _whole("most", self.most)

@@ -8,7 +8,7 @@ from typing import Any
 
 from crosswind.solvers.errors import InvalidInput
 
-__all__ = ["GuardEvent", "Latch", "Observation", "Release", "finite"]
+__all__ = ["GuardEvent", "Latch", "Observation", "Release", "finite", "plausible"]
 
 NS = 1_000_000_000
 
@@ -19,6 +19,11 @@ def finite(value: Any) -> bool:
         return not isinstance(value, bool) and math.isfinite(value)
     except (TypeError, ValueError, OverflowError):
         return False
+
+
+def plausible(value: Any) -> bool:
+    """Return whether ``value`` can be a return or a relative basis: a finite number of at most a thousand."""
+    return finite(value) and abs(value) <= 1e3
 
 
 @dataclass(frozen=True)

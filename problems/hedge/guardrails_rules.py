@@ -17,7 +17,7 @@ from crosswind.problems.hedge.guardrails_config import (
     NotionalLimit,
     StaleData,
 )
-from crosswind.problems.hedge.guardrails_latch import NS, GuardEvent, Latch, Observation, Release, finite
+from crosswind.problems.hedge.guardrails_latch import NS, GuardEvent, Latch, Observation, Release, finite, plausible
 from crosswind.problems.hedge.state import Rung
 
 __all__ = ["Guard", "Ruling", "guards_of"]
@@ -38,6 +38,7 @@ class Guard(ABC):
     """A latch with a reading of the observation."""
 
     name = ""
+    kept: tuple[str, ...] = ()  # what a snapshot holds besides the latch
 
     def __init__(self, release: Release, confirm: int = 1) -> None:
         self.latch = Latch(release, confirm)
@@ -47,7 +48,8 @@ class Guard(ABC):
         """Take an observation and rule on it."""
 
     def sent(self, seen: Observation, trade: float) -> None:
-        """Count a trade that was allowed."""
+        """Count a trade that was allowed; most guards need not."""
+        del seen, trade
 
     def _move(
         self, seen: Observation, value: Any, threshold: float, words: str, *, breached: bool, calm: bool, bad: bool
@@ -60,10 +62,12 @@ class Guard(ABC):
 
     def state(self) -> dict[str, Any]:
         """Return what the guard remembers besides its latch, as plain values."""
-        return {}
+        return {name: getattr(self, name) for name in self.kept}
 
     def take(self, state: dict[str, Any]) -> None:
         """Take what :meth:`state` gave."""
+        for name in self.kept:
+            setattr(self, name, type(getattr(self, name))(state[name]))
 
 
 class _Gap(Guard):
@@ -93,6 +97,7 @@ class _Gap(Guard):
 
 class _Basis(Guard):
     name = "basis shock"
+    kept = ("_count", "_at", "_mean", "_level", "_fast", "_slow", "_last")
 
     def __init__(self, config: BasisShock) -> None:
         super().__init__(config.release, config.confirm)
@@ -103,8 +108,8 @@ class _Basis(Guard):
     def look(self, seen: Observation) -> Ruling:
         if seen.basis is None:
             return self._ruling("no basis now", None)
-        if not finite(seen.basis):
-            words = "the basis is not finite"
+        if not plausible(seen.basis):
+            words = "the basis is not a number, or beyond all measure"
             event = self._move(seen, seen.basis, self.config.z_trip, words, breached=False, calm=False, bad=True)
             return self._ruling(words, event)
         c, basis = self.config, float(seen.basis)
@@ -148,18 +153,10 @@ class _Basis(Guard):
         reason = f"basis shock ({words}): the rule with {self.config.tighten:g} of its threshold"
         return Ruling(rung=Rung.RULE, reason=reason, event=event)
 
-    def state(self) -> dict[str, Any]:
-        names = ("_count", "_at", "_mean", "_level", "_fast", "_slow", "_last")
-        return {name: getattr(self, name) for name in names}
-
-    def take(self, state: dict[str, Any]) -> None:
-        self._count, self._at = int(state["_count"]), int(state["_at"])
-        self._mean, self._level, self._fast = (float(state[k]) for k in ("_mean", "_level", "_fast"))
-        self._slow, self._last = float(state["_slow"]), float(state["_last"])
-
 
 class _Correlation(Guard):
     name = "correlation break"
+    kept = ("_count", "_at", "_xx", "_yy", "_xy")
 
     def __init__(self, config: CorrelationBreak) -> None:
         super().__init__(config.release, config.confirm)
@@ -171,8 +168,8 @@ class _Correlation(Guard):
         x, y, c = seen.hedge_return, seen.basket_return, self.config
         if x is None or y is None:
             return self._ruling(seen, "no returns now", None)
-        if not (finite(x) and finite(y)):
-            words = "a return is not finite"
+        if not (plausible(x) and plausible(y)):
+            words = "a return is not a number, or beyond all measure"
             event = self._move(seen, None, c.trip, words, breached=False, calm=False, bad=True)
             return self._ruling(seen, words, event)
         dt = max((seen.time_ns - self._at) / NS, 0.0) if self._count else 0.0
@@ -200,16 +197,10 @@ class _Correlation(Guard):
         low, high = min(held, 0.0, target), max(held, 0.0, target)
         return Ruling(min(low - held, 0.0), max(high - held, 0.0), Rung.RULE, reason, event)
 
-    def state(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("_count", "_at", "_xx", "_yy", "_xy")}
-
-    def take(self, state: dict[str, Any]) -> None:
-        self._count, self._at = int(state["_count"]), int(state["_at"])
-        self._xx, self._yy, self._xy = (float(state[k]) for k in ("_xx", "_yy", "_xy"))
-
 
 class _Stale(Guard):
     name = "stale data"
+    kept = ("_latest",)
 
     def __init__(self, config: StaleData) -> None:
         super().__init__(config.release)
@@ -230,15 +221,10 @@ class _Stale(Guard):
             return Ruling(0.0, 0.0, Rung.HOLD, f"stale data ({words}): no trade", event)
         return Ruling(event=event)
 
-    def state(self) -> dict[str, Any]:
-        return {"latest": self._latest}
-
-    def take(self, state: dict[str, Any]) -> None:
-        self._latest = int(state["latest"])
-
 
 class _Aggression(Guard):
     name = "delta aggression"
+    kept = ("_last",)
 
     def __init__(self, config: DeltaAggression) -> None:
         super().__init__(config.release, config.strikes)
@@ -258,12 +244,6 @@ class _Aggression(Guard):
 
     def sent(self, seen: Observation, trade: float) -> None:
         self._last = trade
-
-    def state(self) -> dict[str, Any]:
-        return {"last": self._last}
-
-    def take(self, state: dict[str, Any]) -> None:
-        self._last = float(state["last"])
 
 
 class _Messages(Guard):
@@ -298,6 +278,7 @@ class _Messages(Guard):
 
 class _Notional(Guard):
     name = "notional limit"
+    kept = ("_used", "_session")
 
     def __init__(self, config: NotionalLimit) -> None:
         super().__init__(Release())
@@ -321,12 +302,6 @@ class _Notional(Guard):
 
     def sent(self, seen: Observation, trade: float) -> None:
         self._used += abs(trade)
-
-    def state(self) -> dict[str, Any]:
-        return {"used": self._used, "session": self._session}
-
-    def take(self, state: dict[str, Any]) -> None:
-        self._used, self._session = float(state["used"]), str(state["session"])
 
 
 _KINDS: dict[str, Any] = {
