@@ -18,16 +18,40 @@ from crosswind.problems.basket.forecast import ForecastInputs, forecast_inputs, 
 from crosswind.problems.basket.model import BasketProblem
 from crosswind.problems.basket.options import square_root_cost
 from crosswind.problems.basket.schedule import BasketSchedule
+from crosswind.problems.basket.session import ScheduleSession, SessionStep
+from crosswind.problems.basket.strategies import (
+    POV,
+    TWAP,
+    VWAP,
+    AlmgrenChriss,
+    DiagonalOnly,
+    Optimal,
+    SectorStagger,
+    Sequential,
+    Strategy,
+    standard_strategies,
+)
 from crosswind.problems.basket.windows import Blackout
 
 __all__ = [
+    "POV",
+    "TWAP",
+    "VWAP",
+    "AlmgrenChriss",
     "Auction",
     "BasketProblem",
     "BasketSchedule",
     "Blackout",
+    "DiagonalOnly",
     "FactorCovariance",
     "FactorImpact",
     "ForecastInputs",
+    "Optimal",
+    "ScheduleSession",
+    "SectorStagger",
+    "Sequential",
+    "SessionStep",
+    "Strategy",
     "almgren_chriss",
     "compare",
     "diagonal_only",
@@ -38,6 +62,7 @@ __all__ = [
     "session_slices",
     "square_root_cost",
     "standard_schedules",
+    "standard_strategies",
     "twap",
     "vwap",
 ]
