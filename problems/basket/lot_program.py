@@ -32,7 +32,10 @@ class LotProgram:
     :func:`scipy.optimize.milp`.
     """
 
-    def __init__(self, rounding: LotRounding, lots: IntArray, free: IntArray) -> None:
+    def __init__(
+        self, rounding: LotRounding, lots: IntArray, free: IntArray, mending: tuple[str, str] | None = None
+    ) -> None:
+        self.mending = mending  # limit and label whose rows must hold; its other labels may stay as they are
         self.rounding, self.lots, self.free = rounding, lots, free
         T, F = len(lots), len(free)
         self.T, self.F = T, F
@@ -85,10 +88,16 @@ class LotProgram:
         self._add(np.concatenate([ones, -least]), rows, columns, np.zeros(G), np.full(G, np.inf))
         self._add(np.concatenate([ones, -self.high.ravel()[where]]), rows, columns, np.full(G, -np.inf), np.zeros(G))
 
+    def _waits(self, limit: str, label: str) -> bool:
+        """Whether a row belongs to the limit that is being mended, but is not its turn."""
+        return self.mending is not None and limit == self.mending[0] and label != self.mending[1]
+
     def caps(self, limit: GroupCap) -> None:
         """Add Σ_i m_i |u_i| ≤ cap."""
         base = np.abs(self.held) @ limit.membership.T
         for g, member in enumerate(limit.membership[:, self.free]):
+            if self._waits(limit.name, limit.labels[g]):
+                continue
             hit, bounded = np.flatnonzero(member), np.flatnonzero(np.isfinite(limit.cap[:, g]))
             if len(hit) and len(bounded):
                 rows = np.arange(len(bounded))[:, None]
@@ -102,6 +111,8 @@ class LotProgram:
         base = (start - np.cumsum(self.held, axis=0)) @ limit.matrix.T
         slack = _INSIDE * (np.abs(limit.matrix) @ np.abs(start))
         for b, vector in enumerate(limit.matrix[:, self.free]):
+            if self._waits(limit.name, limit.labels[b]):
+                continue
             hit = np.flatnonzero(vector)
             bounded = np.flatnonzero(np.isfinite(low[:, b]) | np.isfinite(high[:, b]))
             if not len(hit) or not len(bounded):

@@ -201,19 +201,43 @@ class LotRounding:
         """Return whole lots that keep all limits but ``without``, or None when none were found."""
         few: set[int] = set()
         for row in broken:
-            few.update(row.names[np.argsort(self.lot[row.names], kind="stable")][:_PER_ROW].tolist())
-            if len(few) * len(lots) > _CELLS:
-                break
+            few.update(self._finest(row, _PER_ROW).tolist())
+        if len(few) * len(lots) > _CELLS:
+            return self._one_by_one(lots, broken, without)
         tries = [sorted(few)]
         if lots.size <= _CELLS and len(few) < lots.shape[1]:
             tries.append(list(range(lots.shape[1])))
         for free in tries:
             moved = LotProgram(self, lots, np.array(free)).solve(without)
-            if moved is None:
-                continue
-            rest = [row for row in self._broken(moved) if row.limit not in without]
-            if not rest:
+            if moved is not None and not [row for row in self._broken(moved) if row.limit not in without]:
                 return moved
+        return None
+
+    def _finest(self, row: _Row, most: int) -> IntArray:
+        """Return the names of a row with the smallest lots: they move it in the smallest steps."""
+        return np.asarray(row.names[np.argsort(self.lot[row.names], kind="stable")][:most], dtype=np.int64)
+
+    def _one_by_one(self, lots: IntArray, broken: list[_Row], without: tuple[str, ...]) -> IntArray | None:
+        """Mend a large basket group by group: the finest lots of one sector, band or name at a time.
+
+        A group's program keeps every limit that holds already; what other groups still break waits for its turn.
+        """
+        for _ in range(3 * len({(row.limit, row.label) for row in broken})):
+            rows = [row for row in broken if row.limit not in without]
+            if not rows:
+                return lots
+            first = rows[0]
+            others = {row.limit for row in rows} - {first.limit}
+            for most in (_PER_ROW // 2, 2 * _PER_ROW):
+                free = self._finest(first, min(most, max(_CELLS // len(lots), 1)))
+                moved = LotProgram(self, lots, free, mending=(first.limit, first.label)).solve(
+                    (*without, *sorted(others))
+                )
+                if moved is not None:
+                    break
+            else:
+                return None
+            lots, broken = moved, self._broken(moved)
         return None
 
     # refusal -----------------------------------------------------------------------------------------------------
