@@ -30,11 +30,12 @@ _CG = 0.1  # of the smaller residual of the splitting: looser steps slow it or m
 
 
 def metric(problem: FactorSchedule) -> Array:
-    """Return the curvature of each cell on its own (T, N) without risk, which is a matter of many slices."""
-    own = problem.impact_own.sum(axis=0)
-    for L in problem.impact_loadings:
-        own = own + np.square(L).sum(axis=1)
-    out = 2.0 * problem.eta + own
+    """Return the curvature of each cell on its own (T, N).
+
+    Without risk, which is a matter of many slices, and without what factors of impact add, which is stiff in a few
+    directions only: weighing every cell by it slows all others.
+    """
+    out = 2.0 * problem.eta + problem.impact_own.sum(axis=0)
     largest = float(out.max())
     if largest <= 0.0:
         risk = problem.risk_weight.sum() * (problem.risk_own + np.square(problem.risk_loadings).sum(axis=1))

@@ -14,6 +14,8 @@ __all__ = ["Restorer", "group_order"]
 
 _ROUNDS = 25
 _MARGIN = 1e-9  # of the gross exposure: how far inside of a band its correction aims
+_GREEDY = 3  # rounds after which reflections take over
+_REFLECTIONS = 300
 _PUSH = 2.0  # of what is missing: the caps take part of it back
 _FULL = 1e-9  # of a cap: a group nearer to it than that has no room
 FEASIBLE = 1e-9
@@ -73,7 +75,7 @@ class Restorer:
             if not missed.any() and not short.any():
                 break
             if short.any():
-                v = self._pushed(v, short)
+                v = self._pushed(v, short) if k < _GREEDY else self._reflected(v)
             if missed.any():
                 active |= missed
                 v = self._banded(v, active)
@@ -140,6 +142,22 @@ class Restorer:
         free = np.where(need > 0.0, u < self.high, u > self.low) * self.reach
         whole = free.sum(axis=0)
         return np.asarray(u + free * (_PUSH * need / np.where(whole > 0.0, whole, 1.0)))
+
+    def _reflected(self, u: Array) -> Array:
+        """Bring trades near to both the boxes with caps and the hard ends, by reflections (Douglas and Rachford)."""
+        reach = self.reach * np.where(self.hard, 1.0 / self.reach.sum(axis=0), 0.0)
+        size = 1e-12 * self.problem.name_size
+        v = u
+        for _ in range(_REFLECTIONS):
+            x = self._clipped(v)
+            need = np.where(self.hard, self.total - x.sum(axis=0), 0.0)
+            if not (np.abs(need) > size).any():
+                break
+            y = 2.0 * x - v
+            y += reach * (self.total - y.sum(axis=0))
+            y -= x
+            v = v + y
+        return x
 
     def _missed(self, u: Array) -> NDArray[np.bool_]:
         p = self.problem
