@@ -2,8 +2,8 @@
 # # The frontier of Almgren and Chriss (2000)
 # The example of the paper, sold over five days: one million shares, volatility 0.95 a day, half-spread 0.0625,
 # permanent impact 2.5e-7, temporary impact 2.5e-6, all in dollars per share. It goes through the basket program, whose
-# unit is then the share: permanent impact is a mode that does not decay, and half of a trade's own part of it is paid at
-# once, so that the temporary coefficient is the paper's η̃ = η − γτ/2. A positive cost is money lost.
+# unit is then the share: permanent impact is a mode that does not decay, and half of a trade's own part of it is paid
+# at once, so that the temporary coefficient is the paper's η̃ = η − γτ/2. A positive cost is money lost.
 
 # %%
 import numpy as np
