@@ -12,8 +12,9 @@ unwinding for ever. v is the value of one unit of squared gap of the undiscounte
 − Λr = 0 with r = λσ²Δt and Λ = η + ½ΣK. Slices after the end of the parent have a clip of zero.
 
 What past trades leave behind and what the planned cash trades do to the future's price is linear in u and known: it
-enters as a_t. So the matrices are the same at every step: each step lowers with the first step's scaling and hands new
-vectors to one solver session. Horizons are counted in slices of the median length.
+enters as a_t. So the matrices are the same at every step. The core (:mod:`crosswind.solvers.mpc`) solves a step by its
+structure; the session lowers with the first step's scaling and hands new vectors to one solver. Both have the same
+program. Horizons are counted in slices of the median length.
 
 ``decide`` never raises. Its rungs: OPTIMAL (certificate passed) → FEASIBLE (an unfinished iterate that beats the
 rule, clipped) → RULE (the adaptive rule, clipped) → HOLD (input not finite).
@@ -27,10 +28,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crosswind.problems.hedge.core_step import CoreStep, proven, terminal_value
 from crosswind.problems.hedge.policies import AdaptiveTrigger, _checked, _Rule
 from crosswind.problems.hedge.state import HedgeAction, HedgeContext, HedgeState, Rung
 from crosswind.problems.replay.model import FloatArray
-from crosswind.solvers.errors import CrosswindError
+from crosswind.solvers.errors import CrosswindError, InvalidInput
+from crosswind.solvers.solution import Status
 
 if TYPE_CHECKING:
     from crosswind.optim.lowered import Lowered
@@ -65,6 +68,10 @@ class MPCHedge(_Rule):
         η, cost ηu² [1/currency], beyond the believed modes.
     solver, tol, settings
         As in :class:`crosswind.solvers.session.Session`; ``settings`` are its further keywords.
+    engine
+        ``"core"``, the receding-horizon core; ``"session"``, the sparse program and a solver of the registry;
+        ``"auto"``, the core where no solver and no settings were named, with the session for a step that the core
+        leaves unproven.
     fallback
         Rule used when the solve fails; default: AdaptiveTrigger at 1 bp.
 
@@ -87,6 +94,7 @@ class MPCHedge(_Rule):
         tol: float = 1e-6,
         fallback: _Rule | None = None,
         settings: Mapping[str, Any] | None = None,
+        engine: str = "auto",
     ) -> None:
         super().__init__(clip_share)
         self.risk_aversion = _checked("risk_aversion", risk_aversion, 0.0, 1e300)
@@ -97,16 +105,20 @@ class MPCHedge(_Rule):
         self.temporary = _checked("temporary", temporary, 0.0, 1e300)
         self.solver, self.tol = solver, _checked("tol", tol, 0.0, 1.0, open_low=True)
         self.settings = dict(settings or {})
+        if engine not in ("auto", "core", "session"):
+            raise InvalidInput("is unknown", field="engine", value=engine, remedy="use auto, core or session")
+        self.engine = engine
         self.fallback = AdaptiveTrigger(1.0) if fallback is None else fallback
         self._session: Session | None = None
         self._lowered: Lowered | None = None
+        self._core: CoreStep | None = None
         self._previous = 0.0
 
     def reset(self, context: HedgeContext) -> None:
         """Take a new parent's context; the program is lowered at its first decision."""
         super().reset(context)
         self.fallback.reset(context)
-        self._session, self._lowered, self._previous = None, None, 0.0
+        self._session, self._lowered, self._core, self._previous = None, None, None, 0.0
 
     def decide(self, state: HedgeState) -> HedgeAction:
         """Return the first trade of the program, or the best rung below it; never raises."""
@@ -128,7 +140,7 @@ class MPCHedge(_Rule):
         except (CrosswindError, ArithmeticError, ValueError, RuntimeError) as err:
             trade, rung, reason = math.nan, Rung.RULE, f"{type(err).__name__}: {err}"
         if not math.isfinite(trade):
-            self._session = None  # a solver in a bad state must not spoil later steps
+            self._session = self._core = None  # a solver in a bad state must not spoil later steps
             rule = self.fallback.decide(state)
             trade, rung, reason = rule.trade, rule.rung, f"{reason}; {rule.reason}"
         return HedgeAction(self._limited(trade), rung, reason)
@@ -155,6 +167,40 @@ class MPCHedge(_Rule):
         return min(max(trade, -clip), clip)
 
     def _solve(self, state: HedgeState) -> tuple[float, Rung, str]:
+        plain = self.solver == "auto" and not self.settings
+        if self.engine == "core" or (self.engine == "auto" and plain):
+            found = self._solve_core(state)
+            if found is not None:
+                return found
+        return self._solve_session(state)
+
+    def _solve_core(self, state: HedgeState) -> tuple[float, Rung, str] | None:
+        """Return the core's answer; None where another engine may be asked and the core has proven nothing."""
+        try:
+            if self._core is None:
+                self._core = CoreStep(self, self.context)
+            step = self._core.solve(state, self._previous)
+        except InvalidInput:
+            if self.engine == "core":
+                raise
+            return None
+        best = proven(step, _STAKE)
+        if not best and self.engine == "auto":
+            return None
+        if step.status is Status.INVALID:
+            return math.nan, Rung.RULE, "the core refused the data"
+        trades = np.zeros((self.horizon, 1))
+        trades[: len(step.trades)] = step.trades
+        if not best and not self._better_than_rule(self.program(state), trades, state):
+            return math.nan, Rung.RULE, f"{step.status.name}, iterate worse than the rule"
+        return self._first(trades), Rung.OPTIMAL if best else Rung.FEASIBLE, step.status.name
+
+    def _first(self, trades: FloatArray) -> float:
+        # Interior points leave dust beside the kink of the spread; it is below any contract and only costs messages.
+        first = float(trades[0, 0])
+        return 0.0 if abs(first) < _DUST else first * self.context.scale
+
+    def _solve_session(self, state: HedgeState) -> tuple[float, Rung, str]:
         from crosswind.optim.lowering import lower, relower
         from crosswind.solvers.session import Session
 
@@ -174,12 +220,10 @@ class MPCHedge(_Rule):
         stake = solution.certificate.gap * self._lowered.cost_scale
         sound = max(solution.certificate.primal, solution.certificate.dual) <= 1e-6
         best = solution.status.ok or (sound and stake <= _STAKE)
-        if not best and not self._better_than_rule(program, self._lowered.unpack_trades(solution.x), state):
+        trades = self._lowered.unpack_trades(solution.x)
+        if not best and not self._better_than_rule(program, trades, state):
             return math.nan, Rung.RULE, f"{solution.status.name}, iterate worse than the rule"
-        trade = float(self._lowered.unpack_trades(solution.x)[0, 0]) * self.context.scale
-        # Interior points leave dust beside the kink of the spread; it is below any contract and only costs messages.
-        trade = 0.0 if abs(trade) < _DUST * self.context.scale else trade
-        return trade, Rung.OPTIMAL if best else Rung.FEASIBLE, solution.status.name
+        return self._first(trades), Rung.OPTIMAL if best else Rung.FEASIBLE, solution.status.name
 
     def _better_than_rule(self, program: MultistageProgram, trades: FloatArray, state: HedgeState) -> bool:
         """Return whether an unfinished iterate, clipped, costs less than the fallback's trade with nothing after it.
@@ -219,7 +263,7 @@ class MPCHedge(_Rule):
         variance = context.beliefs.index_variance_per_s * dt
         r = self.risk_aversion * scale * variance
         quadratic = (self.temporary + 0.5 * float(context.own.sum())) * scale
-        value = 0.5 * (math.sqrt(r * r + 4.0 * quadratic * r) - r)
+        value = terminal_value(r, quadratic)
         bound = np.full((H, 1), np.inf)
         low, high = -bound, bound.copy()
         low[-1] = high[-1] = end
