@@ -19,6 +19,7 @@ from crosswind.problems.hedge.guardrails_latch import GuardEvent, Observation, R
 from crosswind.problems.hedge.guardrails_policy import GuardedHedge
 from crosswind.problems.hedge.instances import hedge_instances, hedge_program
 from crosswind.problems.hedge.leg import HedgeLeg
+from crosswind.problems.hedge.marginal import MarginalCostHedge
 from crosswind.problems.hedge.model import HedgeBeliefs, HedgeParent, PlanRevision
 from crosswind.problems.hedge.mpc import MPCHedge
 from crosswind.problems.hedge.policies import (
@@ -31,6 +32,7 @@ from crosswind.problems.hedge.policies import (
     PlanHedge,
 )
 from crosswind.problems.hedge.run import HedgeReplay, replay_hedge
+from crosswind.problems.hedge.solved_once import SolvedOnceHedge
 from crosswind.problems.hedge.state import HedgeAction, HedgeContext, HedgePolicy, HedgeState, Rung
 from crosswind.problems.hedge.tune import TunedPolicy, tune_policy
 from crosswind.problems.hedge.vectorised import HedgeBatch, HedgeCosts, batch
@@ -64,6 +66,7 @@ __all__ = [
     "HedgeState",
     "ImmediateHedge",
     "MPCHedge",
+    "MarginalCostHedge",
     "MarginalRule",
     "MessageRate",
     "NoHedge",
@@ -73,6 +76,7 @@ __all__ = [
     "PlanRevision",
     "Release",
     "Rung",
+    "SolvedOnceHedge",
     "StaleData",
     "TunedPolicy",
     "Verdict",
