@@ -260,7 +260,8 @@ class PiqpEngine:
             out[:] = found
 
     def reset(self) -> None:
-        """Do nothing: there is no warm start."""
+        """Set up anew, so that what follows is as in the beginning to the last bit."""
+        self._session = None
 
     def save(self) -> bytes:
         """Return nothing: there is no warm start."""

@@ -39,6 +39,7 @@ struct cw_mpc {
     int wide;           /* length of a row of [R | N] */
     int warm, gated, fallbacks;
     double unit, root, cost;  /* powers of two and of four: scaling by them is exact */
+    uint64_t hash;      /* of the model */
     double soft;        /* a lower bound on the curvature of the cost, 0 where none is known */
     int *from;          /* nx + 1: where the entries of each column of Gamma begin; by instrument, m + 1 used */
     int *at;
@@ -1215,8 +1216,20 @@ void cw_mpc_prices(const cw_mpc *p, double *trade, double *gap, double *rate) {
 
 typedef struct {
     int32_t m, k, M, H, warm, gated, fallbacks, version;
-    double unit, cost;
+    uint64_t model, body; /* hashes */
 } header;
+
+/* FNV-1a: it tells a torn or changed file from a whole one, and one model from another. */
+static uint64_t hashed(uint64_t hash, const void *from, size_t bytes) {
+    const unsigned char *at = from;
+    for (size_t i = 0; i < bytes; i++) hash = (hash ^ at[i]) * 1099511628211U;
+    return hash;
+}
+
+static uint64_t hash_of_start(const header *h) {
+    const int32_t start[3] = {h->warm, h->gated, h->fallbacks};
+    return hashed(h->model, start, sizeof start);
+}
 
 size_t cw_mpc_saved_bytes(const cw_mpc *p) {
     return sizeof(header) + (size_t)p->H * (size_t)p->rows * (2 * sizeof(double) + 1);
@@ -1224,12 +1237,13 @@ size_t cw_mpc_saved_bytes(const cw_mpc *p) {
 
 void cw_mpc_save(const cw_mpc *p, void *to) {
     const size_t hr = (size_t)p->H * (size_t)p->rows;
-    const header h = {p->m, p->k, p->M, p->H, p->warm, p->gated, p->fallbacks, SAVED, p->unit, p->cost};
+    header h = {p->m, p->k, p->M, p->H, p->warm, p->gated, p->fallbacks, SAVED, p->hash, 0};
     unsigned char *at = to;
-    memcpy(at, &h, sizeof h);
     memcpy(at + sizeof h, p->u, hr * sizeof(double));
     memcpy(at + sizeof h + hr * sizeof(double), p->y, hr * sizeof(double));
     memcpy(at + sizeof h + 2 * hr * sizeof(double), p->regime, hr);
+    h.body = hashed(hash_of_start(&h), at + sizeof h, cw_mpc_saved_bytes(p) - sizeof h);
+    memcpy(at, &h, sizeof h);
 }
 
 int cw_mpc_restore(cw_mpc *p, const void *from, size_t bytes) {
@@ -1238,8 +1252,8 @@ int cw_mpc_restore(cw_mpc *p, const void *from, size_t bytes) {
     if (bytes != cw_mpc_saved_bytes(p)) return 0;
     const unsigned char *at = from;
     memcpy(&h, at, sizeof h);
-    if (h.m != p->m || h.k != p->k || h.M != p->M || h.H != p->H || h.version != SAVED || h.unit != p->unit ||
-        h.cost != p->cost || h.warm < COLD || h.warm > SETTLED || h.gated < 0 || h.gated > 2 || h.fallbacks < 0 ||
+    if (h.m != p->m || h.k != p->k || h.M != p->M || h.H != p->H || h.version != SAVED || h.model != p->hash ||
+        h.body != hashed(hash_of_start(&h), at + sizeof h, bytes - sizeof h) || h.warm < COLD || h.warm > SETTLED || h.gated < 0 || h.gated > 2 || h.fallbacks < 0 ||
         h.fallbacks > 7)
         return 0;
     for (size_t i = 0; i < 2 * hr; i++) {
@@ -1346,6 +1360,13 @@ cw_mpc *cw_mpc_init(void *memory, const cw_mpc_dims *dims, const cw_mpc_model *m
     if (!within(p->lam2, mm, -1e12, 1e12) || !within(p->L, (size_t)M * mm, -1e12, 1e12) ||
         !within(p->Qg, (size_t)H * kk, -1e12, 1e12) || !within(p->E, (size_t)(k * m), -1e9, 1e9))
         return NULL;
+    p->hash = hashed(14695981039346656037U, &p->unit, sizeof(double));
+    p->hash = hashed(p->hash, &p->cost, sizeof(double));
+    p->hash = hashed(p->hash, p->E, (size_t)(k * m) * sizeof(double));
+    p->hash = hashed(p->hash, p->lam2, mm * sizeof(double));
+    p->hash = hashed(p->hash, p->L, (size_t)M * mm * sizeof(double));
+    p->hash = hashed(p->hash, p->rho, (size_t)M * sizeof(double));
+    p->hash = hashed(p->hash, p->Qg, (size_t)H * kk * sizeof(double));
     /* Gamma by instrument: -E, rho L', 1. */
     int n = 0;
     for (int i = 0; i < m; i++) {
