@@ -142,7 +142,9 @@ def check_frame(
             "holds values that are not numbers", field=field, value=error, remedy="convert with pd.to_numeric first"
         ) from error
     bad = np.isinf(values) if allow_nan else ~np.isfinite(values)
-    _refuse(bad, values, index, names, field, "is not finite", "repair, forward-fill or drop those rows")
+    traded = field in ("flow", "volume")  # a trade that did not happen is 0, a quote that did not change stands
+    remedy = "put 0 where nothing traded, " if traded else "carry the last value forward, e.g. with .ffill(), "
+    _refuse(bad, values, index, names, field, "is not finite", f"{remedy}or drop those rows from all tables")
     if lower is not None:
         low = values <= lower if strict else values < lower
         sense = "must be above" if strict else "must not be below"

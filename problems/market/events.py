@@ -183,7 +183,8 @@ class MarketEvents(Shown):
         """Relative return of the mid over the bucket, mid_t / mid_{t−1} − 1; NaN in each session's first bucket."""
         mid = self.mid.to_numpy()
         out = np.full(mid.shape, np.nan)
-        out[1:] = mid[1:] / mid[:-1] - 1.0
+        with np.errstate(over="ignore"):  # what overflows is refused by name where it is used
+            out[1:] = mid[1:] / mid[:-1] - 1.0
         out[self._first_of_session()] = np.nan
         return pd.DataFrame(out, index=self.index, columns=self.mid.columns)
 
