@@ -15,6 +15,8 @@ from crosswind.solvers.schedule.problem import Array, FactorSchedule
 
 __all__ = ["Exposures", "NameBlocks"]
 
+_WIDE = 24  # columns of a factor from which their order matters to the preconditioner
+
 
 class Exposures:
     """Ẽ and its transpose, without any matrix larger than (N, p) and (M, T, T)."""
@@ -22,9 +24,8 @@ class Exposures:
     def __init__(self, problem: FactorSchedule) -> None:
         self.walks = problem.risk_loadings.shape[1] + problem.band_vectors.shape[1]
         self.risks = problem.risk_loadings.shape[1]
-        self.columns = np.ascontiguousarray(
-            np.hstack([problem.risk_loadings, problem.band_vectors, *problem.impact_loadings])
-        )
+        factors = [_by_size(L) for L in problem.impact_loadings]
+        self.columns = np.ascontiguousarray(np.hstack([problem.risk_loadings, problem.band_vectors, *factors]))
         self.rows = np.ascontiguousarray(self.columns.T)
         widths = [self.walks] + [L.shape[1] for L in problem.impact_loadings]
         edges = np.cumsum([0, *widths])
@@ -57,6 +58,14 @@ class Exposures:
             x[:, block] = carry.T @ y[:, block]
         made: Array = np.matmul(x, self.rows, out=out)
         return made
+
+
+def _by_size(L: Array) -> Array:
+    """Rotate a wide factor of K, which changes neither K nor the cost, to orthogonal columns, the largest first."""
+    if L.shape[1] <= _WIDE:
+        return L
+    left, sizes, _ = np.linalg.svd(L, full_matrices=False)
+    return np.asarray(left * sizes)
 
 
 def _running(rho: Array) -> Array:

@@ -15,7 +15,10 @@ from crosswind.solvers.schedule import kernels
 from crosswind.solvers.schedule.coupling import Exposures, NameBlocks
 from crosswind.solvers.schedule.problem import Array
 
-__all__ = ["Innovations", "gains"]
+__all__ = ["LEADING", "Innovations", "gains"]
+
+LEADING = 24
+"""Columns of a mode that are inverted together."""
 
 
 def gains(blocks: NameBlocks) -> tuple[Array, Array]:
@@ -35,30 +38,62 @@ def gains(blocks: NameBlocks) -> tuple[Array, Array]:
 
 
 class Innovations:
-    """The preconditioner, factored for one A and W."""
+    """The preconditioner, factored for one A and W.
+
+    Columns beyond the first `LEADING` of a mode, which the exposures order by size, are inverted one by one.
+    """
 
     def __init__(self, exposures: Exposures, blocks: NameBlocks, root: Array) -> None:
         k, variance = gains(blocks)
         whole = variance.sum(axis=1)
         mean = np.where(whole > 0.0, np.einsum("ti,ti->t", k, variance) / np.where(whole > 0.0, whole, 1.0), 1.0)
-        T, p, walks = len(root), exposures.size, exposures.walks
-        S = p + (p - walks)  # exposures, and the running sums of those that decay
+        first = [np.arange(exposures.walks)]
+        rest = []
+        for part in exposures.parts:
+            columns = np.arange(part.start, part.stop)
+            first.append(columns[:LEADING])
+            rest.append(columns[LEADING:])
+        self.first, self.rest = np.concatenate(first), np.concatenate(rest) if rest else np.arange(0)
+        rho = exposures.rho
+        E, lead = exposures.columns, self.first
+        if not self.rest.size:
+            self.block = _Block(E, rho, exposures.walks, root, mean, variance)
+            return
+        self.block = _Block(E[:, lead], rho[:, lead], exposures.walks, root[:, lead], mean, variance)
+        noise = variance @ np.square(E[:, self.rest])
+        self.singles = _Singles(rho[:, self.rest], root[:, self.rest], mean, noise)
+
+    def solve(self, y: Array) -> Array:
+        """Apply the inverse to (T, p)."""
+        if not self.rest.size:
+            return self.block.solve(y)
+        out = np.empty(y.shape)
+        out[:, self.first] = self.block.solve(np.ascontiguousarray(y[:, self.first]))
+        out[:, self.rest] = self.singles.solve(y[:, self.rest])
+        return out
+
+
+class _Block:
+    """All columns together: states are the exposures, and the running sums of those that decay."""
+
+    def __init__(self, E: Array, rho: Array, walks: int, root: Array, mean: Array, variance: Array) -> None:
+        T, p = root.shape
+        S = p + (p - walks)
         self.keep, self.mean = np.ones((T, S)), mean
-        self.root, self.walks, self.size = root, walks, p
+        self.root, self.walks, self.size = np.ascontiguousarray(root), walks, p
         self.whiten, self.gain = np.empty((T, p, p)), np.empty((T, S, p))
-        E = exposures.columns
         P = np.zeros((S, S))
-        twice = np.r_[0:p, walks:p]
+        twice = np.ix_(np.r_[0:p, walks:p], np.r_[0:p, walks:p])
+        diagonal = np.diag_indices(p)
+        self.keep[:, :walks] = self.keep[:, p:] = 1.0 - mean[:, None]
+        self.keep[:, walks:p] = rho[:, walks:]
         for t in range(T):
-            noise = (E * variance[t][:, None]).T @ E
             # The step into slice t: what stays of each state, then the noise of its trades.
-            self.keep[t, :walks] = self.keep[t, p:] = 1.0 - mean[t]
-            self.keep[t, walks:p] = exposures.rho[t, walks:]
             P = self._moved(self._moved(P, t).T, t)
-            P += noise[np.ix_(twice, twice)]
+            P += ((E * variance[t][:, None]).T @ E)[twice]
             seen = P[:, :p] * root[t]
             F = root[t][:, None] * seen[:p]
-            F[np.diag_indices(p)] += 1.0
+            F[diagonal] += 1.0
             inverse = np.linalg.inv(F)
             self.whiten[t] = 0.5 * (inverse + inverse.T)
             self.gain[t] = seen @ self.whiten[t]
@@ -73,5 +108,38 @@ class Innovations:
         return np.asarray(out)
 
     def solve(self, y: Array) -> Array:
-        """Apply the inverse to (T, p)."""
         return kernels.whiten(self.keep, self.mean, self.root, self.whiten, self.gain, self.walks, y)
+
+
+class _Singles:
+    """Columns one by one: two states each, the exposure and the running sum."""
+
+    def __init__(self, rho: Array, root: Array, mean: Array, noise: Array) -> None:
+        self.rho, self.root, self.mean = rho, root, mean
+        self.whiten, self.gain, self.gain_sum = (np.empty(root.shape) for _ in range(3))
+        vv = vq = qq = np.zeros(root.shape[1])
+        for t in range(len(root)):
+            m, r, z = mean[t], rho[t], root[t]
+            vv = r * r * vv - 2.0 * r * m * vq + m * m * qq + noise[t]
+            vq = (1.0 - m) * (r * vq - m * qq) + noise[t]
+            qq = (1.0 - m) ** 2 * qq + noise[t]
+            w = self.whiten[t] = 1.0 / (1.0 + z * z * vv)
+            self.gain[t], self.gain_sum[t] = z * vv * w, z * vq * w
+            qq = qq - z * vq * self.gain_sum[t]
+            vv, vq = vv * w, vq * w
+
+    def solve(self, y: Array) -> Array:
+        out = np.empty(y.shape)
+        v = q = np.zeros(y.shape[1])
+        for t in range(len(y)):
+            m = self.mean[t]
+            v, q = self.rho[t] * v - m * q, (1.0 - m) * q
+            e = y[t] - self.root[t] * v
+            out[t] = self.whiten[t] * e
+            v, q = v + self.gain[t] * e, q + self.gain_sum[t] * e
+        v = q = np.zeros(y.shape[1])
+        for t in range(len(y) - 1, -1, -1):
+            out[t] -= self.gain[t] * v + self.gain_sum[t] * q
+            v = v + self.root[t] * out[t]
+            v, q = self.rho[t] * v, (1.0 - self.mean[t]) * q - self.mean[t] * v
+        return out

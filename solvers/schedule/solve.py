@@ -186,7 +186,7 @@ class _Solve:
         gap = self._gap()
         done = it.done
         # The gap falls with the squared residuals: look again when they promise the tolerance.
-        self.promise = it.residual * (0.7 * self.tol / gap if np.isfinite(gap) else 0.1)
+        self.promise = it.residual * (0.7 * self.tol / gap if self.tol < gap < np.inf else 0.1)
         self.next, self.latest = done + 3, done + max(_WAIT, done // 3)
         moment = ScheduleProgress(done, time.perf_counter() - self.begun, self.objective, self.lower, gap)
         self.history.append(moment)
