@@ -230,7 +230,7 @@ def compare(
     for name, trades in entries.items():
         costs = judge.score(trades)
         broken = problem.breaches(trades)
-        done = float(np.abs(problem.trade_array(trades).sum(axis=0)).sum())
+        done = float(np.abs(problem.trade_array(trades).sum(axis=0)[: len(problem.order_names)]).sum())
         worst = "" if broken.empty else f"{broken['limit'][0]}: {broken['where'][0]}"
         rows[name] = {
             **{str(part): problem.to_bps(float(value)) for part, value in costs.items()},

@@ -309,7 +309,9 @@ def _handed_out(
     found: MultistageSolution | StructuredSolution,
 ) -> BasketSchedule:
     names = problem.names
-    ends = problem.times.append(problem.times[-1:] + pd.Timedelta(problem.arrays.lengths[-1], unit="s"))
+    # An auction ends when it starts; a nanosecond keeps the index of what remains unique.
+    length = pd.Timedelta(problem.arrays.lengths[-1], unit="s") or pd.Timedelta(1, unit="ns")
+    ends = problem.times.append(problem.times[-1:] + length)
     columns, slices = pd.Index(names, name="name"), problem.times.rename("time")
     labels = {limit.name: getattr(limit, "labels", names) or names for limit in problem.limits}
     return BasketSchedule(
