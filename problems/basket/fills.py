@@ -118,7 +118,7 @@ def refuse_overfill(problem: BasketProblem, done: FloatArray) -> None:
     if len(wrong):
         names = [problem.names[i] for i in wrong]
         raise LimitBreach(
-            f"fills go beyond the order, or against it: {', '.join(names[:8])}",
+            f"go beyond the order, or against it: {', '.join(names[:8])}",
             field="fills",
             value={n: float(total[problem.names.index(n)]) for n in names[:8]},
             remedy="check for doubled fills; allow_overfill=True takes them in and trades the excess back",

@@ -18,7 +18,7 @@ from crosswind.solvers.errors import InvalidInput
 if TYPE_CHECKING:
     from crosswind.problems.basket.model import BasketProblem
 
-__all__ = ["UPDATABLE", "impact_states", "rest_of", "with_impact_states"]
+__all__ = ["UPDATABLE", "caught_up", "impact_states", "rest_of", "with_impact_states"]
 
 UPDATABLE = (
     *("volume", "covariance", "spread", "temporary", "three_halves", "model", "risk_aversion", "urgency"),
@@ -140,6 +140,62 @@ def _later(limit: Any, problem: BasketProblem, over: int, done: FloatArray) -> A
         elif entry.name == "previous":
             changes["previous"] = done[over - 1]
     return replace(limit, **changes)
+
+
+def caught_up(rest: BasketProblem, plan: FloatArray, slack: FloatArray) -> FloatArray:
+    """Return a plan (T, N) changed as little as need be to trade what is left of each order.
+
+    What is too much is scaled away by name. What is missing goes to the slices that trade, in proportion, as far as the
+    boxes and group caps leave room, then to others with room; the rest of it, for which there is none, breaks a limit.
+
+    Parameters
+    ----------
+    rest
+        What is left of the basket.
+    plan
+        The plan as it was.
+    slack
+        Differences (N,) [currency] that are left as they are.
+    """
+    from crosswind.optim.limits import GroupCap, TradeLimit
+
+    out = plan.copy()
+    goal, hard = rest.arrays.inventory - rest.arrays.target, rest.arrays.hard
+    low, high = np.full_like(out, -np.inf), np.full_like(out, np.inf)
+    for limit in rest.limits:
+        if isinstance(limit, TradeLimit):
+            low, high = np.maximum(low, limit.lower), np.minimum(high, limit.upper)
+    caps = [limit for limit in rest.limits if isinstance(limit, GroupCap)]
+    used = [np.abs(out) @ limit.membership.T for limit in caps]
+    planned = out.sum(axis=0)
+    for i in np.flatnonzero(hard & (np.abs(goal - planned) > slack)):
+        before = np.abs(out[:, i])
+        if planned[i] * goal[i] > 0.0 and abs(goal[i]) <= abs(planned[i]):
+            out[:, i] *= goal[i] / planned[i]
+        elif planned[i] * goal[i] < 0.0 or goal[i] == 0.0:
+            out[:, i] = 0.0
+        missing = float(goal[i] - out[:, i].sum())
+        for _ in range(6):
+            if abs(missing) <= slack[i]:
+                break
+            room = high[:, i] - out[:, i] if missing > 0.0 else out[:, i] - low[:, i]
+            for limit, taken in zip(caps, used, strict=True):
+                for g in np.flatnonzero(limit.membership[:, i]):
+                    free = limit.cap[:, g] - taken[:, g] + limit.membership[g, i] * (before - np.abs(out[:, i]))
+                    room = np.minimum(room, np.maximum(free, 0.0) / limit.membership[g, i])
+            room = np.maximum(room, 0.0)
+            weight = np.where(room > 0.0, np.abs(out[:, i]), 0.0)
+            weight = weight if weight.any() else (room > 0.0).astype(np.float64)
+            if not weight.any():
+                break
+            step = np.minimum(room, abs(missing) * weight / weight.sum())
+            out[:, i] += np.sign(missing) * step
+            missing -= float(np.sign(missing) * step.sum())
+        if abs(missing) > slack[i]:
+            out[:, i] += missing / len(out)
+        for limit, taken in zip(caps, used, strict=True):
+            taken += np.outer(np.abs(out[:, i]) - before, limit.membership[:, i])
+    return out
 
 
 # -- text ------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ A session holds the facts (fills by slice, the clock) and the plan. Each :meth:`
 traded, rebuilds what is left of the basket, with the impact that past trades left behind, and asks whether another
 plan is worth it:
 
-1. the rest of the present plan is repaired for what was filled short or over (scaled by name);
+1. the rest of the present plan is repaired for what was filled short or over, in the slices that have room for it;
 2. the rest of the basket is solved anew, unless it is optimal by the principle of optimality: the fills are those of an
    optimal plan, and no forecast is new;
 3. the plan changes only when that saves more than the hysteresis, or when the repaired plan breaks a limit.
@@ -23,7 +23,14 @@ import pandas as pd
 
 from crosswind.problems.basket.fills import bucketed, refuse_overfill
 from crosswind.problems.basket.inputs import FloatArray, as_instant, as_scalar
-from crosswind.problems.basket.remainder import UPDATABLE, forecast_text, impact_states, parse_forecast, rest_of
+from crosswind.problems.basket.remainder import (
+    UPDATABLE,
+    caught_up,
+    forecast_text,
+    impact_states,
+    parse_forecast,
+    rest_of,
+)
 from crosswind.solvers.errors import CrosswindError, InvalidInput
 
 if TYPE_CHECKING:
@@ -316,7 +323,7 @@ class ScheduleSession:
         if self._on_plan(over) and not forecasts and not resolve:
             self._seen, self._decided = self._done.copy(), over
             return self._stands("on plan", 0.0, False)
-        repaired = self._repaired(rest, over)
+        repaired = caught_up(rest, self._plan[over:], _DUST * np.maximum(np.abs(self._order()), 1e-300))
         self._plan[over:], self._fresh = repaired, False
         self._seen, self._decided = self._done.copy(), over
         found = rest.solve(self.solver, self.tol, self.accept, **self.settings | self._start(rest))
@@ -367,20 +374,6 @@ class ScheduleSession:
             return self._stands("nothing to gain" if gain <= noise else "the gain is below the hysteresis", gain, False)
         self._plan[over:], self._slack, self._fresh = new, apart, True
         return self._stands(f"saves {gain:.4g} bps", gain, True)
-
-    def _repaired(self, rest: BasketProblem, over: int) -> FloatArray:
-        """Return the rest of the plan, scaled by name to trade what is left; as it is where that fits already."""
-        plan = self._plan[over:].copy()
-        goal = rest.arrays.inventory - rest.arrays.target
-        planned = plan.sum(axis=0)
-        order = np.maximum(np.abs(self._order()), 1e-300)
-        hard = np.isinf(rest.arrays.terminal_weight)
-        off = hard & (np.abs(goal - planned) > _DUST * order)
-        fits = off & (planned * goal > 0.0)
-        plan[:, fits] *= goal[fits] / planned[fits]
-        # Nothing planned, or the other way: the best plain repair is to spread it evenly.
-        plan[:, off & ~fits] = goal[off & ~fits] / len(plan)
-        return plan
 
     def _stands(self, reason: str, gain: float, changed: bool) -> SessionStep:
         return SessionStep(self.now, self.plan, changed, reason, gain, self.left)

@@ -172,7 +172,7 @@ def test_refusals_leave_the_session_as_it_was(make: Maker) -> None:
         (InvalidInput, "still to come", {"now": t[2], "fills": pd.DataFrame({"IBM": [1.0]}, index=[t[2]])}),
         (InvalidInput, "tz-aware", {"now": t[2], "fills": pd.DataFrame({"IBM": [1.0]})}),
         (InvalidInput, "Series by name", {"now": t[2], "fills": 3.0}),
-        (LimitBreach, "beyond the order", {"now": t[2], "fills": pd.Series({"IBM": 5e6})}),
+        (LimitBreach, "go beyond the order", {"now": t[2], "fills": pd.Series({"IBM": 5e6})}),
         (LimitBreach, "against it", {"now": t[2], "fills": pd.DataFrame({"BAC": [4e6]}, index=stamp)}),
         (InvalidInput, "cannot be updated", {"now": t[2], "inventory": problem.inventory}),
         (InvalidInput, "volume", {"now": t[2], "fills": 0.0 * problem.inventory, "volume": -problem.volume}),
@@ -309,3 +309,38 @@ def test_structured_solver_in_a_session(warm: bool) -> None:
         assert session.last.costs["total"] == pytest.approx(sparse.last.costs["total"], rel=1e-5)  # type: ignore[union-attr]
         np.testing.assert_allclose(step.plan.sum(), other.plan.sum(), rtol=1e-6)
         assert problem.breaches(session.fills.add(step.plan, fill_value=0.0), tol=1e-6).empty
+
+
+def test_catching_up_keeps_caps_where_there_is_room(make: Maker) -> None:
+    """A short fill under binding caps does not force a new plan: the rest finds room, and the hysteresis can hold."""
+    sectors = pd.Series({"IBM": "tech", "BAC": "fin", "AIG": "fin"})
+    problem = make(sectors=sectors, sector_cap=pd.Series({"fin": 1.05e6}), participation=0.05, risk_aversion=1e-5)
+    session = ScheduleSession(problem, hysteresis_bps=100.0)
+    assert session.last is not None
+    assert (session.last.prices["sector cap"]["fin"] > 0.0).any()
+    step = session.step(problem.times[1], 0.9 * session.next_slice)
+    assert "hysteresis" in step.reason
+    assert problem.breaches(session.fills.add(step.plan, fill_value=0.0), tol=1e-7).empty
+    np.testing.assert_allclose(step.plan.sum(), step.left, rtol=1e-9)
+
+
+def test_catching_up_by_hand(make: Maker) -> None:
+    from crosswind.problems.basket.remainder import caught_up
+
+    cap = pd.DataFrame(1e6, make().times, ["IBM", "BAC", "AIG"])
+    problem = make({"IBM": 3e6, "BAC": -1e6, "AIG": 0.0}, volume=cap, participation=1.0)
+    plan = np.zeros((6, 3))
+    plan[:, 0] = [9e5, 9e5, 1e5, 0.0, 0.0, 0.0]
+    plan[:, 1] = -4e5  # more than the order by 1.4 M: scaled away
+    out = caught_up(problem, plan, np.full(3, 1e-3))
+    np.testing.assert_allclose(out.sum(axis=0), [3e6, -1e6, 0.0])
+    np.testing.assert_allclose(out[:, 1], -1e6 / 6)
+    assert out[:, 0].max() <= 1e6 + 1e-6
+    np.testing.assert_allclose(out[:3, 0], 1e6)  # the slices that traded are filled up to the cap, and just suffice
+    np.testing.assert_array_equal(out[3:, 0], 0.0)
+    # The other way round, and beyond all room: the limit is broken, and the session would see it.
+    over = make({"IBM": 7e6, "BAC": 1e6, "AIG": 0.0}, volume=2.0 * cap, participation=0.5)
+    out = caught_up(over, plan, np.full(3, 1e-3))
+    np.testing.assert_allclose(out.sum(axis=0), [7e6, 1e6, 0.0])
+    assert out[:, 0].max() > 1e6
+    assert (out[:, 1] >= 0.0).all()

@@ -147,7 +147,7 @@ class ScenarioTable:
         """Return one line per scenario."""
         lines = ["scenario: total cost kept -> re-optimised [bps of the parent notional], saved"]
         for name, row in self.table.iterrows():
-            broken = f"; kept, it breaks {int(row['kept_breaches'])} limits" if row["kept_breaches"] else ""
+            broken = f"; kept, limits broken: {int(row['kept_breaches'])}" if row["kept_breaches"] else ""
             new = f"{row['new_total']:.3f}, saved {row['saved']:+.3f}" if row["status"] == "optimal" else row["status"]
             lines.append(f"  {name}: {row['kept_total']:.3f} -> {new}{broken}")
         return "\n".join(lines)
