@@ -117,7 +117,8 @@ class _Solve:
         while True:
             scale = self.problem.scale(at.x[0]) / self.model.scale
             iteration.accuracy = self.tol * scale
-            off = (missed.gap + missed.slope) / scale
+            with np.errstate(over="ignore"):
+                off = (missed.gap + missed.slope) / scale
             late = self.time_limit is not None and time.perf_counter() - self.begun >= self.time_limit
             last = self.done >= self.max_iter
             near = off <= aim and missed.reach <= _KEPT

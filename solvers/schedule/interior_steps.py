@@ -155,12 +155,14 @@ class Iteration:
             total.y[newton.dead] = lift[newton.dead]
             miss = rows.adjoint(dz) - missed.dual
             miss[0] -= m.own(total.x[0]) + m.drop(total.y) + total.nu * (m.free & m.complete)
-            left = float(np.sum(np.abs(miss) * m.size))
+            lifts = total.y - lift
+            # What the trades themselves miss by, once their exposures take the place of y.
+            true = miss[0] + m.drop(lifts)
+            left = float(np.sum(np.abs(true) * m.size) + np.sum(np.abs(miss[1:]) * m.size))
             if not stop < left <= 0.5 * best:
                 best = min(best, left)
                 break
             best = left
-            lifts = total.y - lift
             short = ds - rows.apply(total.x) - missed.rows
             off = target - at.z * ds - at.s * dz
             lack = np.where(m.complete, m.give * total.nu - total.x[0].sum(axis=0) - missed.need, 0.0)

@@ -96,83 +96,79 @@ def random_schedule(seed: int, names: int = 30, slices: int = 15, *, extreme: bo
     )
 
 
-def literal(p: FactorSchedule) -> tuple[sp.csc_matrix, np.ndarray, sp.csr_matrix, np.ndarray, np.ndarray, float]:
-    """The program over (u, t, terminal miss) as P, q, A, l, u of ½x'Px + q'x, l ≤ Ax ≤ u, and the constant left out.
+def literal(p: FactorSchedule) -> tuple[sp.csc_matrix, np.ndarray, sp.csc_matrix, np.ndarray, np.ndarray]:
+    """The program as P, c, A, l, h of ½x'Px + c'x, l ≤ Ax ≤ h over x = (u, t ≥ |u|, q_1 … q_T, q_T − target).
 
-    Every term straight from the statement: NT × NT Hessian, t ≥ |u| in every cell.
+    Every term straight from the statement, the impact as one NT × NT matrix.
     """
     T, N = p.slices, p.names
     n = T * N
-    eye, sums = sp.eye(n), sp.kron(np.tril(np.ones((T, T))), sp.eye(N))
-    P = np.diag(2.0 * p.eta.ravel())
-    q = p.linear.ravel().copy()
+    eye = sp.identity(n, format="csr")
+    impact = np.diag(2.0 * p.eta.ravel())
+    c = p.linear.ravel().copy()
     for m, L in enumerate(p.impact_loadings):
         K = np.diag(p.impact_own[m]) + L @ L.T
         R = np.eye(T)
         for t in range(1, T):
             R[t, :t] = p.decays[m, t] * R[t - 1, :t]
-        P += np.kron(np.tril(R, -1) + np.tril(R, -1).T + np.eye(T), K)
-        q += np.outer(np.cumprod(p.decays[m]), K @ p.impact_state[m]).ravel()
+        impact += np.kron(R + np.tril(R, -1).T, K)
+        c += np.outer(np.cumprod(p.decays[m]), K @ p.impact_state[m]).ravel()
     covariance = np.diag(p.risk_own) + p.risk_loadings @ p.risk_loadings.T
-    big = np.kron(np.diag(2.0 * p.risk_weight), covariance)
-    held = np.tile(p.start, T)
-    P += sums.T @ (sums.T @ big).T
-    q -= sums.T @ (big @ held)
-    constant = 0.5 * held @ big @ held
     soft = np.where(p.hard, 0.0, p.terminal_weight)
-    full = sp.block_diag([sp.csc_matrix(P), sp.csc_matrix((n, n)), sp.diags(2.0 * soft)], format="csc")
-    q = np.concatenate([q, p.spread.ravel(), np.zeros(N)])
-    rows, low, high = [], [], []
+    risk = sp.kron(np.diag(2.0 * p.risk_weight), covariance)
+    P = sp.block_diag([sp.csc_matrix(impact), sp.csc_matrix((n, n)), risk, sp.diags(2.0 * soft)], format="csc")
+    rows: list[list[Any]] = []
+    low: list[np.ndarray] = []
+    high: list[np.ndarray] = []
 
-    def add(A: Any, B: Any, C: Any, lo: Any, hi: Any) -> None:
-        width = (A if A is not None else B).shape[0]
-        rows.append([A, B if B is not None else sp.csr_matrix((width, n)), C])
+    def add(lo: Any, hi: Any, u: Any = None, t: Any = None, q: Any = None, miss: Any = None) -> None:
+        width = next(part.shape[0] for part in (u, t, q, miss) if part is not None)
+        sizes = (n, n, n, N)
+        parts = zip((u, t, q, miss), sizes, strict=True)
+        rows.append([sp.csr_matrix((width, size)) if part is None else part for part, size in parts])
         low.append(np.broadcast_to(lo, width))
         high.append(np.broadcast_to(hi, width))
 
-    last = sp.kron(np.ones((1, T)), sp.eye(N))
-    need = p.start - p.target
-    ends = sp.diags(np.where(p.hard, 0.0, 1.0))
-    add(eye, sp.csr_matrix((n, n)), sp.csr_matrix((n, N)), p.lower.ravel(), p.upper.ravel())
-    add(-eye, eye, None, 0.0, np.inf)
-    add(eye, eye, None, 0.0, np.inf)
-    add(last, None, ends, need, need)  # 1'u + miss = need; the miss has no place where the end is hard
+    before = np.concatenate([p.start, np.zeros(n - N)])
+    back = sp.kron(sp.identity(T) - sp.eye(T, k=-1), sp.identity(N))
+    add(before, before, u=eye, q=back)
+    last = sp.kron(np.eye(T)[-1:], sp.identity(N))
+    add(p.target, p.target, q=last, miss=-sp.identity(N))
+    add(np.where(p.hard, 0.0, -np.inf), np.where(p.hard, 0.0, np.inf), miss=sp.identity(N))
+    add(p.lower.ravel(), p.upper.ravel(), u=eye)
+    add(0.0, np.inf, u=-eye, t=eye)
+    add(0.0, np.inf, u=eye, t=eye)
     if p.group_caps.shape[1]:
         member = np.array([p.groups == g for g in range(p.group_caps.shape[1])], dtype=float)
-        add(None, sp.kron(sp.eye(T), member), None, -np.inf, p.group_caps.ravel())
-        rows[-1][0] = sp.csr_matrix((rows[-1][1].shape[0], n))
+        add(-np.inf, p.group_caps.ravel(), t=sp.kron(sp.identity(T), member))
     if p.band_vectors.shape[1]:
-        V = sp.kron(np.tril(np.ones((T, T))), p.band_vectors.T)
-        at = np.tile(p.start @ p.band_vectors, T)
-        add(V, None, None, at - p.band_upper.ravel(), at - p.band_lower.ravel())
+        add(p.band_lower.ravel(), p.band_upper.ravel(), q=sp.kron(sp.identity(T), p.band_vectors.T))
     if p.change is not None:
-        D = sp.kron(sp.eye(T) - sp.eye(T, k=-1), sp.eye(N))
-        before = np.zeros(n)
+        first = np.zeros(n)
         limit = p.change.copy()
         if p.previous is None:
             limit[0] = np.inf
         else:
-            before[:N] = p.previous
-        add(D, None, None, before - limit.ravel(), before + limit.ravel())
-    A = sp.bmat(rows, format="csr")
-    return full, q, A, np.concatenate(low), np.concatenate(high), float(constant)
+            first[:N] = p.previous
+        add(first - limit.ravel(), first + limit.ravel(), u=back)
+    c = np.concatenate([c, p.spread.ravel(), np.zeros(n + N)])
+    return P, c, sp.bmat(rows, format="csc"), np.concatenate(low), np.concatenate(high)
 
 
-def clarabel_objective(p: FactorSchedule, tol: float = 1e-10) -> tuple[float, float, np.ndarray]:
-    """Primal and dual objective from Clarabel and its trades (T, N), on fixed variables left in as equalities."""
+def clarabel_bracket(p: FactorSchedule, tol: float = 1e-10) -> tuple[float, float]:
+    """Dual and primal objective from Clarabel."""
     import clarabel
 
-    P, q, A, low, high, constant = literal(p)
+    P, c, A, low, high = literal(p)
     equal = low == high
     above, below = np.isfinite(high) & ~equal, np.isfinite(low) & ~equal
-    scale = max(1.0, float(np.max(np.abs(P.diagonal()))))
-    stacked = sp.vstack([A[equal], A[above], -A[below]], format="csc")
+    by_rows = A.tocsr()
+    stacked = sp.vstack([by_rows[equal], by_rows[above], -by_rows[below]], format="csc")
     right = np.concatenate([low[equal], high[above], -low[below]])
     cones = [clarabel.ZeroConeT(int(equal.sum())), clarabel.NonnegativeConeT(int(above.sum() + below.sum()))]
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = tol
     settings.max_iter = 200
-    out = clarabel.DefaultSolver(sp.triu(P / scale, format="csc"), q / scale, stacked, right, cones, settings).solve()
-    u = np.array(out.x)[: p.slices * p.names].reshape(p.slices, p.names)
-    return out.obj_val * scale + constant, out.obj_val_dual * scale + constant, u
+    out = clarabel.DefaultSolver(sp.triu(P, format="csc"), c, stacked, right, cones, settings).solve()
+    return out.obj_val_dual, out.obj_val
