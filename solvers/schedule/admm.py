@@ -23,6 +23,7 @@ __all__ = ["Iteration", "first_weight", "metric"]
 
 _RELAX = 1.6
 _BOLD = 4.0  # of a generated set of 40, 3 to 5 took the fewest iterations
+_STALE = 6  # directions that a preconditioner of an earlier problem may need
 _AHEAD = 0.8  # of the last change of the coupling's dual, as a guess of the next
 _LEAST = 1e-10  # of the largest: a cell without any cost of its own still gets a weight
 _GAIN = 0.2  # what a plain step of the preconditioner must leave of the squared residual at most
@@ -83,7 +84,7 @@ class Iteration:
         self.theta = np.zeros(self.cap.shape)
         self.c = np.zeros((T, self.exposures.size))  # dual of the coupling: √W (Ẽu − aim)
         self.u, self.spare, self.x = self.z.copy(), np.empty(p.eta.shape), self.c
-        self.weight = 0.0
+        self.weight, self.reused = 0.0, True
         self.root = self.c
         self.drift = np.zeros_like(self.c)
         self.band_weight = np.ones(b)
@@ -98,7 +99,7 @@ class Iteration:
 
     def _resume(self, begin: ScheduleState) -> None:
         self.band_boost = begin.band_boost
-        self.reweigh(begin.weight)
+        self.reweigh(begin.weight, begin.preconditioner)
         self.z = np.clip(begin.trades, self.low, self.high)
         self.y = begin.cells * self.reach
         self.theta = np.array(begin.groups)
@@ -114,11 +115,18 @@ class Iteration:
         cells = self.w * self.y
         ends = np.zeros(self.problem.names)
         return ScheduleState(
-            self.z.copy(), cells, self.theta.copy(), self.band_prices(), ends, self.weight, self.band_boost
+            self.z.copy(),
+            cells,
+            self.theta.copy(),
+            self.band_prices(),
+            ends,
+            self.weight,
+            self.band_boost,
+            self.preconditioner,
         )
 
-    def reweigh(self, weight: float) -> None:
-        """Factor for another multiple of the metric, all multipliers kept."""
+    def reweigh(self, weight: float, held: Innovations | None = None) -> None:
+        """Factor for another multiple of the metric, all multipliers kept; ``held`` is a preconditioner of before."""
         p = self.problem
         if self.factorisations:
             self.y *= self.weight / weight
@@ -141,7 +149,10 @@ class Iteration:
         self.pull = self.w * (self.z - self.y) - self.linear
         self.blocks = NameBlocks(p, self.w)
         self.offset = self.blocks.offset()
-        self.preconditioner = Innovations(self.exposures, self.blocks, self.root)
+        if held is None or not held.fits(self.exposures, p.slices):
+            held = Innovations(self.exposures, self.blocks, self.root)
+            self.reused = False
+        self.preconditioner = held
         self.recycled = Recycled(self._operator, self.preconditioner.solve)
         self.factorisations += 1
 
@@ -183,6 +194,8 @@ class Iteration:
                 missed = self.root * (self.x - aim) - self.c
                 step = self.preconditioner.solve(missed)
                 norm, before = float(np.sum(missed * step)), norm
+            if self.recycled.count > _STALE and self.reused:
+                self.reweigh(self.weight)  # the preconditioner of before serves badly
         if norm < before:
             self.c += step  # for the next time: it costs nothing
         self.drift = self.c - begun
@@ -228,10 +241,6 @@ class Iteration:
         self.band_boost *= bands / cells if bands != 1.0 else 1.0
         self.reweigh(self.weight * cells)
         return True
-
-    def gradient(self) -> Array:
-        """Gradient of the smooth cost at u (T, N)."""
-        return self.problem.gradient(self.u)
 
     def prices(self) -> tuple[Array, Array]:
         """Prices of caps and bands."""

@@ -1,15 +1,15 @@
 """A bound that no feasible trades can undercut, from any point and any prices.
 
-The cost but c|u| is a convex quadratic f whose Hessian is at least diag(d) (twice the temporary cost, and what is left
-of the impact's own part for any path). For prices λ ≥ 0 of the caps, ν of the bands, θ of the changes (signed: positive
-prices the upper side, negative the lower) and free μ of the hard ends, every feasible u has a cost of at least
+The cost but c|u| is a convex quadratic f whose Hessian is at least diag(d): twice the temporary cost, and what is left
+of impact's and risk's own parts for any path. For prices λ ≥ 0 of the caps, ν of the bands, θ of the changes (signed:
+positive prices the upper side, negative the lower) and free μ of the ends, every feasible u has a cost of at least
 
     L(ũ) + Σ_it min over v in the box of [ g_it (v − ũ_it) + ½d_it (v − ũ_it)² + (c_it + λ_t,g(i)) |v| ],
 
-L the Lagrangian's smooth part, g its gradient at ũ. The minimum is one cell's at a time and in closed form, so the bound
-loses the square of what ũ misses of optimality and not its first power; where a side of a box is infinite, d > 0 keeps
-it finite. Caps and hard ends tighten the boxes first. Up to rounding of float64 nothing here depends on ũ and the prices
-being good.
+L the Lagrangian's smooth part, g its gradient at ũ. The minimum is one cell's at a time and in closed form, so that the
+bound loses the square of what ũ misses of optimality and not its first power; where a side of a box is infinite, d > 0
+keeps it finite. Caps and hard ends tighten the boxes first; a soft end is priced by its conjugate. Up to rounding of
+float64 nothing here depends on ũ and the prices being good.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def curvature(problem: FactorSchedule) -> Array:
     Impact: with z_t = ρ_t z_{t−1} + u_t, u_t² ≤ (1 + ρ_t) z_t² + ρ_t (1 + ρ_t) z_{t−1}², so that the energy
     Σ e_t z_t² is at least s Σ u_t² for s = min over t of e_t / (1 + ρ_t + ρ_{t+1} (1 + ρ_{t+1})).
 
-    Risk: with running sums x_t, ½u_t² ≤ x_t² + x_{t−1}², so that Σ w_t x_t² is at least ½ Σ d_t u_t² for d_t half of the
-    smaller of w_t and w_{t−1}; the first trade is a sum by itself.
+    Risk: with running sums x_t, ½u_t² ≤ x_t² + x_{t−1}², so that Σ w_t x_t² is at least ½ Σ d_t u_t² for d_t half of
+    the smaller of w_t and w_{t−1}; the first trade is a sum by itself.
     """
     d = np.array(2.0 * problem.eta)
     for m, rho in enumerate(problem.decays):
@@ -143,26 +143,33 @@ class Bounder:
     def reduced(self, u: Array, prices: SchedulePrices, gradient: Array | None = None) -> tuple[float, Array]:
         """Return the constant of the bound and the gradient g (T, N) at ``u``, ends and caps still unpaid."""
         p = self.problem
-        g = p.gradient(u) if gradient is None else gradient.copy()
         # Soft ends are priced, not linearised: v e² ≥ −μe − μ²/4v for any μ and e = q_T − target.
-        end = p.remaining(u)[-1] - p.target
-        soft = np.where(p.hard, 0.0, p.terminal_weight)
-        g += 2.0 * soft * end
-        constant = p.objective(u) - float(np.sum(p.spread * np.abs(u))) - float(soft @ np.square(end))
+        q = p.remaining(u)
+        soft = float(np.where(p.hard, 0.0, p.terminal_weight) @ np.square(q[-1] - p.target))
+        constant = p.objective(u) - float(np.sum(p.spread * np.abs(u))) - soft
         if prices.bands.size:
-            nu, exposure = prices.bands, p.remaining(u) @ p.band_vectors
+            nu, exposure = prices.bands, q @ p.band_vectors
             edge = np.where(nu > 0.0, p.band_upper, np.where(nu < 0.0, p.band_lower, exposure))
             constant += float(np.sum(nu * (exposure - edge)))
-            g -= np.cumsum(nu[::-1], axis=0)[::-1] @ p.band_vectors.T
         if prices.change is not None and p.change is not None:
-            theta = prices.change
             before = np.zeros(p.names) if p.previous is None else p.previous
             step = u - np.vstack([before, u[:-1]])
             limit = np.where(np.isfinite(p.change), p.change, 0.0)
-            constant += float(np.sum(theta * step - np.abs(theta) * limit))
-            g += theta
-            g[:-1] -= theta[1:]
-        return constant, g
+            constant += float(np.sum(prices.change * step - np.abs(prices.change) * limit))
+        return constant, self._slope(u, prices, gradient)
+
+    def _slope(self, u: Array, prices: SchedulePrices, gradient: Array | None = None) -> Array:
+        p = self.problem
+        g = p.gradient(u) if gradient is None else gradient.copy()
+        soft = np.where(p.hard, 0.0, p.terminal_weight)
+        if soft.any():
+            g += 2.0 * soft * (p.start - u.sum(axis=0) - p.target)
+        if prices.bands.size:
+            g -= np.cumsum(prices.bands[::-1], axis=0)[::-1] @ p.band_vectors.T
+        if prices.change is not None:
+            g += prices.change
+            g[:-1] -= prices.change[1:]
+        return g
 
     def bound(self, u: Array, prices: SchedulePrices, gradient: Array | None = None) -> float:
         """Return the bound from trades ``u`` (T, N), feasible or not, and prices made by `prices`; −∞ where none."""
@@ -203,10 +210,10 @@ class Bounder:
             out = -np.inf
         return out, SchedulePrices(prices.groups, prices.bands, mu, prices.change)
 
-    def with_boxes(self, u: Array, prices: SchedulePrices) -> SchedulePrices:
+    def with_boxes(self, u: Array, prices: SchedulePrices, gradient: Array | None = None) -> SchedulePrices:
         """Return the prices with those of boxes: what the cells at a bound of ``u``'s minimiser still pull."""
         p = self.problem
-        _, g = self.reduced(u, prices)
+        g = self._slope(u, prices, gradient)
         g -= prices.completion
         kappa = p.spread + np.hstack([prices.groups, np.zeros((p.slices, 1))])[:, self.group]
         pull = self.curvature * u - g

@@ -122,5 +122,5 @@ class NameBlocks:
 
 
 def _tail(x: Array) -> Array:
-    """Sums from each entry to the last."""
+    """Return the sums from each entry to the last."""
     return np.asarray(np.cumsum(x[::-1])[::-1])

@@ -1,13 +1,16 @@
 """A preconditioner of the coupling: the same exposures of a simpler process, inverted by block innovations.
 
 A_i⁻¹ is close to the covariance of trades that work a position off, x_t = −k_it q_{t−1} + ω_t, q_t = q_{t−1} + x_t,
-with gain and variance from one scalar Riccati recursion a name (impact's own part counted as temporary cost). With their
-mean gain k̄_t in place of k_it the exposures E'q close in a state of size p (and once more for the columns that decay),
-and I + √W Ẽ A⁻¹ Ẽ' √W is the covariance of those states seen through unit noise: a filter forward and its adjoint
+with gain and variance from one scalar Riccati recursion a name (impact's own part counted as temporary cost). With
+their mean gain k̄_t in place of k_it the exposures E'q close in a state of size p (once more for columns that decay), and
+I + √W Ẽ A⁻¹ Ẽ' √W is the covariance of those states seen through unit noise: a filter forward and its adjoint
 backward apply its inverse in O(T p²).
 """
 
 from __future__ import annotations
+
+import copy
+from typing import TypeVar
 
 import numpy as np
 
@@ -37,6 +40,17 @@ def gains(blocks: NameBlocks) -> tuple[Array, Array]:
     return k, variance
 
 
+Part = TypeVar("Part")
+
+
+def _cut(part: Part, slices: int, names: tuple[str, ...]) -> Part:
+    """Return a copy whose arrays begin later."""
+    out = copy.copy(part)
+    for name in names:
+        setattr(out, name, getattr(part, name)[slices:])
+    return out
+
+
 class Innovations:
     """The preconditioner, factored for one A and W.
 
@@ -54,6 +68,7 @@ class Innovations:
             first.append(columns[:LEADING])
             rest.append(columns[LEADING:])
         self.first, self.rest = np.concatenate(first), np.concatenate(rest) if rest else np.arange(0)
+        self.columns, self.parts = exposures.size, tuple(part.stop for part in exposures.parts)
         rho = exposures.rho
         E, lead = exposures.columns, self.first
         if not self.rest.size:
@@ -62,6 +77,23 @@ class Innovations:
         self.block = _Block(E[:, lead], rho[:, lead], exposures.walks, root[:, lead], mean, variance)
         noise = variance @ np.square(E[:, self.rest])
         self.singles = _Singles(rho[:, self.rest], root[:, self.rest], mean, noise)
+
+    def fits(self, exposures: Exposures, slices: int) -> bool:
+        """Tell whether this suits the sizes of another problem; for other data it is a worse guess, but still one."""
+        return (
+            len(self.block.root) == slices
+            and self.columns == exposures.size
+            and self.block.walks == exposures.walks
+            and self.parts == tuple(part.stop for part in exposures.parts)
+        )
+
+    def shifted(self, slices: int) -> Innovations:
+        """Return what is left of it without the first slices."""
+        out = copy.copy(self)
+        out.block = self.block.shifted(slices)
+        if self.rest.size:
+            out.singles = self.singles.shifted(slices)
+        return out
 
     def solve(self, y: Array) -> Array:
         """Apply the inverse to (T, p)."""
@@ -107,6 +139,9 @@ class _Block:
         out[w:p] -= self.mean[t] * x[p:]
         return np.asarray(out)
 
+    def shifted(self, slices: int) -> _Block:
+        return _cut(self, slices, ("keep", "mean", "root", "whiten", "gain"))
+
     def solve(self, y: Array) -> Array:
         return kernels.whiten(self.keep, self.mean, self.root, self.whiten, self.gain, self.walks, y)
 
@@ -127,6 +162,9 @@ class _Singles:
             self.gain[t], self.gain_sum[t] = z * vv * w, z * vq * w
             qq = qq - z * vq * self.gain_sum[t]
             vv, vq = vv * w, vq * w
+
+    def shifted(self, slices: int) -> _Singles:
+        return _cut(self, slices, ("rho", "root", "mean", "whiten", "gain", "gain_sum"))
 
     def solve(self, y: Array) -> Array:
         out = np.empty(y.shape)

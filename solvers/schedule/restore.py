@@ -1,5 +1,7 @@
-"""From near-feasible trades to feasible ones: boxes and caps by their proximal map, hard ends by what room is left,
-bands by the least change that meets them, and the rest by mixing with trades that are feasible already.
+"""From near-feasible trades to feasible ones.
+
+Boxes and caps by their proximal map, ends by what room is left and else by reflections, bands by the least change that
+meets them, and what then is left of bands by mixing in trades that are feasible already.
 """
 
 from __future__ import annotations
@@ -60,8 +62,8 @@ class Restorer:
     def restored(self, u: Array, sums: Array | None = None) -> Array | None:
         """Return feasible trades near ``u`` (T, N), every limit checked; None where they were not found.
 
-        Names whose end is a price are brought to ``sums`` (N,), where their boxes and caps have room: a heavy price makes
-        what is missing dearer than moving it.
+        Names whose end is a price are brought to ``sums`` (N,), where their boxes and caps have room: a heavy price
+        makes what is missing dearer than moving it.
         """
         p = self.problem
         self.aim = np.where(self.hard, self.total, u.sum(axis=0) if sums is None else sums)
@@ -94,8 +96,8 @@ class Restorer:
 
     def _sums(self, cells: Array) -> Array:
         """Sum over groups, (T, G)."""
-        out = np.empty(self.cap.shape)
-        for g in range(out.shape[1]):
+        out = np.empty((len(cells), len(self.first) - 1))
+        for g in range(len(self.first) - 1):
             out[:, g] = cells[:, self.first[g] : self.first[g + 1]].sum(axis=1)
         return out
 
@@ -103,6 +105,11 @@ class Restorer:
         """Give every name (T, N) the value of its group, ``fill`` to those in none."""
         rest = np.full((len(groups), 1), fill)
         return np.asarray(np.hstack([groups, rest])[:, self.member])
+
+    def _crowded(self, left: Array) -> NDArray[np.bool_]:
+        """Tell which names (T, N) stand in a group that has nothing ``left`` (T, G)."""
+        full = left <= _FULL * np.where(np.isfinite(self.cap), self.cap, 0.0)
+        return np.asarray(np.hstack([full, np.zeros((len(full), 1), dtype=bool)])[:, self.member])
 
     def _completed(self, u: Array) -> Array:
         """Bring ends to their aim within boxes and caps, each slice by its share of the room."""
@@ -118,9 +125,7 @@ class Restorer:
                 before = np.abs(u)
                 grows = np.abs(u + room) > before
                 left = self.cap - self._sums(before)
-                full = left <= _FULL * np.where(np.isfinite(self.cap), self.cap, 0.0)
-                if full.any():
-                    room[grows & self._spread(full, False)] = 0.0
+                room[grows & self._crowded(left)] = 0.0
             whole = np.abs(room.sum(axis=0))
             room *= np.minimum(np.abs(need) / np.where(whole > 0.0, whole, 1.0), 1.0)
             if self.cap.shape[1]:
@@ -171,8 +176,7 @@ class Restorer:
         p, V = self.problem, self.problem.band_vectors
         reach = np.where((u > self.low) & (u < self.high), self.reach, 0.0)
         if self.cap.shape[1]:
-            full = self.cap - self._sums(np.abs(u)) <= _FULL * np.where(np.isfinite(self.cap), self.cap, 0.0)
-            reach[self._spread(full, False)] = 0.0
+            reach[self._crowded(self.cap - self._sums(np.abs(u)))] = 0.0
         so_far = np.cumsum(reach, axis=0)
         whole = np.where(self.hard & (so_far[-1] > 0.0), 1.0 / np.where(so_far[-1] > 0.0, so_far[-1], 1.0), 0.0)
         rows = [np.flatnonzero(active[:, k]) for k in range(V.shape[1])]

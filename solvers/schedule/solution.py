@@ -1,14 +1,15 @@
-"""What a schedule solve returns: feasible trades, a proven distance from the optimum, prices of the limits, a restart."""
+"""What a schedule solve returns: feasible trades, a proven distance from the optimum, prices of limits, a restart."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.schedule.certificate import SchedulePrices
+from crosswind.solvers.schedule.precondition import Innovations
 from crosswind.solvers.schedule.problem import Array, FactorSchedule, ScheduleViolations
 from crosswind.solvers.solution import Status
 
@@ -55,6 +56,8 @@ class ScheduleState:
         (N,) prices of the ends.
     weight, band_boost
         Weights of the splitting.
+    preconditioner
+        Used again where the sizes suit; None in a pickle.
     """
 
     trades: Array
@@ -64,6 +67,10 @@ class ScheduleState:
     completion: Array
     weight: float
     band_boost: float
+    preconditioner: Innovations | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"preconditioner": None}
 
     def shifted(self, slices: int = 1) -> ScheduleState:
         """Return the state of what is left to do after the first ``slices`` were traded.
@@ -73,7 +80,8 @@ class ScheduleState:
         if not 0 < slices < len(self.trades):
             raise InvalidInput("must leave a slice", field="slices", value=slices, remedy=f"1 … {len(self.trades) - 1}")
         rows = {name: getattr(self, name)[slices:] for name in ("trades", "cells", "groups", "bands")}
-        return replace(self, **rows)
+        held = None if self.preconditioner is None else self.preconditioner.shifted(slices)
+        return replace(self, **rows, preconditioner=held)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +91,8 @@ class FactorScheduleSolution:
     Attributes
     ----------
     u
-        (T, N) trades that keep every limit within 1e-9 of its size, but where ``violations`` says otherwise: no feasible
-        point was found then, and ``gap`` is ∞.
+        (T, N) trades that keep every limit within 1e-9 of its size, but where ``violations`` says otherwise: no
+        feasible point was found then, and ``gap`` is ∞.
     objective, lower_bound
         Cost of ``u``, and a number that no feasible trades can undercut.
     gap

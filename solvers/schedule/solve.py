@@ -134,7 +134,7 @@ class _Solve:
         self.completion = np.zeros(problem.names) if begin is None else np.array(begin.completion)
         self.proved = False
         self.history: list[ScheduleProgress] = []
-        self.next = self.latest = 2 if begin is not None else _FIRST
+        self.next = self.latest = 3 if begin is not None else _FIRST
         self.promise = np.inf
         self.adapt = 0
 
@@ -177,10 +177,11 @@ class _Solve:
                 self.scale = max(sum(abs(part) for part in parts.values()), np.finfo(np.float64).tiny)
                 self.restorer.best = u
         prices = self.bounder.prices(*it.prices(), self.completion)
-        bound, prices = self.bounder.best(it.u, prices, it.gradient())
+        gradient = self.problem.gradient(it.u)
+        bound, prices = self.bounder.best(it.u, prices, gradient)
         self.completion = prices.completion
         if bound > self.lower:
-            self.lower, self.prices, self.priced = bound, prices, it.u.copy()
+            self.lower, self.prices, self.priced = bound, prices, (it.u.copy(), gradient)
         if self.u is None and it.done >= _PROOF:
             self.proved = self.bounder.proves_infeasible(prices)
         gap = self._gap()
@@ -198,7 +199,7 @@ class _Solve:
         it, back = self.iteration, np.argsort(self.order)
         prices = self.prices
         if np.isfinite(self.lower):
-            prices = self.bounder.with_boxes(self.priced, prices)
+            prices = self.bounder.with_boxes(self.priced[0], prices, self.priced[1])
         prices = SchedulePrices(
             prices.groups,
             prices.bands,

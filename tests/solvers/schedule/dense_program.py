@@ -50,10 +50,10 @@ def program(p):
     A, low, high = [np.hstack([eye, -eye]), np.hstack([eye, eye])], [np.full(n, -np.inf), np.zeros(n)], []
     high = [np.zeros(n), np.full(n, np.inf)]
 
-    def row(u_part, s_part, l, u):
+    def row(u_part, s_part, least, most):
         A.append(np.hstack([np.ravel(u_part), np.ravel(s_part)])[None])
-        low.append(np.array([l]))
-        high.append(np.array([u]))
+        low.append(np.array([least]))
+        high.append(np.array([most]))
 
     none = np.zeros((T, N))
     for i in np.flatnonzero(np.isinf(p.terminal_weight)):

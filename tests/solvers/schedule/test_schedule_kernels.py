@@ -255,7 +255,8 @@ int main(void) {
         }
         cw_schedule_prox(T, N, G, first, cap, a[2], a[3], a[0], a[5], a[6], work, a[8]);
         for (int e = 0; round % 2 == 0 && e < T * N; e++) if (a[8][e] < a[5][e] || a[8][e] > a[6][e]) return 3;
-        cw_schedule_dual(T, N, G, 30, group, cap, a[2], a[3], a[0], a[5], a[6], name[2], name[3], name[4], name[5], work);
+        cw_schedule_dual(T, N, G, 30, group, cap, a[2], a[3], a[0], a[5], a[6], name[2], name[3], name[4], name[5],
+                         work);
     }
     if (cw_schedule_factor(T, N, 9, a[0], walk, name[0], name[1], rho, k, a[1], gain, work)) return 4;
     puts("sound");
