@@ -1,0 +1,100 @@
+"""Orders in flight and positions: reports are cumulative, so they may come twice, late and out of order."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from crosswind.problems.hedge.controller.messages import OrderReport
+
+__all__ = ["FlightBook"]
+
+_CLOSED = 1024  # orders that are done and still remembered, for fills that come late
+_ROUNDING = 1e-9
+
+
+class FlightBook:
+    """What is held and what is under way, in contracts.
+
+    Parameters
+    ----------
+    count
+        Number of instruments m.
+    expected_fill
+        Share of an order in flight that is expected to be filled (m,).
+    late_after_s
+        Age from which an order counts as unfilled.
+    """
+
+    __slots__ = ("_closed", "expected_fill", "late_after_s", "open", "position")
+
+    def __init__(self, count: int, expected_fill: tuple[float, ...], late_after_s: float) -> None:
+        self.position = [0.0] * count
+        self.expected_fill, self.late_after_s = expected_fill, late_after_s
+        # id: [instrument, sent, filled, time sent]
+        self.open: dict[str, list[Any]] = {}
+        self._closed: dict[str, list[Any]] = {}
+
+    def send(self, name: str, instrument: int, contracts: float, time_s: float) -> None:
+        """Count an order as sent."""
+        self.open[name] = [instrument, contracts, 0.0, time_s]
+
+    def take(self, report: OrderReport, alarms: list[str]) -> tuple[int, float]:
+        """Book a report; return the instrument and the contracts that are newly filled."""
+        name, filled, done = report
+        order = self.open.get(name) or self._closed.get(name)
+        if order is None:
+            alarms.append(f"report of an unknown order {name}")
+            return -1, 0.0
+        filled = float(filled)
+        new = filled - order[2]
+        if not math.isfinite(filled) or filled * order[1] < 0.0:
+            alarms.append(f"report of {name} makes no sense: {filled}")
+            new = 0.0
+        elif abs(filled) <= abs(order[2]):
+            new = 0.0  # it was known, or is older than what is known
+        else:
+            order[2] = filled
+            self.position[order[0]] += new
+            if abs(filled) > abs(order[1]) * (1.0 + _ROUNDING):
+                alarms.append(f"{name} was filled beyond its size")
+            if name not in self.open:
+                alarms.append(f"{name} was filled after it was done")
+        if name in self.open and (done or abs(order[2]) >= abs(order[1]) * (1.0 - _ROUNDING)):
+            self._closed[name] = self.open.pop(name)
+            if len(self._closed) > _CLOSED:
+                del self._closed[next(iter(self._closed))]
+        return order[0], new
+
+    def expected(self, now: float, out: list[float], alarms: list[str]) -> None:
+        """Write what orders in flight are expected to add (m,)."""
+        for j in range(len(out)):
+            out[j] = 0.0
+        for name, (j, sent, filled, time_s) in self.open.items():
+            if now - time_s > self.late_after_s:
+                alarms.append(f"{name} is late")
+            else:
+                out[j] += self.expected_fill[j] * (sent - filled)
+
+    def worst(self, instrument: int, side: float) -> float:
+        """Return the position where all that is in flight on one side fills and nothing on the other."""
+        total = self.position[instrument]
+        for j, sent, filled, _ in self.open.values():
+            rest = sent - filled
+            if j == instrument and rest * side > 0.0:
+                total += rest
+        return total
+
+    def save(self) -> dict[str, Any]:
+        """Return the state as plain data."""
+        return {
+            "position": list(self.position),
+            "open": [[n, *o] for n, o in self.open.items()],
+            "closed": [[n, *o] for n, o in self._closed.items()],
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Take over a state."""
+        self.position = [float(p) for p in saved["position"]]
+        self.open = {row[0]: list(row[1:]) for row in saved["open"]}
+        self._closed = {row[0]: list(row[1:]) for row in saved["closed"]}

@@ -1,0 +1,544 @@
+"""The controller of a hedge: observations in, decisions out, whatever happens.
+
+Each step books the reports, forms the gap with orders in flight and the carried rounding, solves the program
+(:mod:`crosswind.problems.hedge.controller.program`), turns its first trades into whole lots and passes them through the
+last check (:mod:`crosswind.problems.hedge.controller.limits`).
+
+The ladder, best first, is :class:`crosswind.problems.hedge.controller.model.HedgeRank`. What took a step down is
+remembered in latches: the program and the rule each go out after ``trip_after`` failures in a row and come back after
+``rearm_after`` good attempts in the shade; bad data release after ``fresh_after`` good observations; a clock that went
+back is believed again once it has passed the old one, or has gone on evenly ``rearm_after`` times.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from crosswind.problems.hedge.controller.book import FlightBook
+from crosswind.problems.hedge.controller.clock import SliceClock
+from crosswind.problems.hedge.controller.explain import HedgeExplanation, explain_decision
+from crosswind.problems.hedge.controller.fallback import FallbackRules
+from crosswind.problems.hedge.controller.journal import decode_state, encode_state, record_of
+from crosswind.problems.hedge.controller.ladder import Latch
+from crosswind.problems.hedge.controller.limits import cut_lots
+from crosswind.problems.hedge.controller.messages import HedgeDecision, HedgeObservation, HedgeOrder
+from crosswind.problems.hedge.controller.model import HedgeRank, HedgeSetup
+from crosswind.problems.hedge.controller.program import ControllerProgram
+from crosswind.problems.hedge.core_step import proven
+from crosswind.solvers.errors import InvalidInput
+from crosswind.solvers.solution import Status
+
+__all__ = ["HedgeController"]
+
+_REASONS = {
+    HedgeRank.OPTIMAL: "first trade of the program",
+    HedgeRank.CERTIFIED: "first trade of the program, its work used up, its gap known",
+    HedgeRank.RELAXED: "first trade of the program, a limit on the change gave way",
+}
+
+
+class HedgeController:
+    """Receding-horizon control of one hedge with one or several futures.
+
+    Parameters
+    ----------
+    setup
+        What stays the same.
+    engine
+        As for :class:`crosswind.solvers.mpc.MpcSolver`.
+    journal
+        Called with each step's record, a plain dict; what it raises becomes an alarm.
+    clock
+        Read around each solve where the set-up has a watchdog [s].
+
+    Raises
+    ------
+    InvalidInput
+        For a set-up that is none, or one that the core refuses.
+
+    Notes
+    -----
+    :meth:`step` never raises and always answers, with a rank and a reason. Its work is bounded: ``setup.work``
+    factorisations. Decisions depend on the set-up and the observations alone, but for the watchdog, whose verdict is in
+    the journal. One controller serves one thread.
+
+    Examples
+    --------
+    >>> from crosswind.problems.hedge.controller import HedgeInstrument, HedgeObservation, HedgeSetup
+    >>> future = HedgeInstrument("ES", multiplier=50.0, clip=2e6, temporary=1e-11)
+    >>> setup = HedgeSetup((future,), scale=1e7, risk_aversion=1e-6, covariance_per_s=1e-8)
+    >>> seen = HedgeObservation(0.0, (1e7,), (5000.0,), (1e-5,), plan=np.full((20, 1), 1e7))
+    >>> decision = HedgeController(setup).step(seen)
+    >>> decision.rank.name, decision.orders
+    ('OPTIMAL', (HedgeOrder(id='h-1-0', instrument='ES', contracts=8.0),))
+    """
+
+    def __init__(
+        self,
+        setup: HedgeSetup,
+        engine: str = "auto",
+        journal: Callable[[dict[str, Any]], object] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        if not isinstance(setup, HedgeSetup):
+            raise InvalidInput("is no HedgeSetup", field="setup", value=type(setup).__name__, remedy="build one first")
+        self.setup, self.journal, self._stopwatch = setup, journal, clock
+        self._program = ControllerProgram(setup, engine)
+        m, k = self._program.m, self._program.k
+        self._m, self._k = m, k
+        self._names = [i.name for i in setup.instruments]
+        self._lot = [i.lot for i in setup.instruments]
+        self._unit = [i.lot * i.multiplier for i in setup.instruments]
+        self._loadings = setup.loadings.tolist()
+        self._order_lots = [i.order_lots for i in setup.instruments]
+        self._rates = [i.rate for i in setup.instruments]
+        self._notional = [i.notional for i in setup.instruments]
+        self._participation = [i.participation for i in setup.instruments]
+        self._factors, self._fade = self._program.factors, self._program.decays[:, None]
+        self._speeds = setup.decay_per_s[self._program.kept]
+        self._severe = len(setup.regimes) - 1
+        self._forced_late: bool | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, as after the construction."""
+        m, setup = self._m, self.setup
+        self._book = FlightBook(m, tuple(i.expected_fill for i in setup.instruments), setup.late_after_s)
+        self._carry = [0.0] * m  # lots that the program counts as held and that rounding left out
+        self._value = [0.0] * m  # currency of a lot at the last good price
+        self._before, self._sent, self._gross = [0] * m, [0] * m, [0] * m
+        self._flying = [0.0] * m
+        self._impact = np.zeros((len(self._speeds), m))
+        self._path: Any = None
+        self._clock = SliceClock(setup.dt_s, setup.rearm_after)
+        self._times: list[float] = []
+        self._program_latch = Latch(setup.trip_after, setup.rearm_after)
+        self._fallback = FallbackRules(setup)
+        self._data_latch = Latch(1, setup.fresh_after)
+        self._sequence, self._solved = 0, False
+        self._decision: HedgeDecision | None = None
+        self._step_of: Any = None
+        self._program.reset()
+        self._program.last_solved = [0] * len(setup.regimes)
+
+    # ---- the step ----------------------------------------------------------------------------------------------------
+
+    def step(self, seen: HedgeObservation) -> HedgeDecision:
+        """Return the decision for an observation; never raises."""
+        self._sequence += 1
+        self._solved = False
+        alarms: list[str] = []
+        try:
+            decision = self._step(seen, alarms)
+        except Exception as err:
+            # The loop must answer whatever breaks; what broke is in the reason.
+            self._data_latch.report(False)
+            decision = self._hold(seen, f"{type(err).__name__}: {err}", alarms)
+        self._decision = decision
+        if self.journal is not None:
+            try:
+                self.journal(record_of(seen, decision))
+            except Exception as err:
+                self._decision = decision = decision._replace(alarms=(*decision.alarms, f"journal: {err}"))
+        return decision
+
+    def _hold(
+        self, seen: Any, reason: str, alarms: list[str], gap: tuple[float, ...] | None = None, late: bool = False
+    ) -> HedgeDecision:
+        m = self._m
+        when = getattr(seen, "time_s", math.nan)
+        when = float(when) if isinstance(when, (int, float)) else math.nan
+        nothing = (math.nan,) * self._k if gap is None else gap
+        return HedgeDecision(
+            self._sequence, when, (), (0,) * m, (0.0,) * m, HedgeRank.HOLD, reason, tuple(alarms), (), nothing,
+            math.nan, math.inf, 0, late,
+        )  # fmt: skip
+
+    def _step(self, seen: HedgeObservation, alarms: list[str]) -> HedgeDecision:
+        setup, m, k, book = self.setup, self._m, self._k, self._book
+        # Reports are facts: they are booked even where the rest of the observation is not believed.
+        if seen.reports:
+            self._take_reports(seen.reports, alarms)
+        now = float(seen.time_s)
+        trouble = self._pass_time(now)
+        if trouble:
+            return self._hold(seen, trouble, alarms)
+        self._keep_path(seen)
+        value, usable, spread, trouble = self._quotes(seen)
+        required = [float(r) for r in seen.required]
+        reliance = float(seen.reliance)
+        if len(required) != k or not all(map(math.isfinite, required)) or not 0.0 <= reliance <= 1.0:
+            trouble = "the required hedge is not finite, or of another number of exposures"
+        if not 0.0 <= seen.age_s <= setup.max_age_s:
+            trouble = f"data are {seen.age_s:.6g} s old"
+        if self._data_latch.report(not trouble):
+            return self._hold(seen, trouble or "data have only just become good again", alarms)
+        if seen.position is not None:
+            self._adopt(seen.position, alarms)
+
+        if reliance != 1.0:
+            required = [reliance * r for r in required]
+        flying = self._flying
+        if book.open:
+            book.expected(now, flying, alarms)
+        else:
+            for j in range(m):
+                flying[j] = 0.0
+        carry, lot, position = self._carry, self._lot, book.position
+        held = [0.0] * k
+        for j in range(m):
+            if not usable[j]:
+                carry[j] = 0.0  # another instrument is to have it
+            on = ((position[j] + flying[j]) / lot[j] + carry[j]) * value[j]
+            for i in range(k):
+                held[i] += self._loadings[i][j] * on
+        gap = [required[i] - held[i] for i in range(k)]
+        regime = seen.regime
+        if not (isinstance(regime, (int, np.integer)) and 0 <= regime <= self._severe):
+            alarms.append(f"unknown regime {regime!r}: the most severe is taken")
+            regime = self._severe
+        caps = self._program.gap_caps[regime]
+        for i in range(k):
+            if abs(gap[i]) > caps[i]:
+                alarms.append(f"gap cap of {setup.exposures[i]} exceeded by {abs(gap[i]) - caps[i]:.6g}")
+        room = self._room(seen, value, usable)
+
+        rank, wanted, reason, late = HedgeRank.HOLD, None, "", False
+        objective, proof, work = math.nan, math.inf, 0
+        if seen.ceiling <= HedgeRank.FEASIBLE:
+            out = self._program_latch.tripped
+            found, reason, late = self._ask_program(
+                seen, required, held, regime, usable, value, spread, room, reliance, out
+            )
+            if found is not None and not out:
+                rank, wanted, objective, proof, work = found
+                if rank < seen.ceiling:
+                    rank = HedgeRank(seen.ceiling)
+        else:
+            reason = "the program is not allowed"
+        if wanted is None:
+            rank, wanted, why = self._fallback.trades(
+                gap, caps, regime, seen.trigger_factor, seen.ceiling, usable, spread, room
+            )
+            reason = f"{reason}; {why}"
+        return self._send(
+            seen, rank, wanted, reason, alarms, gap, caps, value, usable, room, objective, proof, work, late
+        )
+
+    # ---- facts -------------------------------------------------------------------------------------------------------
+
+    def _take_reports(self, reports: Any, alarms: list[str]) -> None:
+        for report in reports:
+            try:
+                j, filled = self._book.take(report, alarms)
+            except (TypeError, ValueError) as err:
+                alarms.append(f"report is of no known form: {err}")
+                continue
+            if filled and len(self._speeds):
+                self._impact += self._factors[:, j, :] * (filled / self._lot[j] * self._value[j])
+
+    def _adopt(self, position: Any, alarms: list[str]) -> None:
+        for j, contracts in enumerate(position):
+            known = self._book.position[j]
+            if not math.isfinite(contracts):
+                alarms.append(f"reported position of {self._names[j]} is not finite")
+            elif abs(contracts - known) > 1e-9 * self._lot[j]:
+                alarms.append(f"position of {self._names[j]} taken over: {contracts:.6g} for {known:.6g}")
+                self._book.position[j] = float(contracts)
+
+    def _pass_time(self, now: float) -> str:
+        """Move on to ``now``; return what is wrong with the clock."""
+        clock = self._clock
+        trouble = clock.move(now)
+        if clock.adopted:
+            self._times = [now] * len(self._times)
+        if clock.gone_s > 0.0 and len(self._speeds):
+            even = abs(clock.gone_s - clock.dt_s) <= 1e-9 * clock.dt_s
+            self._impact *= self._fade if even else np.exp(-self._speeds * clock.gone_s)[:, None]
+        if clock.passed:
+            self._before = self._sent if clock.passed == 1 else [0] * self._m
+            self._sent, self._gross = [0] * self._m, [0] * self._m
+            if self._path is not None:
+                self._path = self._path[min(clock.passed, len(self._path) - 1) :]
+        return trouble
+
+    def _quotes(self, seen: HedgeObservation) -> tuple[list[float], list[bool], list[float], str]:
+        m, value, trouble = self._m, self._value, ""
+        usable, spread = [True] * m, [0.0] * m
+        trades = seen.tradeable
+        for j in range(m):
+            mid, half = seen.mid[j], seen.half_spread[j]
+            if 0.0 < mid < math.inf:
+                value[j] = mid * self._unit[j]
+            else:
+                usable[j] = False
+            if 0.0 <= half < math.inf:
+                spread[j] = half
+            else:
+                usable[j] = False
+            if trades is not None and not trades[j]:
+                usable[j] = False
+            if value[j] == 0.0 and (self._book.position[j] or self._book.open):
+                trouble = f"no price of {self._names[j]} was ever seen"
+        if not any(usable):
+            trouble = "no instrument trades"
+        return value, usable, spread, trouble
+
+    def _room(self, seen: HedgeObservation, value: list[float], usable: list[bool]) -> list[float]:
+        """Return what may still be sent in this slice (m,) [currency]."""
+        room, gross = list(self._program.clip), self._gross
+        now = self._clock.now
+        shut = any(start <= now < stop for start, stop in self.setup.windows)
+        for j in range(self._m):
+            if not usable[j] or shut:
+                room[j] = 0.0
+                continue
+            if seen.liquidity is not None and self._participation[j] < math.inf:
+                depth = float(seen.liquidity[0][j] if self._m > 1 or np.ndim(seen.liquidity) > 1 else seen.liquidity[0])
+                depth = depth if 0.0 <= depth < math.inf else 0.0
+                room[j] = min(room[j], self._participation[j] * depth)
+            if gross[j]:
+                room[j] = max(room[j] - gross[j] * value[j], 0.0)
+        return room
+
+    # ---- the rungs ---------------------------------------------------------------------------------------------------
+
+    def _keep_path(self, seen: HedgeObservation) -> None:
+        if seen.plan is None:
+            return
+        try:
+            path = np.array(seen.plan, dtype=np.float64)
+        except (TypeError, ValueError):
+            self._path = None
+            return
+        if path.ndim == 1 and self._k == 1:
+            path = path[:, None]
+        self._path = path if path.ndim == 2 and path.shape[1] == self._k and len(path) else None
+
+    def _ask_program(
+        self,
+        seen: HedgeObservation,
+        required: list[float],
+        held: list[float],
+        regime: int,
+        usable: list[bool],
+        value: list[float],
+        spread: list[float],
+        room: list[float],
+        reliance: float,
+        out: bool,
+    ) -> tuple[tuple[HedgeRank, list[float], float, float, int] | None, str, bool]:
+        """Return rank, trades [currency], cost, proof and work; or None with the reason, and whether it was late."""
+        program, setup = self._program, self.setup
+        watched = setup.watchdog_s < math.inf
+        began = self._stopwatch() if watched and self._forced_late is None else 0.0
+        try:
+            if self._path is None:
+                self._program_latch.report(False)
+                return None, "no plan", False
+            path = self._path if reliance == 1.0 else self._path * reliance
+            program.fill(seen, required, held, path, regime, usable, spread, room, self._clock.now)
+            for j in range(self._m):
+                program.last[j] = (self._before[j] - self._sent[j]) * value[j]
+            if len(self._speeds):
+                np.copyto(program.state, self._impact)
+                if any(self._flying):
+                    for j, contracts in enumerate(self._flying):
+                        program.state += self._factors[:, j, :] * (contracts / self._lot[j] * value[j])
+            step = program.solve(self._clock.slice)
+            self._step_of, self._solved = step, True
+            found, reason = self._ranked(step, usable, spread, room, regime)
+        except Exception as err:
+            # Data of a wrong shape or kind come out here: the rule needs none of them.
+            found, reason = None, f"{type(err).__name__}: {err}"
+        late = self._forced_late if self._forced_late is not None else False
+        if watched and self._forced_late is None:
+            late = self._stopwatch() - began > setup.watchdog_s
+        good = found is not None and not late
+        self._program_latch.report(good)
+        if out:
+            reason = "the program is out until it has worked for a while" if good else reason
+        elif late:
+            reason = f"{reason}, slower than the watchdog"
+        return found, reason, late
+
+    def _ranked(
+        self, step: Any, usable: list[bool], spread: list[float], room: list[float], regime: int
+    ) -> tuple[tuple[HedgeRank, list[float], float, float, int] | None, str]:
+        program, setup = self._program, self.setup
+        if step.status is Status.INVALID:
+            return None, "the program refused its data as not finite, negative or too large"
+        rank = HedgeRank.OPTIMAL
+        if step.status is not Status.OPTIMAL:
+            rank = HedgeRank.CERTIFIED
+            if not proven(step, 1e-4 * setup.accept_bps * setup.scale):
+                rival = np.zeros((program.H, self._m))
+                gap = [float(g) for g in program.gap[: self._k]]
+                caps = program.gap_caps[regime]
+                rival[0] = self._fallback.trades(gap, caps, regime, 1.0, 0, usable, spread, room, count=False)[1]
+                if not step.objective <= program.cost(rival):
+                    return None, "the stopped program costs more than the rule"
+                rank = HedgeRank.FEASIBLE
+        if step.relaxed and rank < HedgeRank.RELAXED:
+            rank = HedgeRank.RELAXED
+        first = program.trades[0].tolist()
+        reason = _REASONS.get(rank) or f"stopped program, better than the rule, within {step.gap:.3g} of the best"
+        return (rank, first, step.objective, step.gap, step.work), reason
+
+    # ---- sending -----------------------------------------------------------------------------------------------------
+
+    def _send(
+        self,
+        seen: HedgeObservation,
+        rank: HedgeRank,
+        wanted: list[float],
+        reason: str,
+        alarms: list[str],
+        gap: list[float],
+        caps: tuple[float, ...],
+        value: list[float],
+        usable: list[bool],
+        room: list[float],
+        objective: float,
+        proof: float,
+        work: int,
+        late: bool,
+    ) -> HedgeDecision:
+        m, carry, names = self._m, self._carry, self._names
+        lots, ideal = [0] * m, [0.0] * m
+        for j in range(m):
+            if usable[j]:
+                ideal[j] = wanted[j] / value[j] + carry[j]
+                lots[j] = round(ideal[j])
+        binding: tuple[str, ...] = ()
+        orders: tuple[HedgeOrder, ...] = ()
+        if any(lots):
+            lots, binding = self._checked(lots, gap, caps, value, room)
+            rank = self._rate_told(rank, lots, value)
+        for j in range(m):
+            rest = ideal[j] - lots[j]
+            # What a limit cut off stays in the gap; only rounding is carried.
+            carry[j] = rest if -0.5 <= rest <= 0.5 else (carry[j] if abs(carry[j]) <= 0.5 else 0.0)
+        if any(lots):
+            made = []
+            for j in range(m):
+                if lots[j]:
+                    order = HedgeOrder(f"h-{self._sequence}-{j}", names[j], lots[j] * self._lot[j])
+                    self._book.send(order.id, j, order.contracts, self._clock.now)
+                    self._sent[j] += lots[j]
+                    self._gross[j] += abs(lots[j])
+                    self._times.append(self._clock.now)
+                    made.append(order)
+            orders = tuple(made)
+        return HedgeDecision(
+            self._sequence, float(seen.time_s), orders, tuple(lots), tuple(wanted), rank, reason, tuple(alarms),
+            binding, tuple(gap), objective, proof, work, late,
+        )  # fmt: skip
+
+    def _checked(
+        self, lots: list[int], gap: list[float], caps: tuple[float, ...], value: list[float], room: list[float]
+    ) -> tuple[list[int], tuple[str, ...]]:
+        m, setup = self._m, self.setup
+        if setup.messages < math.inf:
+            recent = self._clock.now - setup.message_window_s
+            self._times = [t for t in self._times if t > recent]
+            messages = setup.messages - len(self._times)
+        else:
+            self._times.clear()
+            messages = math.inf
+        worst = [(0.0, 0.0)] * m
+        if any(n < math.inf for n in self._notional):
+            worst = [(self._book.worst(j, -1.0) / self._lot[j], self._book.worst(j, 1.0) / self._lot[j])
+                     for j in range(m)]  # fmt: skip
+        size = [v if v > 0.0 else math.inf for v in value]
+        return cut_lots(
+            lots,
+            room=[room[j] / size[j] for j in range(m)],
+            size=self._order_lots,
+            rate=[self._rates[j] / value[j] if value[j] > 0.0 else 0.0 for j in range(m)],
+            before=self._before,
+            sent=self._sent,
+            worst=worst,
+            notional=[self._notional[j] / value[j] if value[j] > 0.0 else 0.0 for j in range(m)],
+            gap=gap,
+            gap_cap=caps,
+            loadings=[[row[j] * value[j] for j in range(m)] for row in self._loadings],
+            messages=max(messages, 0.0),
+            names=self._names,
+        )
+
+    def _rate_told(self, rank: HedgeRank, lots: list[int], value: list[float]) -> HedgeRank:
+        if rank >= HedgeRank.RELAXED:
+            return rank
+        for j, n in enumerate(lots):
+            rate = self._rates[j]
+            if n and rate < math.inf and abs(self._sent[j] + n - self._before[j]) * value[j] > rate * (1.0 + 1e-9):
+                return HedgeRank.RELAXED
+        return rank
+
+    # ---- looking back ------------------------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> tuple[float, ...]:
+        """Contracts held, by reports so far (m,)."""
+        return tuple(self._book.position)
+
+    @property
+    def in_flight(self) -> tuple[float, ...]:
+        """Contracts sent and neither filled nor done (m,)."""
+        out = [0.0] * self._m
+        for j, sent, filled, _ in self._book.open.values():
+            out[j] += sent - filled
+        return tuple(out)
+
+    @property
+    def carried(self) -> tuple[float, ...]:
+        """Lots that rounding left out so far, each within half a lot (m,)."""
+        return tuple(self._carry)
+
+    @property
+    def latches(self) -> dict[str, bool]:
+        """Which parts are out: program, rule, data, clock."""
+        return {
+            "program": self._program_latch.tripped,
+            "rule": self._fallback.latch.tripped,
+            "data": self._data_latch.tripped,
+            "clock": self._clock.latch.tripped,
+        }
+
+    def explain(self, decision: HedgeDecision) -> HedgeExplanation:
+        """Return why the latest decision trades what it trades.
+
+        Raises
+        ------
+        InvalidInput
+            When the decision is not the latest: the arrays behind an older one have been overwritten. Restore a
+            snapshot and give its observation again.
+        """
+        if self._decision is None or decision.sequence != self._decision.sequence:
+            raise InvalidInput(
+                "is not the latest decision",
+                field="decision",
+                value=decision.sequence,
+                remedy="explain it before the next step, or replay the journal up to it",
+            )
+        return explain_decision(self.setup, self._program, self._step_of if self._solved else None, decision)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that later decisions depend on, as plain data that JSON holds to the last bit."""
+        return encode_state(self)
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from a snapshot: the same observations give the same decisions to the last bit.
+
+        Raises
+        ------
+        InvalidInput
+            When the snapshot is damaged, or of another set-up, engine or version.
+        """
+        decode_state(self, saved)

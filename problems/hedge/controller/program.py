@@ -1,0 +1,299 @@
+"""The controller's program: arrays that are filled in place at each step, and a warm solver for each regime.
+
+With h (H, m) the trades, G the gaps and N what is still to be traded for each exposure, N_{t+1} = N_t − E h_t from
+N_0 = w_T − E H_0 (w_T where the plan ends, beyond the horizon too):
+
+    min  Σ_t [ c_t'|h_t| + h_t'Λh_t + a_t'h_t + impact_t(h) + λΔt G_{t+1}'ΣG_{t+1} + ψ(G_{t+1}) ]
+         + Σ_i ( c_i|N_{i,H}| + v_i G_{i,H}² )
+    s.t. |h_t| ≤ cap_t,  |h_t − h_{t−1}| ≤ δ
+
+The core takes G and N together as 2k exposures. a_t holds what is known and linear: the observation's own term, and
+carry. A position costs f_s in slice s (a settlement of funding, less the expected rise of the basis), so a trade at t
+costs Σ_{s≥t} f_s. v_i is the undiscounted regulator's value of a squared gap, with the instruments of an exposure side
+by side: 1/Λ_i = Σ_j E_ij²/Λ_j.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from crosswind.problems.hedge.controller.messages import HedgeObservation
+from crosswind.problems.hedge.controller.model import HedgeSetup
+from crosswind.problems.hedge.core_step import terminal_value
+from crosswind.problems.replay.model import FloatArray
+from crosswind.solvers.mpc import MpcModel, MpcSolver, MpcStep
+
+__all__ = ["ControllerProgram"]
+
+_LEAST_DECAY = 1e-6
+_FOREVER = 1_000_000  # slices
+
+
+class ControllerProgram:
+    """Arrays and solvers of one set-up.
+
+    Parameters
+    ----------
+    setup
+        The set-up.
+    engine
+        As for :class:`crosswind.solvers.mpc.MpcSolver`.
+
+    Raises
+    ------
+    InvalidInput
+        When the core refuses a model.
+    """
+
+    def __init__(self, setup: HedgeSetup, engine: str) -> None:
+        self.setup = setup
+        m, k, H = len(setup.instruments), len(setup.exposures), setup.horizon
+        self.m, self.k, self.H = m, k, H
+        self.loadings = setup.loadings
+        self._modes()
+        E2 = np.vstack([self.loadings, self.loadings])
+        self.solvers, self.gap_caps, self._curves = [], [], []
+        for regime in setup.regimes:
+            sigma = min(regime.sigma, setup.sigma_cap)
+            covariance = np.zeros((2 * k, 2 * k))
+            covariance[:k, :k] = setup.covariance_per_s * sigma**2
+            temporary = self.gone + np.diag([i.temporary * regime.temporary for i in setup.instruments])
+            model = MpcModel(
+                H,
+                temporary,
+                exposure=E2,
+                covariance=covariance,
+                risk_weight=np.full(H, setup.risk_aversion * setup.dt_s),
+                terminal_weight=self._ends(covariance, temporary),
+                impact_loadings=self.factors,
+                decays=self.decays,
+                unit=setup.scale,
+            )
+            self.solvers.append(MpcSolver(model, engine))
+            caps = setup.gap_cap * regime.gap_cap
+            self.gap_caps.append(tuple(float(c) for c in caps))
+            bend = np.divide(setup.gap_penalty, caps, out=np.zeros(k), where=np.isfinite(caps) & (caps > 0.0))
+            self._curves.append(bend)
+        self.last_solved = [0] * len(self.solvers)
+        self.gap, self.plan = np.zeros(2 * k), np.zeros((H, 2 * k))
+        self.state, self.last = np.zeros((len(self.decays), m)), np.zeros(m)
+        self.linear, self.carry = np.zeros((H, m)), np.zeros((H, 2 * k))
+        self.spread, self.cap = np.zeros((H, m)), np.zeros((H, m))
+        self.rate = np.array([i.rate for i in setup.instruments])
+        self.gap_cap, self.price, self.curve = (np.zeros((H, 2 * k)) for _ in range(3))
+        self.trades = np.zeros((H, m))
+        self.clip = [i.clip for i in setup.instruments]
+        self._clips = np.array(self.clip)
+        self._unusual_caps = self._unusual_linear = True
+        self._spread_now: tuple[float, ...] = ()
+        self._regime = -1
+        self._shares = np.array([i.participation for i in setup.instruments])
+        self._usual = np.array([i.liquidity for i in setup.instruments])
+        self._limited = bool(np.isfinite(self._shares).any())
+        self.regime = 0
+        self._ways = [[j for j in range(m) if self.loadings[i, j] != 0.0] for i in range(k)]
+
+    def _modes(self) -> None:
+        setup, m = self.setup, self.m
+        decays = np.exp(-setup.decay_per_s * setup.dt_s)
+        kept = decays >= _LEAST_DECAY
+        # What fades within a slice costs half of its own move and nothing later.
+        self.gone = 0.5 * setup.impact[~kept].sum(axis=0) if (~kept).any() else np.zeros((m, m))
+        self.decays, self.kept = decays[kept], kept
+        factors = []
+        for K in setup.impact[kept]:
+            w, Q = np.linalg.eigh(0.5 * (K + K.T))
+            factors.append(Q * np.sqrt(np.maximum(w, 0.0)))
+        self.factors = np.array(factors).reshape(len(factors), m, m)
+
+    def _ends(self, covariance: FloatArray, temporary: FloatArray) -> FloatArray:
+        setup, k = self.setup, self.k
+        quadratic = np.diag(temporary) + 0.5 * np.einsum("jab,jab->a", self.factors, self.factors)
+        ends = np.zeros(2 * k)
+        for i in range(k):
+            speeds = [self.loadings[i, j] ** 2 / max(quadratic[j], 1e-300) for j in range(self.m)]
+            risk = setup.risk_aversion * setup.dt_s * float(covariance[i, i])
+            ends[i] = terminal_value(risk, 1.0 / sum(speeds))
+        return ends
+
+    # ---- filling in --------------------------------------------------------------------------------------------------
+
+    def fill(
+        self,
+        seen: HedgeObservation,
+        required: list[float],
+        held: list[float],
+        path: FloatArray,
+        regime: int,
+        usable: list[bool],
+        half_spread: list[float],
+        room: list[float],
+        now: float,
+    ) -> None:
+        """Put a step's data into the arrays.
+
+        Parameters
+        ----------
+        seen
+            The observation.
+        required, held
+            Required hedge and hedge on by exposure (k,), reliance, flight and carry counted [currency].
+        path
+            Required hedge after each coming slice (n, k) [currency].
+        regime
+            Its number.
+        usable, half_spread
+            By instrument.
+        room
+            What may be sent in this slice (m,) [currency].
+        now
+            The clock [s].
+        """
+        k, H, setup = self.k, self.H, self.setup
+        n = min(len(path), H)
+        gap, plan = self.gap, self.plan
+        for i in range(k):
+            on = held[i]
+            gap[i] = required[i] - on
+            gap[k + i] = path[-1, i] - on
+            plan[0, i] = path[0, i] - required[i]
+        if n > 1:
+            np.subtract(path[1:n], path[: n - 1], out=plan[1:n, :k])
+        if n < H:
+            plan[n:, :k] = 0.0
+        if regime != self._regime:
+            self._enter(regime)
+        self.regime = regime
+        self._put_spread(half_spread, usable, setup.regimes[regime].spread)
+        self._put_caps(seen, usable, room, now)
+        if seen.linear is not None or seen.funding or seen.basis_drift is not None:
+            self._put_linear(seen, now)
+        elif self._unusual_linear:
+            self.linear.fill(0.0)
+            self._unusual_linear = False
+
+    def _enter(self, regime: int) -> None:
+        k, penalty = self.k, self.setup.gap_penalty
+        self.gap_cap[:, :k] = self.gap_caps[regime]
+        self.price[:, :k] = penalty
+        self.curve[:, :k] = self._curves[regime]
+        self._regime, self._spread_now = regime, ()
+
+    def _put_spread(self, half_spread: list[float], usable: list[bool], multiple: float) -> None:
+        now = (*half_spread, *usable)
+        if now == self._spread_now:
+            return
+        self._spread_now = now
+        for j in range(self.m):
+            wide = half_spread[j] * multiple if usable[j] else 0.0
+            self.spread[:, j] = wide
+            self.spread[0, j] = half_spread[j] if usable[j] else 0.0
+        for i, ways in enumerate(self._ways):
+            # What is left after the horizon goes by the cheapest way that trades now.
+            costs = [half_spread[j] * multiple / abs(float(self.loadings[i, j])) for j in ways if usable[j]]
+            self.price[-1, self.k + i] = min(costs, default=0.0) * self.setup.close_spread
+
+    def _put_caps(self, seen: HedgeObservation, usable: list[bool], room: list[float], now: float) -> None:
+        cap, setup = self.cap, self.setup
+        usual = room == self.clip and all(usable) and seen.liquidity is None
+        end = now + self.H * setup.dt_s
+        near = [w for w in setup.windows if w[0] < end and w[1] > now] if setup.windows else []
+        if usual and not near:
+            if self._unusual_caps:
+                cap[:] = self._clips
+                self._unusual_caps = False
+            return
+        self._unusual_caps = True
+        cap[:] = self._clips
+        if seen.liquidity is not None and self._limited:
+            believed = np.asarray(seen.liquidity, dtype=np.float64).reshape(-1, self.m)[: self.H]
+            share = setup.regimes[self.regime].liquidity_floor
+            floor = share * self._usual if share > 0.0 else np.zeros(self.m)
+            believed = np.maximum(believed, np.where(np.isfinite(floor), floor, 0.0))
+            n = len(believed)
+            cap[:n] = np.minimum(cap[:n], self._shares * believed)
+        for j in range(self.m):
+            cap[0, j] = room[j]
+            if not usable[j]:
+                cap[:, j] = 0.0
+        for start, stop in near:
+            first = max(0, math.ceil((start - now) / setup.dt_s - 1e-9))
+            last = min(self.H, math.ceil((stop - now) / setup.dt_s - 1e-9)) if math.isfinite(stop) else self.H
+            cap[first:last] = 0.0
+
+    def _put_linear(self, seen: HedgeObservation, now: float) -> None:
+        linear, H = self.linear, self.H
+        linear.fill(0.0)
+        self._unusual_linear = True
+        held = np.zeros((H, self.m))
+        for j, time_s, rate in seen.funding:
+            # The position at the settlement is what the slices begun by then have traded.
+            s = math.ceil((time_s - now) / self.setup.dt_s - 1e-9) - 1
+            if 0 <= s < H:
+                held[s, j] += rate
+        if seen.basis_drift is not None:
+            held -= np.asarray(seen.basis_drift, dtype=np.float64)
+        if seen.funding or seen.basis_drift is not None:
+            linear += np.cumsum(held[::-1], axis=0)[::-1]
+        if seen.linear is not None:
+            given = np.asarray(seen.linear, dtype=np.float64).reshape(-1, self.m)[:H]
+            linear[: len(given)] += given
+
+    # ---- solving -----------------------------------------------------------------------------------------------------
+
+    def solve(self, slice_now: int) -> MpcStep:
+        """Solve what was filled in; ``slice_now`` counts the slices, for the warm start."""
+        regime, setup = self.regime, self.setup
+        shift = min(max(slice_now - self.last_solved[regime], 0), _FOREVER)
+        step = self.solvers[regime].step(
+            self.gap, self.plan, state=self.state, last=self.last, linear=self.linear, carry=self.carry,
+            spread=self.spread, cap=self.cap, rate=self.rate, gap_cap=self.gap_cap, price=self.price,
+            curve=self.curve, shift=shift, tol=setup.tol, work=setup.work, out=self.trades,
+        )  # fmt: skip
+        if step.prices is not None:
+            self.last_solved[regime] = slice_now
+        return step
+
+    def parts(self, trades: FloatArray) -> dict[str, float]:
+        """Return the cost of any trades (H, m) under the data filled in last, by part [currency]."""
+        model, k = self.solvers[self.regime].model, self.k
+        G = self.gap + np.cumsum(self.plan - trades @ model.exposure.T, axis=0)
+        impact, z = 0.0, self.state.copy()
+        for h in trades:
+            for j, L in enumerate(model.impact_loadings):
+                push = L.T @ h
+                impact += float(z[j] @ push + 0.5 * push @ push)
+                z[j] = model.decays[j] * (z[j] + push)
+        over = np.maximum(np.abs(G) - self.gap_cap, 0.0)
+        soft = over * (self.price + 0.5 * self.curve * over)
+        return {
+            "spread": float((self.spread * np.abs(trades)).sum()),
+            "temporary": float(np.einsum("ta,ab,tb->", trades, model.temporary, trades)),
+            "known": float((self.linear * trades).sum()),
+            "impact": impact,
+            "risk": float(model.risk_weight @ np.einsum("ta,ab,tb->t", G, model.covariance, G)),
+            "gap cap": float(soft[:, :k].sum()),
+            "later": float(soft[:, k:].sum() + G[-1] @ (model.terminal_weight * G[-1])),
+        }
+
+    def cost(self, trades: FloatArray) -> float:
+        """Return the cost of any trades (H, m) under the data filled in last [currency]."""
+        return math.fsum(self.parts(trades).values())
+
+    def reset(self) -> None:
+        """Forget the warm starts."""
+        for solver in self.solvers:
+            solver.reset()
+
+    def save(self) -> dict[str, Any]:
+        """Return the warm starts as plain data."""
+        return {"solvers": [s.snapshot().hex() for s in self.solvers], "solved": list(self.last_solved)}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Take over warm starts; InvalidInput where they are of another model."""
+        for solver, text in zip(self.solvers, saved["solvers"], strict=True):
+            solver.restore(bytes.fromhex(text))
+        self.last_solved = [int(s) for s in saved["solved"]]
