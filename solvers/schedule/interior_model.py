@@ -19,7 +19,7 @@ __all__ = ["Coupling", "Model", "build"]
 Mask = NDArray[np.bool_]
 
 _WIDTH = 1e-13  # of a box's numbers: a cell no wider is fixed
-_COLUMNS = 32  # loadings of one term that a factorisation may hold; a denser K is left to the iterations
+_COLUMNS = 8  # loadings of one term that a factorisation may hold; a denser K is left to the iterations
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def _priced(model: Model) -> Model:
             rest.append((G / scale, between))
         shares.append(own)
         parts.append(G.ravel() / scale)
-        if columns and G.any():
+        if L.size and G.any():
             couplings.append(Coupling(np.asarray(L), _root(G / scale)))
     hessian = (np.array(shares).T @ np.array(parts)).reshape(N, T, T)
     diagonal = np.arange(T)

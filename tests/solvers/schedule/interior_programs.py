@@ -156,7 +156,11 @@ def literal(p: FactorSchedule) -> tuple[sp.csc_matrix, np.ndarray, sp.csc_matrix
 
 
 def clarabel_bracket(p: FactorSchedule, tol: float = 1e-10) -> tuple[float, float]:
-    """Dual and primal objective from Clarabel."""
+    """Dual and primal objective from Clarabel.
+
+    Its residuals are measured after scaling: at times "Solved" misses equations by 1e-6 of the program's own numbers.
+    Of the answers with and without scaling, the one whose rows we find kept better counts.
+    """
     import clarabel
 
     P, c, A, low, high = literal(p)
@@ -166,9 +170,16 @@ def clarabel_bracket(p: FactorSchedule, tol: float = 1e-10) -> tuple[float, floa
     stacked = sp.vstack([by_rows[equal], by_rows[above], -by_rows[below]], format="csc")
     right = np.concatenate([low[equal], high[above], -low[below]])
     cones = [clarabel.ZeroConeT(int(equal.sum())), clarabel.NonnegativeConeT(int(above.sum() + below.sum()))]
-    settings = clarabel.DefaultSettings()
-    settings.verbose = False
-    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = tol
-    settings.max_iter = 200
-    out = clarabel.DefaultSolver(sp.triu(P, format="csc"), c, stacked, right, cones, settings).solve()
-    return out.obj_val_dual, out.obj_val
+    best, found = np.inf, (-np.inf, np.inf)
+    for scaled in (False, True):
+        settings = clarabel.DefaultSettings()
+        settings.verbose = False
+        settings.equilibrate_enable = scaled
+        settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = tol
+        out = clarabel.DefaultSolver(sp.triu(P, format="csc"), c, stacked, right, cones, settings).solve()
+        missed = float(np.max(np.abs(stacked @ np.array(out.x) + np.array(out.s) - right)))
+        if missed < best:
+            best, found = missed, (out.obj_val_dual, out.obj_val)
+        if best < 1e-9:
+            break
+    return found

@@ -47,8 +47,9 @@ def good(solution, tol=1e-8):
 @pytest.mark.parametrize("batch", range(8))
 def test_cost_is_clarabels(batch):
     programs = _programs()
-    for seed in range(25 * batch, 25 * batch + 25):
-        problem = programs.random_schedule(seed, *((30, 15) if batch % 2 else (15, 8)))
+    count, sizes = (15, (30, 15)) if batch % 2 else (35, (15, 8))
+    for seed in range(50 * batch, 50 * batch + count):
+        problem = programs.random_schedule(seed, *sizes)
         ours = solve(problem)
         assert good(ours), seed
         below, above = programs.clarabel_bracket(problem)
