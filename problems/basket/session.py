@@ -348,6 +348,8 @@ class ScheduleSession:
         if not (self.solver == "structured" or (self.solver == "auto" and prefers_structured(rest))):
             return {}
         state = self.last.solution.solution.state
+        if state is None:
+            return {}
         ahead = len(state.trades) - rest.n_slices
         if ahead < 0 or state.trades.shape[1:] != (rest.n_names,):
             return {}

@@ -14,7 +14,7 @@ the next schedule. Any schedule gives an upper bound, any weights a lower one: t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,6 +76,16 @@ def blend(base: BasketProblem, states: Sequence[BasketProblem], weights: FloatAr
     kappa = np.tensordot(p, np.stack([s.arrays.three_halves for s in states]), 1)
     if kappa.any():
         changes["three_halves"] = base.frame(kappa)
+    if base.auctions:
+        costs = {
+            field: np.tensordot(p, np.stack([getattr(s.arrays, field) for s in states]), 1)
+            for field in ("spread", "temporary", "three_halves")
+        }
+        at = base.times.get_indexer([auction.time for auction in base.auctions])
+        changes["auctions"] = tuple(
+            replace(a, **{field: pd.Series(rows[t], index=list(base.names)) for field, rows in costs.items()})
+            for a, t in zip(base.auctions, at, strict=True)
+        )
     if base.covariance is not None:
         changes["covariance"] = _mixed_covariance([s.covariance for s in states], p)
     return base.replace(**changes)
@@ -159,7 +169,7 @@ def guard(
                 "a weighted mean of the states is not the basket that was solved",
                 field="states",
                 value=mean - float(found.costs["total"]),
-                remedy="states may differ in impact, spread, η, κ and Σ; give auctions an explicit temporary cost",
+                remedy="states may differ in impact, spread, η, κ and Σ alone",
             )
         bound = mean - max(float(found.certificate.gap_rel), 0.0) * abs(mean)
         if bound > low:
