@@ -88,35 +88,37 @@ class GapLimits:
 class BasisShock:
     """A basis far from its recent level, or moving much more than it did.
 
-    z is the distance from a slow mean in slow standard deviations; the ratio is that of fast to slow standard deviation
-    of the changes. Both use what was known before the observation, and learn from it with its distance cut at
-    ``z_trip``, so that one bad print does not become the norm. While tripped, the answer comes from the rule at best,
-    with its threshold times ``tighten``.
+    z is the distance from a mean over ``slow_s`` in standard deviations over ``calm_s``; the ratio is that of the
+    standard deviation of changes over ``fast_s`` and over ``calm_s``. Both use what was known before the observation,
+    and the deviations learn from it with its distance cut at three: neither a bad print nor a shock becomes the norm.
+    A new session begins with a new level. While tripped, the answer comes from the rule at best, with its threshold
+    times ``tighten``.
 
     Parameters
     ----------
     z_trip, z_release
-        |z|, release < trip.
+        abs(z), release < trip.
     ratio_trip, ratio_release
-        Fast over slow, release < trip.
-    slow_s, fast_s
-        Half-lives [s], fast < slow.
+        Fast over calm, release < trip.
+    fast_s, slow_s, calm_s
+        Half-lives [s], in this order; the nights between sessions do not count.
     warmup
         Observations before it can trip.
     floor
-        Smallest standard deviation of the level that counts [fraction]: a tick or two.
+        Smallest standard deviation that counts [fraction]: a tick or two.
     tighten
         In [0.25, 1]: a rule that hedges everything at once where depth is thinnest costs more than the shock.
     confirm, release
         Breaches that trip it; rules of release.
     """
 
-    z_trip: float = 6.0
-    z_release: float = 3.0
-    ratio_trip: float = 4.0
-    ratio_release: float = 2.0
-    slow_s: float = 1800.0
+    z_trip: float = 5.0
+    z_release: float = 2.5
+    ratio_trip: float = 5.0
+    ratio_release: float = 2.5
     fast_s: float = 120.0
+    slow_s: float = 1800.0
+    calm_s: float = 14_400.0
     warmup: int = 30
     floor: float = 2e-5
     tighten: float = 0.5
@@ -124,9 +126,10 @@ class BasisShock:
     release: Release = _AFTER_MINUTES
 
     def __post_init__(self) -> None:
-        for name in ("z_trip", "z_release", "ratio_trip", "ratio_release", "slow_s", "fast_s", "floor"):
+        for name in ("z_trip", "z_release", "ratio_trip", "ratio_release", "fast_s", "slow_s", "calm_s", "floor"):
             _positive(name, getattr(self, name))
-        for low, high in (("z_release", "z_trip"), ("ratio_release", "ratio_trip"), ("fast_s", "slow_s")):
+        pairs = (("z_release", "z_trip"), ("ratio_release", "ratio_trip"), ("fast_s", "slow_s"), ("slow_s", "calm_s"))
+        for low, high in pairs:
             if not getattr(self, low) < getattr(self, high):
                 raise InvalidInput(f"must be below {high}", field=low, value=getattr(self, low), remedy="lower it")
         _within("tighten", self.tighten, 0.25, 1.0)
@@ -138,15 +141,19 @@ class BasisShock:
 class CorrelationBreak:
     """The hedge no longer follows the basket.
 
-    The correlation of hedge and basket returns is weighted with a half-life. While tripped, the hedge may grow only
-    towards ``reliance`` times what is required, and the answer comes from the rule at best.
+    The correlation of hedge and basket returns over ``half_life_s`` is held against a floor, and against that over
+    ``calm_s`` by Fisher's transform: z = (artanh ρ − artanh ρ_calm)·√(n − 3), n the effective number of observations.
+    While tripped, the long correlation does not learn, the hedge may grow only towards ``reliance`` times what is
+    required, and the answer comes from the rule at best.
 
     Parameters
     ----------
     trip, release_at
         Correlation below which it trips, and above which it is calm; trip < release_at.
-    half_life_s
-        [s].
+    z_trip, z_release
+        Fall in standard errors that trips it, and below which it is calm; release < trip.
+    half_life_s, calm_s
+        [s], half_life_s < calm_s; the nights between sessions do not count.
     warmup
         Observations before it can trip.
     reliance
@@ -155,10 +162,13 @@ class CorrelationBreak:
         Breaches that trip it; rules of release.
     """
 
-    trip: float = 0.5
-    release_at: float = 0.7
+    trip: float = 0.3
+    release_at: float = 0.5
+    z_trip: float = 4.0
+    z_release: float = 2.0
     half_life_s: float = 1800.0
-    warmup: int = 30
+    calm_s: float = 46_800.0
+    warmup: int = 60
     reliance: float = 0.5
     confirm: int = 3
     release: Release = _AFTER_FIVE
@@ -166,9 +176,11 @@ class CorrelationBreak:
     def __post_init__(self) -> None:
         _within("trip", self.trip, -1.0, 1.0)
         _within("release_at", self.release_at, -1.0, 1.0)
-        if not self.trip < self.release_at:
-            raise InvalidInput("must be below release_at", field="trip", value=self.trip, remedy="lower it")
-        _positive("half_life_s", self.half_life_s)
+        for name in ("z_trip", "z_release", "half_life_s", "calm_s"):
+            _positive(name, getattr(self, name))
+        for low, high in (("trip", "release_at"), ("z_release", "z_trip"), ("half_life_s", "calm_s")):
+            if not getattr(self, low) < getattr(self, high):
+                raise InvalidInput(f"must be below {high}", field=low, value=getattr(self, low), remedy="lower it")
         _within("reliance", self.reliance, 0.0, 1.0)
         _whole("warmup", self.warmup)
         _whole("confirm", self.confirm)

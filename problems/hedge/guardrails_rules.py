@@ -22,6 +22,8 @@ from crosswind.problems.hedge.state import Rung
 
 __all__ = ["Guard", "Ruling", "guards_of"]
 
+_CUT = 3.0  # deviations learn from no observation further out than this
+
 
 @dataclass(frozen=True)
 class Ruling:
@@ -95,15 +97,38 @@ class _Gap(Guard):
         return Ruling(gap - most, gap + most, None, "", event)
 
 
+class _Clock:
+    """Seconds since the last observation of the same session; 0 at the first of each."""
+
+    def __init__(self) -> None:
+        self.at: int | None = None
+        self.session = ""
+
+    def step(self, seen: Observation) -> tuple[float, bool]:
+        """Return the time that has passed [s], and whether a session begins."""
+        label = seen.session if isinstance(seen.session, str) else ""
+        new = self.at is None or label != self.session
+        passed = 0.0 if new or self.at is None else max((seen.time_ns - self.at) / NS, 0.0)
+        self.at, self.session = seen.time_ns, label
+        return passed, new
+
+    def state(self) -> list[Any]:
+        return [self.at, self.session]
+
+    def take(self, state: list[Any]) -> None:
+        at, session = state
+        self.at, self.session = None if at is None else int(at), str(session)
+
+
 class _Basis(Guard):
     name = "basis shock"
-    kept = ("_count", "_at", "_mean", "_level", "_fast", "_slow", "_last")
+    kept = ("_count", "_today", "_mean", "_level", "_fast", "_calm", "_last")
 
     def __init__(self, config: BasisShock) -> None:
         super().__init__(config.release, config.confirm)
-        self.config = config
-        self._count, self._at = 0, 0
-        self._mean = self._level = self._fast = self._slow = self._last = 0.0
+        self.config, self._clock = config, _Clock()
+        self._count = self._today = 0
+        self._mean = self._level = self._fast = self._calm = self._last = 0.0
 
     def look(self, seen: Observation) -> Ruling:
         if seen.basis is None:
@@ -112,39 +137,45 @@ class _Basis(Guard):
             words = "the basis is not a number, or beyond all measure"
             event = self._move(seen, seen.basis, self.config.z_trip, words, breached=False, calm=False, bad=True)
             return self._ruling(words, event)
-        c, basis = self.config, float(seen.basis)
-        z, ratio = self._learn(basis, seen.time_ns)
+        c = self.config
+        z, ratio = self._learn(float(seen.basis), *self._clock.step(seen))
         warm = self._count > c.warmup
         breached = warm and (abs(z) > c.z_trip or ratio > c.ratio_trip)
         calm = abs(z) <= c.z_release and ratio <= c.ratio_release
         words = f"z {z:+.1f} against {c.z_trip:g}, volatility ratio {ratio:.1f} against {c.ratio_trip:g}"
-        threshold = c.z_trip if abs(z) / c.z_trip >= ratio / c.ratio_trip else c.ratio_trip
-        value = z if threshold is c.z_trip else ratio
+        far = abs(z) / c.z_trip >= ratio / c.ratio_trip
+        value, threshold = (z, c.z_trip) if far else (ratio, c.ratio_trip)
         return self._ruling(words, self._move(seen, value, threshold, words, breached=breached, calm=calm, bad=False))
 
-    def _learn(self, basis: float, time_ns: int) -> tuple[float, float]:
+    def _learn(self, basis: float, dt: float, new: bool) -> tuple[float, float]:
         """Return z and the ratio by what was known before, then learn."""
         c = self.config
-        if self._count == 0:
-            self._count, self._mean, self._last, self._at = 1, basis, basis, time_ns
+        if new:
+            self._mean = self._last = basis
+            self._fast, self._today = self._calm, 0
+            self._count += 1
             return 0.0, 0.0
-        dt = max((time_ns - self._at) / NS, 0.0)
         sd = max(math.sqrt(self._level), c.floor)
         z = (basis - self._mean) / sd
         # Changes are taken per √second, so that uneven steps compare.
-        rate = (basis - self._last) ** 2 / max(dt, 1e-3)
+        dt = max(dt, 1e-3)
+        rate, quiet = (basis - self._last) ** 2 / dt, c.floor**2 / dt
+        was = max(self._calm, quiet)
+        self._today += 1
         # The first observations count fully, else a long half-life would begin with a deviation of nothing.
-        slow = max(1.0 - math.exp2(-dt / c.slow_s), 1.0 / (self._count + 1))
-        fast = max(1.0 - math.exp2(-dt / c.fast_s), 1.0 / (self._count + 1))
-        quiet = c.floor**2 / max(dt, 1e-3)
-        was = max(self._slow, quiet)
-        self._fast += fast * (rate - self._fast)
+        begun = 1.0 / (self._count + 1)
+        mean = max(1.0 - math.exp2(-dt / c.slow_s), 1.0 / (self._today + 1))
+        calm = max(1.0 - math.exp2(-dt / c.calm_s), begun)
+        self._fast += max(1.0 - math.exp2(-dt / c.fast_s), begun) * (rate - self._fast)
         ratio = math.sqrt(max(self._fast, 0.0) / was)
-        self._slow += slow * (min(rate, c.ratio_trip**2 * was) - self._slow)
-        step = min(max(basis - self._mean, -c.z_trip * sd), c.z_trip * sd)
-        self._mean += slow * step
-        self._level += slow * (step * step * (1.0 - slow) - self._level)
-        self._count, self._last, self._at = self._count + 1, basis, time_ns
+        learning = self._count <= c.warmup
+        self._calm += calm * ((rate if learning else min(rate, _CUT**2 * was)) - self._calm)
+        away = basis - self._mean
+        # What the mean itself errs by shrinks the squares; a cut keeps a shock from becoming the norm.
+        square = away * away if learning else min(away * away, (_CUT * sd) ** 2)
+        self._level += calm * (square * (1.0 - mean) - self._level)
+        self._mean += mean * (away if learning else min(max(away, -_CUT * sd), _CUT * sd))
+        self._count, self._last = self._count + 1, basis
         return z, ratio
 
     def _ruling(self, words: str, event: GuardEvent | None) -> Ruling:
@@ -153,16 +184,47 @@ class _Basis(Guard):
         reason = f"basis shock ({words}): the rule with {self.config.tighten:g} of its threshold"
         return Ruling(rung=Rung.RULE, reason=reason, event=event)
 
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "clock": self._clock.state()}
+
+    def take(self, state: dict[str, Any]) -> None:
+        super().take(state)
+        self._clock.take(state["clock"])
+
+
+class _Moments:
+    """Second moments of two returns, weighted with a half-life."""
+
+    def __init__(self) -> None:
+        self.xx = self.yy = self.xy = 0.0
+
+    def learn(self, x: float, y: float, weight: float) -> None:
+        self.xx += weight * (x * x - self.xx)
+        self.yy += weight * (y * y - self.yy)
+        self.xy += weight * (x * y - self.xy)
+
+    @property
+    def rho(self) -> float:
+        """The correlation; 0 where one of the two stands still, for then it hedges nothing."""
+        size = math.sqrt(self.xx) * math.sqrt(self.yy)
+        return min(max(self.xy / size, -1.0), 1.0) if size > 0.0 else 0.0
+
+    def state(self) -> list[float]:
+        return [self.xx, self.yy, self.xy]
+
+    def take(self, state: list[Any]) -> None:
+        self.xx, self.yy, self.xy = (float(value) for value in state)
+
 
 class _Correlation(Guard):
     name = "correlation break"
-    kept = ("_count", "_at", "_xx", "_yy", "_xy")
+    kept = ("_count", "_size")
 
     def __init__(self, config: CorrelationBreak) -> None:
         super().__init__(config.release, config.confirm)
-        self.config = config
-        self._count, self._at = 0, 0
-        self._xx = self._yy = self._xy = 0.0
+        self.config, self._clock = config, _Clock()
+        self._now, self._calm = _Moments(), _Moments()
+        self._count, self._size = 0, 0.0
 
     def look(self, seen: Observation) -> Ruling:
         x, y, c = seen.hedge_return, seen.basket_return, self.config
@@ -172,18 +234,23 @@ class _Correlation(Guard):
             words = "a return is not a number, or beyond all measure"
             event = self._move(seen, None, c.trip, words, breached=False, calm=False, bad=True)
             return self._ruling(seen, words, event)
-        dt = max((seen.time_ns - self._at) / NS, 0.0) if self._count else 0.0
-        a = max(1.0 - math.exp2(-dt / c.half_life_s), 1.0 / (self._count + 1))
-        x, y = float(x), float(y)
-        self._xx += a * (x * x - self._xx)
-        self._yy += a * (y * y - self._yy)
-        self._xy += a * (x * y - self._xy)
-        self._count, self._at = self._count + 1, seen.time_ns
-        size = math.sqrt(self._xx) * math.sqrt(self._yy)
-        rho = min(max(self._xy / size, -1.0), 1.0) if size > 0.0 else 0.0
-        words = f"correlation {rho:.2f} against {c.trip:g}"
-        breached = self._count > c.warmup and rho < c.trip
-        event = self._move(seen, rho, c.trip, words, breached=breached, calm=rho >= c.release_at, bad=False)
+        x, y, (dt, _) = float(x), float(y), self._clock.step(seen)
+        begun = 1.0 / (self._count + 1)
+        fast = max(1.0 - math.exp2(-dt / c.half_life_s), begun)
+        self._now.learn(x, y, fast)
+        self._count += 1
+        # 1/n of weighted observations is the sum of squared weights.
+        self._size = (1.0 - fast) ** 2 * self._size + fast**2
+        rho, usual = self._now.rho, self._calm.rho
+        z = (_artanh(rho) - _artanh(usual)) * math.sqrt(max(1.0 / self._size - 3.0, 0.0))
+        warm = self._count > c.warmup
+        words = f"correlation {rho:.2f} (usual {usual:.2f}, z {z:+.1f}) against {c.trip:g} and z {-c.z_trip:g}"
+        breached = warm and (rho < c.trip or z < -c.z_trip)
+        calm = rho >= c.release_at and z >= -c.z_release
+        value, threshold = (rho, c.trip) if rho < c.trip else (z, -c.z_trip)
+        event = self._move(seen, value, threshold, words, breached=breached, calm=calm, bad=False)
+        if not self.latch.tripped:
+            self._calm.learn(x, y, max(1.0 - math.exp2(-dt / c.calm_s), begun))
         return self._ruling(seen, words, event)
 
     def _ruling(self, seen: Observation, words: str, event: GuardEvent | None) -> Ruling:
@@ -196,6 +263,21 @@ class _Correlation(Guard):
         target = self.config.reliance * (float(seen.gap) + held)
         low, high = min(held, 0.0, target), max(held, 0.0, target)
         return Ruling(min(low - held, 0.0), max(high - held, 0.0), Rung.RULE, reason, event)
+
+    def state(self) -> dict[str, Any]:
+        parts = {"now": self._now.state(), "calm": self._calm.state(), "clock": self._clock.state()}
+        return {**super().state(), **parts}
+
+    def take(self, state: dict[str, Any]) -> None:
+        super().take(state)
+        self._now.take(state["now"])
+        self._calm.take(state["calm"])
+        self._clock.take(state["clock"])
+
+
+def _artanh(rho: float) -> float:
+    # A correlation of ±1 has no transform; beyond this it makes no difference.
+    return math.atanh(min(max(rho, -0.9999), 0.9999))
 
 
 class _Stale(Guard):
