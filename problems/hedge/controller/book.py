@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from crosswind.problems.hedge.controller.messages import OrderReport
@@ -11,6 +10,7 @@ __all__ = ["FlightBook"]
 
 _CLOSED = 1024  # orders that are done and still remembered, for fills that come late
 _ROUNDING = 1e-9
+_NONSENSE = 2.0  # times its size: a fill beyond it is an error of the report
 
 
 class FlightBook:
@@ -48,7 +48,7 @@ class FlightBook:
             return -1, 0.0
         filled = float(filled)
         new = filled - order[2]
-        if not math.isfinite(filled) or filled * order[1] < 0.0:
+        if not abs(filled) <= _NONSENSE * abs(order[1]) or filled * order[1] < 0.0:
             alarms.append(f"report of {name} makes no sense: {filled}")
             new = 0.0
         elif abs(filled) <= abs(order[2]):

@@ -25,21 +25,23 @@ from crosswind.problems.hedge.controller.explain import HedgeExplanation, explai
 from crosswind.problems.hedge.controller.fallback import FallbackRules
 from crosswind.problems.hedge.controller.journal import decode_state, encode_state, record_of
 from crosswind.problems.hedge.controller.ladder import Latch
-from crosswind.problems.hedge.controller.limits import cut_lots
+from crosswind.problems.hedge.controller.limits import LastCheck
 from crosswind.problems.hedge.controller.messages import HedgeDecision, HedgeObservation, HedgeOrder
 from crosswind.problems.hedge.controller.model import HedgeRank, HedgeSetup
 from crosswind.problems.hedge.controller.program import ControllerProgram
+from crosswind.problems.hedge.controller.quotes import QuoteCheck
 from crosswind.problems.hedge.core_step import proven
 from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.solution import Status
 
 __all__ = ["HedgeController"]
 
-_REASONS = {
-    HedgeRank.OPTIMAL: "first trade of the program",
-    HedgeRank.CERTIFIED: "first trade of the program, its work used up, its gap known",
-    HedgeRank.RELAXED: "first trade of the program, a limit on the change gave way",
-}
+_FAR = 1e9  # times the scale: what the core refuses, and no position is
+_REASONS = (
+    "first trade of the program",
+    "first trade of the program, its work used up, its gap known",
+    "first trade of the program, a limit on the change gave way",
+)
 
 
 class HedgeController:
@@ -93,12 +95,7 @@ class HedgeController:
         self._m, self._k = m, k
         self._names = [i.name for i in setup.instruments]
         self._lot = [i.lot for i in setup.instruments]
-        self._unit = [i.lot * i.multiplier for i in setup.instruments]
         self._loadings = setup.loadings.tolist()
-        self._order_lots = [i.order_lots for i in setup.instruments]
-        self._rates = [i.rate for i in setup.instruments]
-        self._notional = [i.notional for i in setup.instruments]
-        self._participation = [i.participation for i in setup.instruments]
         self._factors, self._fade = self._program.factors, self._program.decays[:, None]
         self._speeds = setup.decay_per_s[self._program.kept]
         self._severe = len(setup.regimes) - 1
@@ -110,13 +107,12 @@ class HedgeController:
         m, setup = self._m, self.setup
         self._book = FlightBook(m, tuple(i.expected_fill for i in setup.instruments), setup.late_after_s)
         self._carry = [0.0] * m  # lots that the program counts as held and that rounding left out
-        self._value = [0.0] * m  # currency of a lot at the last good price
-        self._before, self._sent, self._gross = [0] * m, [0] * m, [0] * m
+        self._quotes = QuoteCheck(setup)
+        self._check = LastCheck(setup)
         self._flying = [0.0] * m
         self._impact = np.zeros((len(self._speeds), m))
         self._path: Any = None
         self._clock = SliceClock(setup.dt_s, setup.rearm_after)
-        self._times: list[float] = []
         self._program_latch = Latch(setup.trip_after, setup.rearm_after)
         self._fallback = FallbackRules(setup)
         self._data_latch = Latch(1, setup.fresh_after)
@@ -169,7 +165,8 @@ class HedgeController:
         if trouble:
             return self._hold(seen, trouble, alarms)
         self._keep_path(seen)
-        value, usable, spread, trouble = self._quotes(seen)
+        value = self._quotes.value
+        usable, spread, trouble = self._quotes.take(seen, book, alarms)
         required = [float(r) for r in seen.required]
         reliance = float(seen.reliance)
         if len(required) != k or not all(map(math.isfinite, required)) or not 0.0 <= reliance <= 1.0:
@@ -206,7 +203,7 @@ class HedgeController:
         for i in range(k):
             if abs(gap[i]) > caps[i]:
                 alarms.append(f"gap cap of {setup.exposures[i]} exceeded by {abs(gap[i]) - caps[i]:.6g}")
-        room = self._room(seen, value, usable)
+        room = self._quotes.room(seen, usable, self._check.gross, now)
 
         rank, wanted, reason, late = HedgeRank.HOLD, None, "", False
         objective, proof, work = math.nan, math.inf, 0
@@ -240,13 +237,13 @@ class HedgeController:
                 alarms.append(f"report is of no known form: {err}")
                 continue
             if filled and len(self._speeds):
-                self._impact += self._factors[:, j, :] * (filled / self._lot[j] * self._value[j])
+                self._impact += self._factors[:, j, :] * (filled / self._lot[j] * self._quotes.value[j])
 
     def _adopt(self, position: Any, alarms: list[str]) -> None:
         for j, contracts in enumerate(position):
             known = self._book.position[j]
-            if not math.isfinite(contracts):
-                alarms.append(f"reported position of {self._names[j]} is not finite")
+            if not abs(contracts) * self._quotes.value[j] <= _FAR * self.setup.scale:
+                alarms.append(f"reported position of {self._names[j]} makes no sense: {contracts}")
             elif abs(contracts - known) > 1e-9 * self._lot[j]:
                 alarms.append(f"position of {self._names[j]} taken over: {contracts:.6g} for {known:.6g}")
                 self._book.position[j] = float(contracts)
@@ -256,55 +253,15 @@ class HedgeController:
         clock = self._clock
         trouble = clock.move(now)
         if clock.adopted:
-            self._times = [now] * len(self._times)
+            self._check.times = [now] * len(self._check.times)
         if clock.gone_s > 0.0 and len(self._speeds):
             even = abs(clock.gone_s - clock.dt_s) <= 1e-9 * clock.dt_s
             self._impact *= self._fade if even else np.exp(-self._speeds * clock.gone_s)[:, None]
         if clock.passed:
-            self._before = self._sent if clock.passed == 1 else [0] * self._m
-            self._sent, self._gross = [0] * self._m, [0] * self._m
+            self._check.next_slice(clock.passed)
             if self._path is not None:
                 self._path = self._path[min(clock.passed, len(self._path) - 1) :]
         return trouble
-
-    def _quotes(self, seen: HedgeObservation) -> tuple[list[float], list[bool], list[float], str]:
-        m, value, trouble = self._m, self._value, ""
-        usable, spread = [True] * m, [0.0] * m
-        trades = seen.tradeable
-        for j in range(m):
-            mid, half = seen.mid[j], seen.half_spread[j]
-            if 0.0 < mid < math.inf:
-                value[j] = mid * self._unit[j]
-            else:
-                usable[j] = False
-            if 0.0 <= half < math.inf:
-                spread[j] = half
-            else:
-                usable[j] = False
-            if trades is not None and not trades[j]:
-                usable[j] = False
-            if value[j] == 0.0 and (self._book.position[j] or self._book.open):
-                trouble = f"no price of {self._names[j]} was ever seen"
-        if not any(usable):
-            trouble = "no instrument trades"
-        return value, usable, spread, trouble
-
-    def _room(self, seen: HedgeObservation, value: list[float], usable: list[bool]) -> list[float]:
-        """Return what may still be sent in this slice (m,) [currency]."""
-        room, gross = list(self._program.clip), self._gross
-        now = self._clock.now
-        shut = any(start <= now < stop for start, stop in self.setup.windows)
-        for j in range(self._m):
-            if not usable[j] or shut:
-                room[j] = 0.0
-                continue
-            if seen.liquidity is not None and self._participation[j] < math.inf:
-                depth = float(seen.liquidity[0][j] if self._m > 1 or np.ndim(seen.liquidity) > 1 else seen.liquidity[0])
-                depth = depth if 0.0 <= depth < math.inf else 0.0
-                room[j] = min(room[j], self._participation[j] * depth)
-            if gross[j]:
-                room[j] = max(room[j] - gross[j] * value[j], 0.0)
-        return room
 
     # ---- the rungs ---------------------------------------------------------------------------------------------------
 
@@ -343,8 +300,9 @@ class HedgeController:
                 return None, "no plan", False
             path = self._path if reliance == 1.0 else self._path * reliance
             program.fill(seen, required, held, path, regime, usable, spread, room, self._clock.now)
+            check = self._check
             for j in range(self._m):
-                program.last[j] = (self._before[j] - self._sent[j]) * value[j]
+                program.last[j] = (check.before[j] - check.sent[j]) * value[j]
             if len(self._speeds):
                 np.copyto(program.state, self._impact)
                 if any(self._flying):
@@ -387,7 +345,10 @@ class HedgeController:
         if step.relaxed and rank < HedgeRank.RELAXED:
             rank = HedgeRank.RELAXED
         first = program.trades[0].tolist()
-        reason = _REASONS.get(rank) or f"stopped program, better than the rule, within {step.gap:.3g} of the best"
+        if rank > HedgeRank.RELAXED:
+            reason = f"stopped program, better than the rule, within {step.gap:.3g} of the best"
+        else:
+            reason = _REASONS[rank]
         return (rank, first, step.objective, step.gap, step.work), reason
 
     # ---- sending -----------------------------------------------------------------------------------------------------
@@ -418,8 +379,9 @@ class HedgeController:
         binding: tuple[str, ...] = ()
         orders: tuple[HedgeOrder, ...] = ()
         if any(lots):
-            lots, binding = self._checked(lots, gap, caps, value, room)
-            rank = self._rate_told(rank, lots, value)
+            lots, binding = self._check.cut(lots, value, room, gap, caps, self._book, self._clock.now)
+            if rank < HedgeRank.RELAXED and not self._check.keeps_rate(lots, value):
+                rank = HedgeRank.RELAXED
         for j in range(m):
             rest = ideal[j] - lots[j]
             # What a limit cut off stays in the gap; only rounding is carried.
@@ -430,56 +392,13 @@ class HedgeController:
                 if lots[j]:
                     order = HedgeOrder(f"h-{self._sequence}-{j}", names[j], lots[j] * self._lot[j])
                     self._book.send(order.id, j, order.contracts, self._clock.now)
-                    self._sent[j] += lots[j]
-                    self._gross[j] += abs(lots[j])
-                    self._times.append(self._clock.now)
                     made.append(order)
             orders = tuple(made)
+            self._check.book(lots, self._clock.now)
         return HedgeDecision(
             self._sequence, float(seen.time_s), orders, tuple(lots), tuple(wanted), rank, reason, tuple(alarms),
             binding, tuple(gap), objective, proof, work, late,
         )  # fmt: skip
-
-    def _checked(
-        self, lots: list[int], gap: list[float], caps: tuple[float, ...], value: list[float], room: list[float]
-    ) -> tuple[list[int], tuple[str, ...]]:
-        m, setup = self._m, self.setup
-        if setup.messages < math.inf:
-            recent = self._clock.now - setup.message_window_s
-            self._times = [t for t in self._times if t > recent]
-            messages = setup.messages - len(self._times)
-        else:
-            self._times.clear()
-            messages = math.inf
-        worst = [(0.0, 0.0)] * m
-        if any(n < math.inf for n in self._notional):
-            worst = [(self._book.worst(j, -1.0) / self._lot[j], self._book.worst(j, 1.0) / self._lot[j])
-                     for j in range(m)]  # fmt: skip
-        size = [v if v > 0.0 else math.inf for v in value]
-        return cut_lots(
-            lots,
-            room=[room[j] / size[j] for j in range(m)],
-            size=self._order_lots,
-            rate=[self._rates[j] / value[j] if value[j] > 0.0 else 0.0 for j in range(m)],
-            before=self._before,
-            sent=self._sent,
-            worst=worst,
-            notional=[self._notional[j] / value[j] if value[j] > 0.0 else 0.0 for j in range(m)],
-            gap=gap,
-            gap_cap=caps,
-            loadings=[[row[j] * value[j] for j in range(m)] for row in self._loadings],
-            messages=max(messages, 0.0),
-            names=self._names,
-        )
-
-    def _rate_told(self, rank: HedgeRank, lots: list[int], value: list[float]) -> HedgeRank:
-        if rank >= HedgeRank.RELAXED:
-            return rank
-        for j, n in enumerate(lots):
-            rate = self._rates[j]
-            if n and rate < math.inf and abs(self._sent[j] + n - self._before[j]) * value[j] > rate * (1.0 + 1e-9):
-                return HedgeRank.RELAXED
-        return rank
 
     # ---- looking back ------------------------------------------------------------------------------------------------
 

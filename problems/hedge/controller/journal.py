@@ -113,14 +113,12 @@ def encode_state(c: HedgeController) -> dict[str, Any]:
             "setup": c.setup.fingerprint(),
             "book": c._book.save(),
             "carry": c._carry,
-            "value": c._value,
-            "before": c._before,
-            "sent": c._sent,
-            "gross": c._gross,
+            "quotes": c._quotes.save(),
+            "sent": [c._check.before, c._check.sent, c._check.gross],
             "impact": c._impact,
             "path": c._path,
             "clock": c._clock.save(),
-            "times": c._times,
+            "times": c._check.times,
             "latches": [latch.save() for latch in _latches(c)],
             "sequence": c._sequence,
             "program": c._program.save(),
@@ -150,24 +148,18 @@ def decode_state(c: HedgeController, saved: dict[str, Any]) -> None:
 
 
 def _put(c: HedgeController, saved: dict[str, Any]) -> None:
-    m = len(c.setup.instruments)
-
-    def row(name: str, kind: Any) -> list[Any]:
-        values = [kind(v) for v in _number(saved[name])]
-        if len(values) != m:
-            raise ValueError(name)
-        return values
-
     c._program.restore(saved["program"])
     c._book.restore({name: _number(value) for name, value in saved["book"].items()})
-    c._carry, c._value = row("carry", float), row("value", float)
-    c._before, c._sent, c._gross = row("before", int), row("sent", int), row("gross", int)
+    c._carry = [float(v) for v in _number(saved["carry"])]
+    c._quotes.restore(_number(saved["quotes"]))
+    check = c._check
+    check.before, check.sent, check.gross = ([int(n) for n in lots] for lots in saved["sent"])
+    check.times = [float(t) for t in _number(saved["times"])]
     c._impact = np.array(_number(saved["impact"]), dtype=np.float64).reshape(c._impact.shape)
     path = saved["path"]
     c._path = None if path is None else np.array(_number(path), dtype=np.float64).reshape(-1, len(c.setup.exposures))
     c._clock.restore(_number(saved["clock"]))
     c._sequence = int(saved["sequence"])
-    c._times = [float(t) for t in _number(saved["times"])]
     for latch, state in zip(_latches(c), saved["latches"], strict=True):
         latch.restore(state)
     c._decision, c._step_of, c._solved = None, None, False

@@ -8,130 +8,191 @@ grows or turns; slowing down and stopping are always allowed.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-__all__ = ["cut_lots"]
+from crosswind.problems.hedge.controller.book import FlightBook
+from crosswind.problems.hedge.controller.model import HedgeSetup
+
+__all__ = ["LastCheck"]
 
 _EDGE = 1e-9  # of a lot
+_MANY = 10**15
+
+
+class LastCheck:
+    """What one slice may send, in whole lots.
+
+    Parameters
+    ----------
+    setup
+        The controller's.
+
+    Attributes
+    ----------
+    before, sent
+        Net lots of the slice before and those sent in this one (m,).
+    gross
+        Lots sent in this slice, without sign (m,).
+    times
+        When orders were sent within the message window [s].
+    """
+
+    def __init__(self, setup: HedgeSetup) -> None:
+        self.setup = setup
+        m = len(setup.instruments)
+        self._loadings = setup.loadings.tolist()
+        self._rate = [i.rate for i in setup.instruments]
+        self._rated = any(rate < math.inf for rate in self._rate)
+        self._size = [i.order_lots for i in setup.instruments]
+        self._notional = [i.notional for i in setup.instruments]
+        self._lot = [i.lot for i in setup.instruments]
+        self.before, self.sent, self.gross = [0] * m, [0] * m, [0] * m
+        self.times: list[float] = []
+
+    def next_slice(self, passed: int) -> None:
+        """Move on by slices; one without a trade counts as a slice of zero."""
+        m = len(self._lot)
+        self.before = self.sent if passed == 1 else [0] * m
+        self.sent, self.gross = [0] * m, [0] * m
+
+    def book(self, lots: Sequence[int], now: float) -> None:
+        """Count lots as sent."""
+        for j, n in enumerate(lots):
+            if n:
+                self.sent[j] += n
+                self.gross[j] += abs(n)
+                if self.setup.messages < math.inf:
+                    self.times.append(now)
+
+    def keeps_rate(self, lots: Sequence[int], value: Sequence[float]) -> bool:
+        """Return whether the slice's totals are within the rate of those before, both ways, where there is a trade."""
+        return not self._rated or all(
+            not n or abs(self.sent[j] + n - self.before[j]) * value[j] <= self._rate[j] * (1.0 + _EDGE)
+            for j, n in enumerate(lots)
+        )
+
+    def cut(
+        self,
+        lots: Sequence[int],
+        value: Sequence[float],
+        room: Sequence[float],
+        gap: Sequence[float],
+        caps: Sequence[float],
+        book: FlightBook,
+        now: float,
+    ) -> tuple[list[int], tuple[str, ...]]:
+        """Return the lots that may be sent and the limits that cut them, as "limit: instrument".
+
+        Parameters
+        ----------
+        lots
+            Asked for (m,).
+        value, room
+            Currency of a lot, and what this slice still takes (m,) [currency].
+        gap, caps
+            By exposure (k,) [currency].
+        book
+            Positions and orders in flight.
+        now
+            The clock [s].
+        """
+        out, binding = list(lots), list[str]()
+        for j, n in enumerate(lots):
+            if n:
+                out[j] = self._one(j, n, value[j], room[j], book, binding)
+        if any(out) and not self._allowed(out, value, gap, caps):
+            binding.append("gap cap")
+            out = self._within_gap(out, value, gap, caps)
+        if self.setup.messages < math.inf:
+            out = self._within_messages(out, value, gap, caps, now, binding)
+        return out, tuple(binding)
+
+    def _one(self, j: int, want: int, value: float, room: float, book: FlightBook, binding: list[str]) -> int:
+        """Return what one instrument's own limits leave."""
+        n, name = want, self.setup.instruments[j].name
+        if not self._kept(j, n, value):
+            rate = self._rate[j] / value
+            low, high = self.before[j] - rate - self.sent[j], self.before[j] + rate - self.sent[j]
+            n = math.ceil(low - _EDGE) if n < low else math.floor(high + _EDGE)
+            # Where the band lies on the other side, the way to turn is to stop first.
+            n = n if n * want > 0 else 0
+            binding.append(f"rate: {name}")
+        whole = _whole(room / value)
+        if abs(n) > whole:
+            n = whole if n > 0 else -whole
+            binding.append(f"room: {name}")
+        whole = _whole(self._size[j])
+        if abs(n) > whole:
+            n = whole if n > 0 else -whole
+            binding.append(f"order size: {name}")
+        if n and self._notional[j] < math.inf:
+            most, low, high = self._notional[j] / value, *(book.worst(j, s) / self._lot[j] for s in (-1.0, 1.0))
+            # A trade that lessens what is held needs no room.
+            free = max(most - high, -high, 0.0) if n > 0 else max(most + low, low, 0.0)
+            whole = _whole(free)
+            if abs(n) > whole:
+                n = whole if n > 0 else -whole
+                binding.append(f"notional: {name}")
+        return n if self._kept(j, n, value) else 0
+
+    def _kept(self, j: int, lots: int, value: float) -> bool:
+        """Return whether a trade keeps the rate: it stops, changes by no more, or slows down without turning."""
+        rate = self._rate[j]
+        if rate == math.inf or not lots:
+            return True
+        total, before = self.sent[j] + lots, self.before[j]
+        return abs(total - before) * value <= rate + _EDGE * value or (total * before >= 0 and abs(total) < abs(before))
+
+    def _allowed(
+        self, lots: Sequence[int], value: Sequence[float], gap: Sequence[float], caps: Sequence[float]
+    ) -> bool:
+        for i, row in enumerate(self._loadings):
+            if caps[i] < math.inf:
+                after = gap[i]
+                for j, n in enumerate(lots):
+                    if n:
+                        after -= row[j] * n * value[j]
+                if abs(after) > max(caps[i], abs(gap[i])) * (1.0 + 1e-12):
+                    return False
+        return True
+
+    def _within_gap(
+        self, lots: Sequence[int], value: Sequence[float], gap: Sequence[float], caps: Sequence[float]
+    ) -> list[int]:
+        share = 1.0
+        for i, row in enumerate(self._loadings):
+            effect = math.fsum(row[j] * n * value[j] for j, n in enumerate(lots))
+            most = max(caps[i], abs(gap[i]))
+            if effect > 0.0:
+                share = min(share, (gap[i] + most) / effect)
+            elif effect < 0.0:
+                share = min(share, (gap[i] - most) / effect)
+        out = [int(n * share) for n in lots]  # towards zero
+        out = [n if self._kept(j, n, value[j]) else 0 for j, n in enumerate(out)]
+        return out if self._allowed(out, value, gap, caps) else [0] * len(out)
+
+    def _within_messages(
+        self,
+        lots: list[int],
+        value: Sequence[float],
+        gap: Sequence[float],
+        caps: Sequence[float],
+        now: float,
+        binding: list[str],
+    ) -> list[int]:
+        oldest = now - self.setup.message_window_s
+        self.times = [t for t in self.times if t > oldest]
+        free = max(int(min(self.setup.messages, _MANY)) - len(self.times), 0)
+        wanted = sorted((j for j, n in enumerate(lots) if n), key=lambda j: (-abs(lots[j]) * value[j], j))
+        for j in wanted[free:]:
+            lots[j] = 0
+            binding.append(f"messages: {self.setup.instruments[j].name}")
+        # A leg that is missing may turn the rest against the gap.
+        if len(wanted) > free and any(lots) and not self._allowed(lots, value, gap, caps):
+            return [0] * len(lots)
+        return lots
 
 
 def _whole(lots: float) -> int:
     """Return the whole lots within a bound, which may be infinite."""
-    return math.floor(lots + _EDGE) if lots < 1e15 else 10**15
-
-
-def _kept(lots: int, sent: int, before: int, rate: float) -> bool:
-    """Return whether a trade keeps the rate: it stops, changes by no more than that, or slows down without turning."""
-    total = sent + lots
-    return lots == 0 or abs(total - before) <= rate + _EDGE or (total * before >= 0 and abs(total) < abs(before))
-
-
-def cut_lots(
-    lots: list[int],
-    *,
-    room: list[float],
-    size: list[float],
-    rate: list[float],
-    before: list[int],
-    sent: list[int],
-    worst: list[tuple[float, float]],
-    notional: list[float],
-    gap: list[float],
-    gap_cap: tuple[float, ...],
-    loadings: list[list[float]],
-    messages: float,
-    names: list[str],
-) -> tuple[list[int], tuple[str, ...]]:
-    """Return the lots that may be sent and the limits that cut them.
-
-    Parameters
-    ----------
-    lots
-        Asked for (m,).
-    room, size, rate, notional
-        Limits in lots (m,): what the slice still takes, one order, change between slices, position.
-    before, sent
-        Lots of the slice before and those already sent in this one (m,).
-    worst
-        Lowest and highest position with what is in flight (m,) [lots].
-    gap, gap_cap
-        By exposure (k,) [currency].
-    loadings
-        Exposure of one lot (k, m) [currency].
-    messages
-        Orders that may still be sent.
-    names
-        Of the instruments.
-    """
-    out, binding = list(lots), []
-    for j, want in enumerate(lots):
-        n = want
-        if not _kept(n, sent[j], before[j], rate[j]):
-            low, high = before[j] - rate[j] - sent[j], before[j] + rate[j] - sent[j]
-            n = math.ceil(low - _EDGE) if n < low else math.floor(high + _EDGE)
-            # Where the band lies on the other side, the way to turn is to stop first.
-            n = n if n * want > 0 else 0
-            binding.append(f"rate: {names[j]}")
-        for bound, name in ((room[j], "room"), (size[j], "order size")):
-            whole = _whole(bound)
-            if abs(n) > whole:
-                n = whole if n > 0 else -whole
-                binding.append(f"{name}: {names[j]}")
-        if n and notional[j] != math.inf:
-            free = notional[j] - worst[j][1] if n > 0 else notional[j] + worst[j][0]
-            # A trade that lessens what is held needs no room.
-            lessens = max(0.0, -worst[j][1]) if n > 0 else max(0.0, worst[j][0])
-            whole = _whole(max(free, lessens, 0.0))
-            if abs(n) > whole:
-                n = whole if n > 0 else -whole
-                binding.append(f"notional: {names[j]}")
-        out[j] = n if _kept(n, sent[j], before[j], rate[j]) else 0
-    out = _within_gap(out, gap, gap_cap, loadings, rate, before, sent, binding)
-    wanted = [j for j, n in enumerate(out) if n]
-    if len(wanted) > messages:
-        wanted.sort(key=lambda j: (abs(sum(row[j] for row in loadings) * out[j]), j))
-        for j in wanted[: len(wanted) - int(messages)]:
-            out[j] = 0
-            binding.append(f"messages: {names[j]}")
-        # A leg that is missing may turn the rest against the gap.
-        if any(out) and not _allowed(out, gap, gap_cap, loadings):
-            out = [0] * len(out)
-    return out, tuple(dict.fromkeys(binding))
-
-
-def _allowed(lots: list[int], gap: list[float], gap_cap: tuple[float, ...], loadings: list[list[float]]) -> bool:
-    for i, row in enumerate(loadings):
-        after = gap[i]
-        for j, n in enumerate(lots):
-            if n:
-                after -= row[j] * n
-        if abs(after) > max(gap_cap[i], abs(gap[i])) * (1.0 + 1e-12):
-            return False
-    return True
-
-
-def _within_gap(
-    lots: list[int],
-    gap: list[float],
-    gap_cap: tuple[float, ...],
-    loadings: list[list[float]],
-    rate: list[float],
-    before: list[int],
-    sent: list[int],
-    binding: list[str],
-) -> list[int]:
-    if not any(lots) or _allowed(lots, gap, gap_cap, loadings):
-        return lots
-    share = 1.0
-    for i, row in enumerate(loadings):
-        effect = math.fsum(row[j] * n for j, n in enumerate(lots))
-        most = max(gap_cap[i], abs(gap[i]))
-        if effect > 0.0:
-            share = min(share, (gap[i] + most) / effect)
-        elif effect < 0.0:
-            share = min(share, (gap[i] - most) / effect)
-    binding.append("gap cap")
-    out = [int(n * share) for n in lots]  # towards zero
-    for j, n in enumerate(out):
-        if not _kept(n, sent[j], before[j], rate[j]):
-            out[j] = 0
-    return out if _allowed(out, gap, gap_cap, loadings) else [0] * len(out)
+    return math.floor(lots + _EDGE) if lots < _MANY else _MANY

@@ -89,6 +89,9 @@ class HedgeInstrument:
         Usual turnover of a slice [currency], which regimes floor the forecast by; inf: unknown, no floor.
     expected_fill
         Share of an order in flight that is expected to be filled, 0..1.
+    collar
+        A price that differs from the last good one by more than this share takes the instrument out, until as many
+        prices in a row agree with it as re-arm the program.
 
     Raises
     ------
@@ -107,11 +110,12 @@ class HedgeInstrument:
     participation: float = math.inf
     liquidity: float = math.inf
     expected_fill: float = 1.0
+    collar: float = 0.2
 
     def __post_init__(self) -> None:
         for name in ("multiplier", "lot"):
             _number(self.name, name, getattr(self, name), open_low=True, top=False)
-        for name in ("clip", "rate", "notional", "order_lots", "participation", "liquidity"):
+        for name in ("clip", "rate", "notional", "order_lots", "participation", "liquidity", "collar"):
             _number(self.name, name, getattr(self, name))
         _number(self.name, "temporary", self.temporary, top=False)
         if _number(self.name, "expected_fill", self.expected_fill) > 1.0:
@@ -276,12 +280,14 @@ class HedgeSetup:
                 raise InvalidInput(f"must be a whole number from {low}", field=name, value=value, remedy="give an int")
             put(self, name, int(value))
         for window in self.windows:
-            pair = list(window)
+            pair: list[float] = list(window)
             if len(pair) != 2 or not pair[0] <= pair[1]:
                 raise InvalidInput("must be (start, end), in order", field="windows", value=window, remedy="swap them")
-        if self.loadings is None and k not in (1, m):
-            raise InvalidInput("are needed", field="loadings", value=None, remedy=f"give a ({k}, {m}) matrix")
-        loadings = (np.ones((1, m)) if k == 1 else np.eye(m)) if self.loadings is None else self.loadings
+        loadings: Any = self.loadings
+        if loadings is None:
+            if k not in (1, m):
+                raise InvalidInput("are needed", field="loadings", value=None, remedy=f"give a ({k}, {m}) matrix")
+            loadings = np.ones((1, m)) if k == 1 else np.eye(m)
         put(self, "loadings", _matrix("loadings", loadings, (k, m)))
         if not np.abs(self.loadings).max(axis=1).min() > 0.0:
             raise InvalidInput("an exposure has no hedge", field="loadings", value=0.0, remedy="drop the exposure")

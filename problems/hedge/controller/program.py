@@ -155,11 +155,12 @@ class ControllerProgram:
         k, H, setup = self.k, self.H, self.setup
         n = min(len(path), H)
         gap, plan = self.gap, self.plan
+        end = path.size - k
         for i in range(k):
             on = held[i]
             gap[i] = required[i] - on
-            gap[k + i] = path[-1, i] - on
-            plan[0, i] = path[0, i] - required[i]
+            gap[k + i] = path.item(end + i) - on
+            plan[0, i] = path.item(i) - required[i]
         if n > 1:
             np.subtract(path[1:n], path[: n - 1], out=plan[1:n, :k])
         if n < H:
@@ -237,7 +238,8 @@ class ControllerProgram:
         if seen.basis_drift is not None:
             held -= np.asarray(seen.basis_drift, dtype=np.float64)
         if seen.funding or seen.basis_drift is not None:
-            linear += np.cumsum(held[::-1], axis=0)[::-1]
+            with np.errstate(over="ignore", invalid="ignore"):  # the core refuses what is not finite
+                linear += np.cumsum(held[::-1], axis=0)[::-1]
         if seen.linear is not None:
             given = np.asarray(seen.linear, dtype=np.float64).reshape(-1, self.m)[:H]
             linear[: len(given)] += given

@@ -1,0 +1,102 @@
+"""Prices that are believed, and what the present slice may take of each instrument."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from crosswind.problems.hedge.controller.book import FlightBook
+from crosswind.problems.hedge.controller.messages import HedgeObservation
+from crosswind.problems.hedge.controller.model import HedgeSetup
+
+__all__ = ["QuoteCheck"]
+
+
+class QuoteCheck:
+    """Last good prices, with a collar around them.
+
+    Parameters
+    ----------
+    setup
+        The controller's.
+
+    Attributes
+    ----------
+    value
+        Currency of a lot at the last good price (m,); 0 before the first.
+    """
+
+    def __init__(self, setup: HedgeSetup) -> None:
+        self.setup = setup
+        self._names = [i.name for i in setup.instruments]
+        self._unit = [i.lot * i.multiplier for i in setup.instruments]
+        self._collar = [i.collar for i in setup.instruments]
+        self._clip = [i.clip for i in setup.instruments]
+        self._share = [i.participation for i in setup.instruments]
+        self.value = [0.0] * len(self._names)
+        # By instrument: a price outside the collar, and how often in a row one like it came.
+        self._odd = [[0.0, 0] for _ in self._names]
+
+    def take(self, seen: HedgeObservation, book: FlightBook, alarms: list[str]) -> tuple[list[bool], list[float], str]:
+        """Take prices; return which instruments are usable, their half-spreads, and what is wrong with them all."""
+        value, trades, trouble = self.value, seen.tradeable, ""
+        m = len(value)
+        usable, spread = [True] * m, [0.0] * m
+        for j in range(m):
+            new, half = seen.mid[j] * self._unit[j], seen.half_spread[j]
+            if not (0.0 < new < math.inf and 0.0 <= half < math.inf):
+                usable[j] = False
+            elif self._moved_far(j, new):
+                usable[j] = False
+                alarms.append(f"price of {self._names[j]} is outside its collar")
+            else:
+                value[j], spread[j] = new, half
+                if trades is not None and not trades[j]:
+                    usable[j] = False
+            if value[j] == 0.0 and (book.position[j] or book.open):
+                trouble = f"no price of {self._names[j]} was ever seen"
+        if True not in usable:
+            trouble = "no instrument trades"
+        return usable, spread, trouble
+
+    def _moved_far(self, j: int, new: float) -> bool:
+        """Return whether a price is outside the collar around the last good one and not yet confirmed."""
+        last, collar, odd = self.value[j], self._collar[j], self._odd[j]
+        if last == 0.0 or abs(new - last) <= collar * last:
+            odd[1] = 0
+            return False
+        odd[1] = odd[1] + 1 if odd[1] and abs(new - odd[0]) <= collar * odd[0] else 1
+        odd[0] = new
+        if odd[1] < self.setup.rearm_after:
+            return True
+        odd[1] = 0
+        return False
+
+    def room(self, seen: HedgeObservation, usable: list[bool], gross: list[int], now: float) -> list[float]:
+        """Return what may still be sent in this slice (m,) [currency]; an unknown depth is none."""
+        room, windows = list(self._clip), self.setup.windows
+        shut = bool(windows) and any(start <= now < stop for start, stop in windows)
+        for j in range(len(room)):
+            if not usable[j] or shut:
+                room[j] = 0.0
+                continue
+            if seen.liquidity is not None and self._share[j] < math.inf:
+                first: Any = seen.liquidity[0]
+                depth = float(first[j]) if np.ndim(first) else float(first)
+                room[j] = min(room[j], self._share[j] * (depth if 0.0 <= depth < math.inf else 0.0))
+            if gross[j]:
+                room[j] = max(room[j] - gross[j] * self.value[j], 0.0)
+        return room
+
+    def save(self) -> list[Any]:
+        """Return the state."""
+        return [list(self.value), [list(odd) for odd in self._odd]]
+
+    def restore(self, saved: list[Any]) -> None:
+        """Take over a state."""
+        value, odd = [float(v) for v in saved[0]], [[float(price), int(count)] for price, count in saved[1]]
+        if len(value) != len(self._names) or len(odd) != len(value):
+            raise ValueError("quotes")
+        self.value, self._odd = value, odd
