@@ -344,3 +344,40 @@ def test_catching_up_by_hand(make: Maker) -> None:
     np.testing.assert_allclose(out.sum(axis=0), [7e6, 1e6, 0.0])
     assert out[:, 0].max() > 1e6
     assert (out[:, 1] >= 0.0).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_session_keeps_its_promises(seed: int) -> None:
+    """Random fills (short, none), clocks and forecasts: what is left is planned, limits hold, a journal resumes."""
+    rng = np.random.default_rng(seed)
+    problem = basket_instance(int(rng.integers(1, 6)), int(rng.integers(1, 7)), seed=seed)
+    problem = problem.replace(participation=0.4, cash_band=None)
+    session = ScheduleSession(problem, hysteresis_bps=float(rng.choice([0.0, 0.1])))
+    end = problem.times[-1] + pd.Timedelta(problem.slice_s, unit="s")
+    starts = [*problem.times[1:], end]
+    booked = np.zeros(problem.n_names)
+    for k, time in enumerate(starts):
+        if rng.random() < 0.15 and k < len(starts) - 1:
+            continue  # a step that nobody took: the slice went by unfilled
+        fills = session.next_slice * rng.choice([0.0, 0.5, 0.9, 1.0], problem.n_names)
+        forecasts: dict[str, Any] = {}
+        if rng.random() < 0.5:
+            forecasts["spread"] = problem.spread * float(rng.uniform(0.5, 2.0))
+        if rng.random() < 0.5:
+            forecasts["risk_aversion"] = float(rng.choice([0.0, 1e-7, 1e-5]))
+        try:
+            step = session.step(time, fills, **forecasts)
+        except (InfeasibleProblem, InvalidInput):  # too little time is left for what was not filled
+            step = None
+        booked += fills.to_numpy()
+        np.testing.assert_allclose(session.fills.sum(), booked, atol=1e-6 * problem.parent_notional)
+        np.testing.assert_allclose(session.left, problem.inventory - booked, atol=1e-6 * problem.parent_notional)
+        if len(session.plan):
+            np.testing.assert_allclose(session.plan.sum(), session.left, atol=1e-6 * problem.parent_notional)
+        if step is not None and len(step.plan):
+            rest = problem.breaches(session.fills.add(step.plan, fill_value=0.0), tol=1e-6)
+            assert rest.empty, rest
+            assert np.isfinite(step.plan.to_numpy()).all()
+        assert (
+            ScheduleSession.from_dict(problem, json.loads(json.dumps(session.to_dict()))).to_dict() == session.to_dict()
+        )

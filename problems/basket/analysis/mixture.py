@@ -77,15 +77,16 @@ def blend(base: BasketProblem, states: Sequence[BasketProblem], weights: FloatAr
     if kappa.any():
         changes["three_halves"] = base.frame(kappa)
     if base.auctions:
-        costs = {
+        costs: dict[str, Any] = {
             field: np.tensordot(p, np.stack([getattr(s.arrays, field) for s in states]), 1)
             for field in ("spread", "temporary", "three_halves")
         }
-        at = base.times.get_indexer([auction.time for auction in base.auctions])
-        changes["auctions"] = tuple(
-            replace(a, **{field: pd.Series(rows[t], index=list(base.names)) for field, rows in costs.items()})
-            for a, t in zip(base.auctions, at, strict=True)
-        )
+        own: list[Any] = []
+        for auction in base.auctions:
+            t = base.times.get_loc(auction.time)
+            values: dict[str, Any] = {k: pd.Series(rows[t], index=list(base.names)) for k, rows in costs.items()}
+            own.append(replace(auction, **values))
+        changes["auctions"] = tuple(own)
     if base.covariance is not None:
         changes["covariance"] = _mixed_covariance([s.covariance for s in states], p)
     return base.replace(**changes)
