@@ -993,7 +993,8 @@ static int sound(const double *from, size_t count, double scale, double low, int
     int good = 1;
     for (size_t i = 0; i < count; i++) {
         double v = from[i] * scale;
-        good &= (v >= low) & (limit | (v <= BIG));
+        /* The sign of what is given counts: a tiny negative number may be scaled to zero. */
+        good &= (v >= low) & (limit | (v <= BIG)) & ((low < 0.0) | (from[i] >= 0.0));
     }
     return good;
 }
@@ -1037,7 +1038,7 @@ static int load(cw_mpc *p, const cw_mpc_data *d) {
 }
 
 /* Caps that the rates leave, and a last trade from which they can be reached; 1 where it had to give way. */
-static int reconcile(cw_mpc *p) {
+static int reconcile(cw_mpc *p, const double *given) {
     const int m = p->m, H = p->H;
     int relaxed = 0;
     for (int i = 0; i < m; i++) {
@@ -1053,7 +1054,7 @@ static int reconcile(cw_mpc *p) {
             next = cap < most ? cap : most;
             p->ceff[t * m + i] = next;
         }
-        if (fabs(p->last[i]) < TINY && p->last[i] != 0.0) {
+        if (fabs(p->last[i]) < TINY && given[i] != 0.0) {
             relaxed |= d < 1e20 * TINY;
             p->last[i] = 0.0;
         }
@@ -1110,8 +1111,8 @@ static double consider(cw_mpc *p, const double *u, grade *g) {
 static int judge(cw_mpc *p, grade *g, double tol) {
     const double value = consider(p, p->u, g), size = larger(g->size, TINY);
     const double bound = value - proven(p, p->row, p->y, 0.1 * tol * size);
-    if (bound > g->bound) g->bound = bound;
-    return g->value - g->bound <= tol * size;
+    if (bound > g->bound) g->bound = bound; /* never a NaN */
+    return value < INFINITY && g->value - g->bound <= tol * size;
 }
 
 /* Mehrotra's interior point from the clipped shifted plan; at small complementarity its regimes go to Newton, which is
@@ -1160,7 +1161,8 @@ cw_mpc_result cw_mpc_step(cw_mpc *p, const cw_mpc_data *data, int shift, double 
     grade g = {INFINITY, 0.0, -INFINITY};
     int used = 0, steps = 0, settled = 0;
     if (!load(p, data)) return out;
-    out.relaxed = reconcile(p);
+    tol = tol >= 0.0 ? (tol < 1.0 ? tol : 1.0) : 0.0;
+    out.relaxed = reconcile(p, data->last);
     if (p->warm > COLD) {
         shift_rows(p, shift);
     } else {

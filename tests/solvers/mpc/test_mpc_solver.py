@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 
 import numpy as np
@@ -171,7 +172,8 @@ def test_hostile_data_get_an_answer_within_the_limits(engine, name, reference):
 
 
 REFUSED = {
-    "gap": [np.nan, np.inf, -np.inf, 1e30], "plan": [np.nan, np.inf], "state": [np.nan, -np.inf], "last": [np.nan, 1e300],
+    "gap": [np.nan, np.inf, -np.inf, 1e30], "plan": [np.nan, np.inf], "state": [np.nan, -np.inf],
+    "last": [np.nan, 1e300],
     "linear": [np.nan, np.inf], "carry": [np.nan, np.inf], "spread": [np.nan, -1e-9, np.inf],
     "cap": [np.nan, -1e-300, -np.inf], "rate": [np.nan, -1.0], "gap_cap": [np.nan, -1.0],
     "price": [np.nan, -1.0, np.inf], "curve": [np.nan, -1.0, np.inf],
@@ -351,5 +353,5 @@ def test_more_work_never_makes_the_decision_worse():
         for work in (0, 2, 4, 8, 40):
             solver.reset()
             costs.append(solver.step(**d, work=work).objective)
-        assert all(b <= a + 1e-12 * abs(a) for a, b in zip(costs, costs[1:], strict=False))
+        assert all(b <= a + 1e-12 * abs(a) for a, b in itertools.pairwise(costs))
         world.execute(solver.step(**d).trades[0])
