@@ -32,16 +32,16 @@ limits = {"spread": 0.05, "cap": 1.5, "rate": 0.75, "gap_cap": 4.0, "price": 1.0
 for t in range(12):
     step = solver.step(gap, plan[t : t + H], state=state, last=last, **limits)
     last = step.trades[0]
-    print(f"{t:2d} gap {gap[0]:7.4f} trade {last[0]:7.4f} gap of the cost {step.gap:.0e} ({step.status.name})")
+    cap, rate = abs(step.prices.trade[0, 0]), abs(step.prices.rate).sum()
+    print(f"{t:2d} gap {gap[0]:7.4f} trade {last[0]:7.4f} within {step.gap:.0e} of the least cost ({step.status.name})")
+    print(f"   one more of the cap now would save {cap:.4f}, of the rate {rate:.4f}")
     gap = gap + plan[t] - last
     state = model.decays[:, None] * (state + last @ model.impact_loadings[0])
 
 # %% [markdown]
-# What the limits cost, and a restart that goes on with the same bits.
+# A restart goes on with the same bits.
 
 # %%
-prices = step.prices
-print("a higher cap saves", prices.trade.sum().round(6), "a faster rate", np.abs(prices.rate).sum().round(6))
 saved = solver.snapshot()
 other = MpcSolver(model)
 other.restore(saved)

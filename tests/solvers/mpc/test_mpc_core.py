@@ -41,9 +41,8 @@ def test_the_header_serves_cpp(standard, tmp_path):
 def test_random_bits_do_no_harm(tmp_path):
     """Addresses, undefined behaviour, limits to the last bit, work within its bound: see fuzz.c."""
     driver, program = Path(__file__).with_name("fuzz.c"), tmp_path / "fuzz"
-    compile_with(
-        "cc", "-std=c11", *STRICT, *WATCH, "-ffp-contract=off", f"-I{NATIVE}", driver, NATIVE / "mpc.c", "-lm", "-o", program
-    )  # fmt: skip
+    sources = [f"-I{NATIVE}", driver, NATIVE / "mpc.c", "-lm", "-o", program]
+    compile_with("cc", "-std=c11", *STRICT, *WATCH, "-ffp-contract=off", *sources)
     done = subprocess.run([program, SECONDS, str(os.getpid())], capture_output=True, text=True, check=False)
     assert done.returncode == 0, (os.getpid(), done.stderr)
     words = done.stdout.replace(",", "").replace(";", "").split()
