@@ -11,8 +11,13 @@ import pandas as pd
 from crosswind.problems.basket.evaluate import cost_parts
 from crosswind.problems.basket.inputs import FloatArray
 from crosswind.problems.basket.lowering import check_capacity, money, trade_bounds
-from crosswind.problems.basket.structured import StructuredSolution, prefers_structured, solve_structured
-from crosswind.solvers.errors import CrosswindError, SolverFailure
+from crosswind.problems.basket.structured import (
+    STRUCTURED_SETTINGS,
+    StructuredSolution,
+    prefers_structured,
+    solve_structured,
+)
+from crosswind.solvers.errors import CrosswindError, InvalidInput, SolverFailure
 
 if TYPE_CHECKING:
     from crosswind.optim.solution import MultistageSolution
@@ -267,7 +272,9 @@ def solve_basket(
     from crosswind.optim.solve import solve_multistage
 
     check_capacity(problem)
-    if solver == "structured" or (solver == "auto" and prefers_structured(problem)):
+    # A setting that only the sparse path knows decides for it.
+    fits = solver == "auto" and set(settings) <= STRUCTURED_SETTINGS and prefers_structured(problem)
+    if solver == "structured" or fits:
         return _from_structure(problem, tol, accept, **settings)
     found = solve_multistage(problem.program(), solver=solver, tol=tol, **settings)
     status = found.solution.status
@@ -329,6 +336,14 @@ def _handed_out(
 
 def _from_structure(problem: BasketProblem, tol: float, accept: float, **settings: Any) -> BasketSchedule:
     """Return the schedule of the structured solver."""
+    unknown = sorted(set(settings) - STRUCTURED_SETTINGS)
+    if unknown:
+        raise InvalidInput(
+            "is no setting of the structured solver",
+            field=unknown[0],
+            value=settings[unknown[0]],
+            remedy=f"one of {', '.join(sorted(STRUCTURED_SETTINGS))}; or another solver",
+        )
     warm = settings.pop("warm", None)
     found = solve_structured(problem, tol, warm=warm.solution if isinstance(warm, BasketSchedule) else warm, **settings)
     if not (found.status.ok or found.certificate.passes(accept)):

@@ -26,7 +26,17 @@ if TYPE_CHECKING:
     from crosswind.problems.basket.model import BasketProblem
     from crosswind.solvers.schedule import FactorSchedule, FactorScheduleSolution
 
-__all__ = ["StructuredSolution", "obstacle", "prefers_structured", "solve_structured", "to_factor_schedule"]
+__all__ = [
+    "STRUCTURED_SETTINGS",
+    "StructuredSolution",
+    "obstacle",
+    "prefers_structured",
+    "solve_structured",
+    "to_factor_schedule",
+]
+
+STRUCTURED_SETTINGS = frozenset({"method", "time_limit", "warm", "max_iter", "progress"})
+"""Settings that ``solve("structured")`` takes beside the tolerances."""
 
 _CELLS = 2_500  # names × slices from which "auto" takes the structured solver; the sparse path needs seconds there
 _DENSE = 60_000  # names × slices up to which its interior point, exact to 1e-8 and below, takes about a second

@@ -210,3 +210,10 @@ def test_an_iterate_that_is_not_good_enough_is_refused() -> None:
         problem.solve("structured", tol=1e-7, method="admm", max_iter=3, accept=1e-9)
     loose = problem.solve("structured", tol=1e-7, method="admm", max_iter=12, accept=float("inf"))
     assert loose.certificate.lower_bound <= loose.costs["total"]
+
+
+def test_settings_of_the_other_path_decide_for_it_or_are_refused() -> None:
+    problem = index_basket(120, 26)
+    assert not isinstance(problem.solve(tol=1e-6, sharpen=False).solution, StructuredSolution)
+    with pytest.raises(InvalidInput, match="sharpen"):
+        problem.solve("structured", sharpen=False)
