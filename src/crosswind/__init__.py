@@ -79,10 +79,12 @@ _EXPORTS = {
     "Episode": "crosswind.problems.hedge",
     "HedgeParent": "crosswind.problems.hedge",
     "ReplayBatch": "crosswind.problems.replay",
+    "SpotBook": "crosswind.problems.hedge.sizing",
     "compare_policies": "crosswind.problems.hedge",
     "episodes": "crosswind.problems.hedge",
     "replay": "crosswind.problems.replay",
     "replay_batch": "crosswind.problems.replay",
+    "size_hedge": "crosswind.problems.hedge.sizing",
     # the main job
     "RunResult": "crosswind.problems.workflow",
     "run": "crosswind.problems.workflow",
@@ -111,6 +113,7 @@ if TYPE_CHECKING:
     )
     from crosswind.problems.basket import BasketProblem, BasketSchedule
     from crosswind.problems.hedge import Episode, HedgeParent, compare_policies, episodes
+    from crosswind.problems.hedge.sizing import SpotBook, size_hedge
     from crosswind.problems.impact import CrossImpact, ImpactModel, compare_models
     from crosswind.problems.impact.calibrate import calibrate, promote
     from crosswind.problems.market import (
