@@ -281,7 +281,7 @@ def solve_structured(
         left = None if time_limit is None else max(time_limit - (time.perf_counter() - begun), 1e-3)
         found = solve_schedule(quadratic, inner, left, warm=state, method=how, **settings)
         if found.status is Status.INFEASIBLE:
-            raise explain(problem, found)
+            raise explain(problem, schedule, found)
         if how == "interior" and method is None and not found.status.ok and quadratic.change is None:
             # The interior point stalled: the splitting has the next word, the better bound the last one.
             other = solve_schedule(quadratic, max(inner, _FINEST), left, method="admm", **settings)
@@ -472,8 +472,14 @@ def _box_prices(problem: BasketProblem, box: FloatArray) -> dict[str, FloatArray
     }
 
 
-def explain(problem: BasketProblem, found: FactorScheduleSolution) -> InfeasibleProblem:
-    """Return the error that names the limits in conflict and, where the basket is small enough, what would cure it."""
+def explain(problem: BasketProblem, schedule: FactorSchedule, found: FactorScheduleSolution) -> InfeasibleProblem:
+    """Return the error that names the limits in conflict and what would cure it.
+
+    Small baskets are explained by an elastic re-solve. For large ones the prices of the proof say it: they show that
+    all limits together miss by a margin, so a limit that gives way alone must do so by at least margin / largest price.
+    """
+    from crosswind.solvers.schedule import Bounder
+
     if problem.n_names * problem.n_slices <= _EXPLAINED:
         from crosswind.optim.solve import solve_multistage
 
@@ -481,13 +487,30 @@ def explain(problem: BasketProblem, found: FactorScheduleSolution) -> Infeasible
             solve_multistage(problem.program())
         except InfeasibleProblem as error:
             return error
-    by_name, _, _ = _prices(problem, found.prices, (problem.n_slices, problem.n_names))
-    largest = max((float(price.max(initial=0.0)) for price in by_name.values()), default=0.0)
-    names = [name for name, price in by_name.items() if float(price.max(initial=0.0)) > 1e-4 * largest]
-    names += ["completion"] if problem.arrays.hard.any() else []
+    shape = (problem.n_slices, problem.n_names)
+    by_name, _, _ = _prices(problem, found.prices, shape)
+    sizes = {name: float(price.max(initial=0.0)) for name, price in by_name.items()}
+    sizes["completion"] = float(np.abs(np.where(schedule.hard, found.prices.completion, 0.0)).max(initial=0.0))
+    nothing = replace(
+        schedule,
+        eta=np.zeros(shape),
+        spread=np.zeros(shape),
+        linear=np.zeros(shape),
+        impact_own=np.zeros_like(schedule.impact_own),
+        impact_loadings=tuple(part[:, :0] for part in schedule.impact_loadings),
+        risk_own=np.zeros_like(schedule.risk_own),
+        risk_loadings=schedule.risk_loadings[:, :0],
+    )
+    margin = Bounder(nothing).bound(np.zeros(shape), found.prices)
+    largest = max(sizes.values(), default=0.0)
+    names = [name for name, size in sizes.items() if size > 1e-4 * largest]
+    boxes = [limit.name for limit in problem.limits if isinstance(limit, TradeLimit)]
+    least = {name: margin / sizes[name] for name in names} if np.isfinite(margin) and margin > 0.0 else {}
+    told = ", ".join(f"{name} alone by {amount:,.6g} or more" for name, amount in least.items())
     return InfeasibleProblem(
-        f"limits {', '.join(repr(name) for name in names)} contradict each other, proved by prices on them",
+        f"limits {', '.join(repr(name) for name in names)} contradict each other within the limits on single trades "
+        f"({', '.join(boxes)}), proved by prices on them",
         field=" / ".join(names),
-        value=None,
-        remedy="relax one of them, or pass completion as a penalty and read what remains",
+        value=least or None,
+        remedy=f"relax {told or 'one of them'}; or pass completion as a penalty and read what remains",
     )

@@ -204,6 +204,21 @@ def test_infeasible_limits_are_named_here_too() -> None:
         ).solve("structured", tol=1e-5, method="admm")
 
 
+def test_large_infeasible_baskets_are_explained_by_the_prices_of_the_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crosswind.problems.basket.structured._EXPLAINED", 0)
+    problem = index_basket(40, 8)
+    exposures = pd.DataFrame({"value": 1.0}, list(problem.names))
+    # Nothing may remain, but a million must: whichever of the two gives way, it is by that million.
+    edges = pd.DataFrame({"lower": [1e6], "upper": [np.inf]}, ["value"])
+    with pytest.raises(InfeasibleProblem, match="factor band") as refusal:
+        problem.replace(factor_exposures=exposures, factor_band=edges, cash_band=None).solve(
+            "structured", tol=1e-5, method="admm"
+        )
+    least = refusal.value.value
+    assert isinstance(least, dict)
+    assert 5e5 <= least["factor band"] <= 1e6 * (1.0 + 1e-9)  # a bound from below, and not an empty one
+
+
 def test_an_iterate_that_is_not_good_enough_is_refused() -> None:
     problem = index_basket(60, 13)
     with pytest.raises(SolverFailure, match="accept"):
