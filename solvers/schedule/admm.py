@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from crosswind.solvers.schedule import kernels
+from crosswind.solvers.schedule import cells
 from crosswind.solvers.schedule.conjugate import Recycled
 from crosswind.solvers.schedule.coupling import Exposures, NameBlocks
 from crosswind.solvers.schedule.precondition import Innovations
@@ -112,11 +112,11 @@ class Iteration:
 
     def state(self) -> ScheduleState:
         """Return a restart, ends not priced."""
-        cells = self.w * self.y
+        pushes = self.w * self.y
         ends = np.zeros(self.problem.names)
         return ScheduleState(
             self.z.copy(),
-            cells,
+            pushes,
             self.theta.copy(),
             self.band_prices(),
             ends,
@@ -211,7 +211,7 @@ class Iteration:
 
     def limit(self) -> None:
         """Second step: z, z_b and the multipliers."""
-        cells = kernels.step(
+        moved = cells.step(
             self.first, self.cap, _RELAX, self.u, self.w, self.reach, self.linear, self.spread, self.low, self.high,
             self.theta, self.z, self.y, self.pull,
         )  # fmt: skip
@@ -222,8 +222,8 @@ class Iteration:
         primal = float(np.sum(self.band_weight * np.square(x - zb)))
         dual = float(np.sum(self.band_weight * np.square(zb - self.zb)))
         self.zb = zb
-        self.cell_parts, self.band_parts = cells, (primal, dual)
-        self.primal, self.dual = np.sqrt(cells[0] + primal), np.sqrt(cells[1] + dual)
+        self.cell_parts, self.band_parts = moved, (primal, dual)
+        self.primal, self.dual = np.sqrt(moved[0] + primal), np.sqrt(moved[1] + dual)
         self.done += 1
 
     @property
@@ -233,13 +233,13 @@ class Iteration:
 
     def adapt(self) -> bool:
         """Refactor with weights that bring primal and dual residuals nearer to each other, where they are far apart."""
-        cells, bands = _imbalance(*self.cell_parts), _imbalance(*self.band_parts)
+        single, bands = _imbalance(*self.cell_parts), _imbalance(*self.band_parts)
         if max(sum(self.band_parts), 0.0) < 1e-4 * sum(self.cell_parts):
             bands = 1.0
-        if cells == 1.0 and bands == 1.0:
+        if single == 1.0 and bands == 1.0:
             return False
-        self.band_boost *= bands / cells if bands != 1.0 else 1.0
-        self.reweigh(self.weight * cells)
+        self.band_boost *= bands / single if bands != 1.0 else 1.0
+        self.reweigh(self.weight * single)
         return True
 
     def prices(self) -> tuple[Array, Array]:

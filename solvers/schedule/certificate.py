@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from crosswind.solvers.schedule import kernels
+from crosswind.solvers.schedule import cells
 from crosswind.solvers.schedule.problem import Array, FactorSchedule
 
 __all__ = ["Bounder", "SchedulePrices", "gap"]
@@ -114,7 +114,7 @@ class Bounder:
         self.problem = problem
         self.curvature = curvature(problem)
         with np.errstate(divide="ignore"):
-            self.reach = np.where(self.curvature > 0.0, 1.0 / self.curvature, kernels.FLAT)
+            self.reach = np.where(self.curvature > 0.0, 1.0 / self.curvature, cells.FLAT)
         self.low, self.high = tightened(problem)
         self.spread = np.ascontiguousarray(problem.spread)
         self.group = np.where(problem.groups < 0, problem.group_caps.shape[1], problem.groups).astype(np.intp)
@@ -191,7 +191,7 @@ class Bounder:
         constant -= float(np.sum(prices.groups[capped] * p.group_caps[capped]))
         theta = np.hstack([prices.groups, np.zeros((p.slices, 1))])
         mu = np.array(prices.completion)
-        value = kernels.dual(
+        value = cells.dual(
             passes,
             self.group,
             theta,
@@ -238,9 +238,9 @@ class Bounder:
         pull = np.cumsum(nu[::-1], axis=0)[::-1] @ p.band_vectors.T
         theta = np.hstack([prices.groups, np.zeros((p.slices, 1))])
         mu = np.where(p.hard, prices.completion, 0.0)
-        give, flat = np.where(p.hard, 0.0, -1.0), np.full(p.eta.shape, kernels.FLAT)
+        give, flat = np.where(p.hard, 0.0, -1.0), np.full(p.eta.shape, cells.FLAT)
         boxes = np.ascontiguousarray(p.lower), np.ascontiguousarray(p.upper)
-        value = kernels.dual(0, self.group, theta, pull, flat, zero, *boxes, self.total, give, self.slack, mu)
+        value = cells.dual(0, self.group, theta, pull, flat, zero, *boxes, self.total, give, self.slack, mu)
         size = sum(float(np.abs(term).sum()) for term in terms) + float(np.abs(mu) @ np.abs(self.total))
         proof = sum(float(term.sum()) for term in terms) + float(value.sum())
         return bool(np.isfinite(proof) and proof > 1e-9 * size)

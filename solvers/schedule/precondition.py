@@ -2,7 +2,7 @@
 
 A_i⁻¹ is close to the covariance of trades that work a position off, x_t = −k_it q_{t−1} + ω_t, q_t = q_{t−1} + x_t,
 with gain and variance from one scalar Riccati recursion a name (impact's own part counted as temporary cost). With
-their mean gain k̄_t in place of k_it the exposures E'q close in a state of size p (once more for columns that decay), and
+their mean gain k̄_t in place of k_it the exposures E'q close in a state of size p (once more for what decays), and
 I + √W Ẽ A⁻¹ Ẽ' √W is the covariance of those states seen through unit noise: a filter forward and its adjoint
 backward apply its inverse in O(T p²).
 """

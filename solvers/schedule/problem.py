@@ -10,41 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crosswind.solvers.schedule.fields import frozen, index, ordered, refuse
+from crosswind.solvers.schedule.violations import ScheduleViolations, measured
 
 __all__ = ["Array", "FactorSchedule", "ScheduleViolations"]
 
 Array = NDArray[np.float64]
 _TINY = np.finfo(np.float64).tiny
-
-
-@dataclass(frozen=True)
-class ScheduleViolations:
-    """How far trades are outside of each kind of limit; zero where all of them hold.
-
-    Attributes
-    ----------
-    box
-        Largest excess over a box, relative to the larger of the bound and the name's size.
-    completion
-        Largest |q_T − target| where it is hard, relative to the name's size.
-    groups
-        Largest excess over a cap, relative to the larger of the cap and the size of the group's names.
-    bands
-        Largest excess over a band, relative to the larger of its edge and the gross exposure Σ|V_i||q_0i|.
-    change
-        Largest excess over a limit on the change, relative to the larger of the limit and the name's size.
-    """
-
-    box: float = 0.0
-    completion: float = 0.0
-    groups: float = 0.0
-    bands: float = 0.0
-    change: float = 0.0
-
-    @property
-    def worst(self) -> float:
-        """The largest of the five."""
-        return max(self.box, self.completion, self.groups, self.bands, self.change)
 
 
 def _unset() -> Any:
@@ -311,31 +282,4 @@ class FactorSchedule:
 
     def violations(self, u: Array) -> ScheduleViolations:
         """Measure trades u (T, N) against every limit, each relative to its size; NaN trades are infinitely far."""
-        if not np.isfinite(u).all():
-            return ScheduleViolations(np.inf, np.inf, np.inf, np.inf, np.inf)
-        size = self.name_size
-
-        def over(excess: Array, edge: ArrayLike, unit: Array) -> float:
-            if not excess.size or float(excess.max()) <= 0.0:
-                return 0.0
-            edge = np.asarray(edge, dtype=np.float64)
-            unit = np.maximum(np.where(np.isfinite(edge), np.abs(edge), 0.0), unit)
-            return float(np.max(np.maximum(excess, 0.0) / np.maximum(unit, _TINY), initial=0.0))
-
-        q, hard = self.remaining(u), self.hard
-        box = max(over(u - self.upper, self.upper, size), over(self.lower - u, self.lower, size))
-        end = over(np.abs(q[-1] - self.target)[hard], 0.0, size[hard])
-        members = np.zeros(self.group_caps.shape[1])
-        np.add.at(members, self.groups[self.groups >= 0], size[self.groups >= 0])
-        caps = over(self.group_sums(u) - self.group_caps, self.group_caps, members)
-        exposure, gross = q @ self.band_vectors, size @ np.abs(self.band_vectors)
-        bands = max(
-            over(exposure - self.band_upper, self.band_upper, gross),
-            over(self.band_lower - exposure, self.band_lower, gross),
-        )
-        change = 0.0
-        if self.change is not None:
-            before = np.full(self.names, np.nan) if self.previous is None else self.previous
-            step = np.abs(u - np.vstack([before, u[:-1]]))
-            change = over(np.nan_to_num(step) - self.change, self.change, size)
-        return ScheduleViolations(box, end, caps, bands, change)
+        return measured(self, u)

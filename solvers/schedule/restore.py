@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from crosswind.solvers.schedule import kernels
+from crosswind.solvers.schedule import cells
 from crosswind.solvers.schedule.problem import Array, FactorSchedule
 
 __all__ = ["Restorer", "group_order"]
@@ -92,7 +92,7 @@ class Restorer:
 
     def _clipped(self, u: Array) -> Array:
         out = np.empty(u.shape)
-        return kernels.prox(self.first, self.cap, u, self.reach, self.zero, self.low, self.high, self.theta, out)
+        return cells.prox(self.first, self.cap, u, self.reach, self.zero, self.low, self.high, self.theta, out)
 
     def _sums(self, cells: Array) -> Array:
         """Sum over groups, (T, G)."""

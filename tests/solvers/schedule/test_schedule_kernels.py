@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from crosswind.solvers import native
-from crosswind.solvers.schedule import kernels
+from crosswind.solvers.schedule import cells, kernels
 from crosswind.solvers.schedule.coupling import Exposures, NameBlocks
 from crosswind.solvers.schedule.instances import schedule_instance
 from crosswind.solvers.schedule.precondition import Innovations
@@ -85,7 +85,7 @@ def test_the_proximal_map_keeps_caps_by_the_smallest_prices(seed, monkeypatch):
 
     def call():
         theta, z = rng.uniform(0.0, 1.0, (T, G)), np.empty((T, N))
-        return kernels.prox(first, cap, v, r, c, low, high, theta, z), theta
+        return cells.prox(first, cap, v, r, c, low, high, theta, z), theta
 
     (mine, price), (theirs, other) = both(monkeypatch, call)
     assert mine == pytest.approx(theirs, abs=1e-10)
@@ -106,7 +106,7 @@ def test_the_dual_of_single_cells(passes, monkeypatch):
     rng = np.random.default_rng(passes)
     T, N, G = 6, 21, 2
     a, reach, c = rng.standard_normal((T, N)), rng.uniform(0.5, 2.0, (T, N)), rng.uniform(0.0, 0.5, (T, N))
-    reach[0, 0] = kernels.FLAT
+    reach[0, 0] = cells.FLAT
     low, high = -rng.uniform(0.0, 1.0, (T, N)), rng.uniform(0.0, 1.0, (T, N))
     group, theta = rng.integers(0, G + 1, N), np.hstack([rng.uniform(0.0, 0.3, (T, G)), np.zeros((T, 1))])
     total, give = 0.3 * T * rng.uniform(-0.5, 0.5, N), rng.uniform(0.0, 1.0, N)
@@ -114,7 +114,7 @@ def test_the_dual_of_single_cells(passes, monkeypatch):
 
     def call():
         mu = np.full(N, 0.1)
-        return kernels.dual(passes, group, theta, a, reach, c, low, high, total, give, np.full(N, 1e-10), mu), mu
+        return cells.dual(passes, group, theta, a, reach, c, low, high, total, give, np.full(N, 1e-10), mu), mu
 
     (mine, price), (theirs, other) = both(monkeypatch, call)
     assert mine == pytest.approx(theirs, abs=1e-12)
@@ -123,7 +123,7 @@ def test_the_dual_of_single_cells(passes, monkeypatch):
     # The minimum over each cell, by brute force on a fine grid of its box.
     grid = low + (high - low) * np.linspace(0.0, 1.0, 20_001)[:, None, None]
     grid = np.concatenate([grid, np.clip(0.0, low, high)[None]])
-    bend = np.where(reach < kernels.FLAT, 0.5 / reach, 0.0)
+    bend = np.where(reach < cells.FLAT, 0.5 / reach, 0.0)
     kappa = c + theta[:, group]
     brute = (bend * grid**2 - (a + price) * grid + kappa * np.abs(grid)).min(axis=0).sum(axis=0)
     brute += np.where(give >= 0.0, price * (total - 0.5 * give * price), 0.0)
@@ -131,7 +131,7 @@ def test_the_dual_of_single_cells(passes, monkeypatch):
     if passes == 60:
         for shift in (-1e-3, 1e-3):
             mu = price + shift
-            there = kernels.dual(0, group, theta, a, reach, c, low, high, total, give, np.full(N, 1e-10), mu)
+            there = cells.dual(0, group, theta, a, reach, c, low, high, total, give, np.full(N, 1e-10), mu)
             assert (there <= mine + 1e-12).all()
 
 
