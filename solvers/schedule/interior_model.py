@@ -19,7 +19,8 @@ __all__ = ["Coupling", "Model", "build"]
 Mask = NDArray[np.bool_]
 
 _WIDTH = 1e-13  # of a box's numbers: a cell no wider is fixed
-_COLUMNS = 8  # loadings of one term that a factorisation may hold; a denser K is left to the iterations
+_WHOLE = 40  # loadings of one term up to which all are factorised
+_LEAD = 16  # of a denser one, how many; the rest is left to the iterations
 
 
 @dataclass(frozen=True)
@@ -219,9 +220,9 @@ def _priced(model: Model) -> Model:
     for G, own, L in _terms(p, model.toeplitz):
         # Only products LL' count: rotated, the columns fall in size and few are kept.
         columns = min(L.shape) if L.size else 0
-        if columns > _COLUMNS:
+        if columns > _WHOLE:
             left, sizes, _ = np.linalg.svd(L, full_matrices=False)
-            L, spare = left[:, :_COLUMNS] * sizes[:_COLUMNS], left[:, _COLUMNS:] * sizes[_COLUMNS:]
+            L, spare = left[:, :_LEAD] * sizes[:_LEAD], left[:, _LEAD:] * sizes[_LEAD:]
             between = spare @ spare.T
             own = own + np.diag(between)
             np.fill_diagonal(between, 0.0)
