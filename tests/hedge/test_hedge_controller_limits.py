@@ -165,4 +165,4 @@ def test_no_limit_is_broken_under_hostile_observations(seed: int) -> None:
         controller.step(seen_of(time_s + 4000.0 + 60.0 * s, [0.0] * k, m, mid=price, position=(0.0,) * m))
         for s in range(12)
     ]
-    assert quiet[-1].rank <= HedgeRank.FEASIBLE or setup.work == 0
+    assert quiet[-1].rank <= HedgeRank.FEASIBLE or setup.work < 40

@@ -31,7 +31,9 @@ from crosswind.problems.hedge.controller.model import HedgeRank, HedgeSetup
 from crosswind.problems.hedge.controller.program import ControllerProgram
 from crosswind.problems.hedge.controller.quotes import QuoteCheck
 from crosswind.problems.hedge.core_step import proven
+from crosswind.problems.replay.model import FloatArray
 from crosswind.solvers.errors import InvalidInput
+from crosswind.solvers.mpc import MpcStep
 from crosswind.solvers.solution import Status
 
 __all__ = ["HedgeController"]
@@ -96,6 +98,7 @@ class HedgeController:
         self._names = [i.name for i in setup.instruments]
         self._lot = [i.lot for i in setup.instruments]
         self._loadings = setup.loadings.tolist()
+        self._unit, self._per = self._program.unit, 1.0 / self._program.unit
         self._factors, self._fade = self._program.factors, self._program.decays[:, None]
         self._speeds = setup.decay_per_s[self._program.kept]
         self._severe = len(setup.regimes) - 1
@@ -118,7 +121,7 @@ class HedgeController:
         self._data_latch = Latch(1, setup.fresh_after)
         self._sequence, self._solved = 0, False
         self._decision: HedgeDecision | None = None
-        self._step_of: Any = None
+        self._step_of: MpcStep | None = None
         self._program.reset()
         self._program.last_solved = [0] * len(setup.regimes)
 
@@ -237,7 +240,7 @@ class HedgeController:
                 alarms.append(f"report is of no known form: {err}")
                 continue
             if filled and len(self._speeds):
-                self._impact += self._factors[:, j, :] * (filled / self._lot[j] * self._quotes.value[j])
+                self._impact += self._factors[:, j, :] * (filled / self._lot[j] * self._quotes.value[j] * self._per)
 
     def _adopt(self, position: Any, alarms: list[str]) -> None:
         for j, contracts in enumerate(position):
@@ -275,6 +278,7 @@ class HedgeController:
             return
         if path.ndim == 1 and self._k == 1:
             path = path[:, None]
+        path *= self._per
         self._path = path if path.ndim == 2 and path.shape[1] == self._k and len(path) else None
 
     def _ask_program(
@@ -302,15 +306,15 @@ class HedgeController:
             program.fill(seen, required, held, path, regime, usable, spread, room, self._clock.now)
             check = self._check
             for j in range(self._m):
-                program.last[j] = (check.before[j] - check.sent[j]) * value[j]
+                program.last[j] = (check.before[j] - check.sent[j]) * value[j] * self._per
             if len(self._speeds):
                 np.copyto(program.state, self._impact)
                 if any(self._flying):
                     for j, contracts in enumerate(self._flying):
-                        program.state += self._factors[:, j, :] * (contracts / self._lot[j] * value[j])
+                        program.state += self._factors[:, j, :] * (contracts / self._lot[j] * value[j] * self._per)
             step = program.solve(self._clock.slice)
             self._step_of, self._solved = step, True
-            found, reason = self._ranked(step, usable, spread, room, regime)
+            found, reason = self._ranked(step, usable, spread, regime)
         except Exception as err:
             # Data of a wrong shape or kind come out here: the rule needs none of them.
             found, reason = None, f"{type(err).__name__}: {err}"
@@ -326,7 +330,7 @@ class HedgeController:
         return found, reason, late
 
     def _ranked(
-        self, step: Any, usable: list[bool], spread: list[float], room: list[float], regime: int
+        self, step: MpcStep, usable: list[bool], spread: list[float], regime: int
     ) -> tuple[tuple[HedgeRank, list[float], float, float, int] | None, str]:
         program, setup = self._program, self.setup
         if step.status is Status.INVALID:
@@ -334,22 +338,33 @@ class HedgeController:
         rank = HedgeRank.OPTIMAL
         if step.status is not Status.OPTIMAL:
             rank = HedgeRank.CERTIFIED
-            if not proven(step, 1e-4 * setup.accept_bps * setup.scale):
-                rival = np.zeros((program.H, self._m))
-                gap = [float(g) for g in program.gap[: self._k]]
-                caps = program.gap_caps[regime]
-                rival[0] = self._fallback.trades(gap, caps, regime, 1.0, 0, usable, spread, room, count=False)[1]
+            if not proven(step, 1e-4 * setup.accept_bps * setup.scale * self._per):
+                rival = self._rule_plan(regime, usable, spread)
                 if not step.objective <= program.cost(rival):
                     return None, "the stopped program costs more than the rule"
                 rank = HedgeRank.FEASIBLE
         if step.relaxed and rank < HedgeRank.RELAXED:
             rank = HedgeRank.RELAXED
-        first = program.trades[0].tolist()
+        unit = self._unit
+        first = [trade * unit for trade in program.trades[0].tolist()]
         if rank > HedgeRank.RELAXED:
-            reason = f"stopped program, better than the rule, within {step.gap:.3g} of the best"
+            reason = f"stopped program, better than the rule, within {step.gap * unit:.3g} of the best"
         else:
             reason = _REASONS[rank]
-        return (rank, first, step.objective, step.gap, step.work), reason
+        return (rank, first, step.objective * unit, step.gap * unit, step.work), reason
+
+    def _rule_plan(self, regime: int, usable: list[bool], spread: list[float]) -> FloatArray:
+        """Return what the rule would trade over the horizon, were everything to come as planned (H, m) [unit]."""
+        program, k, unit = self._program, self._k, self._unit
+        caps, out = program.gap_caps[regime], np.zeros((program.H, self._m))
+        gap = program.gap[:k] * unit
+        for t in range(program.H):
+            room = [float(c) * unit for c in program.cap[t]]
+            trades = self._fallback.trades(gap.tolist(), caps, regime, 1.0, 0, usable, spread, room, count=False)[1]
+            out[t] = trades
+            gap += program.plan[t, :k] * unit - program.loadings @ out[t]
+        out *= self._per
+        return out
 
     # ---- sending -----------------------------------------------------------------------------------------------------
 

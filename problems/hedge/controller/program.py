@@ -11,6 +11,9 @@ The core takes G and N together as 2k exposures. a_t holds what is known and lin
 carry. A position costs f_s in slice s (a settlement of funding, less the expected rise of the basis), so a trade at t
 costs Σ_{s≥t} f_s. v_i is the undiscounted regulator's value of a squared gap, with the instruments of an exposure side
 by side: 1/Λ_i = Σ_j E_ij²/Λ_j.
+
+Amounts and costs in the arrays are in ``unit``, the power of two at or below the set-up's scale: coefficients stay near
+one for any engine, and nothing is rounded on the way.
 """
 
 from __future__ import annotations
@@ -52,6 +55,7 @@ class ControllerProgram:
         self.setup = setup
         m, k, H = len(setup.instruments), len(setup.exposures), setup.horizon
         self.m, self.k, self.H = m, k, H
+        self.unit = U = 2.0 ** math.floor(math.log2(setup.scale))
         self.loadings = setup.loadings
         self._modes()
         E2 = np.vstack([self.loadings, self.loadings])
@@ -60,51 +64,51 @@ class ControllerProgram:
             sigma = min(regime.sigma, setup.sigma_cap)
             covariance = np.zeros((2 * k, 2 * k))
             covariance[:k, :k] = setup.covariance_per_s * sigma**2
-            temporary = self.gone + np.diag([i.temporary * regime.temporary for i in setup.instruments])
+            temporary = self.gone + U * np.diag([i.temporary * regime.temporary for i in setup.instruments])
             model = MpcModel(
                 H,
                 temporary,
                 exposure=E2,
                 covariance=covariance,
-                risk_weight=np.full(H, setup.risk_aversion * setup.dt_s),
+                risk_weight=np.full(H, U * setup.risk_aversion * setup.dt_s),
                 terminal_weight=self._ends(covariance, temporary),
                 impact_loadings=self.factors,
                 decays=self.decays,
-                unit=setup.scale,
             )
             self.solvers.append(MpcSolver(model, engine))
             caps = setup.gap_cap * regime.gap_cap
             self.gap_caps.append(tuple(float(c) for c in caps))
-            bend = np.divide(setup.gap_penalty, caps, out=np.zeros(k), where=np.isfinite(caps) & (caps > 0.0))
+            bend = np.divide(setup.gap_penalty * U, caps, out=np.zeros(k), where=np.isfinite(caps) & (caps > 0.0))
             self._curves.append(bend)
         self.last_solved = [0] * len(self.solvers)
         self.gap, self.plan = np.zeros(2 * k), np.zeros((H, 2 * k))
         self.state, self.last = np.zeros((len(self.decays), m)), np.zeros(m)
         self.linear, self.carry = np.zeros((H, m)), np.zeros((H, 2 * k))
         self.spread, self.cap = np.zeros((H, m)), np.zeros((H, m))
-        self.rate = np.array([i.rate for i in setup.instruments])
+        self.rate = np.array([i.rate for i in setup.instruments]) / U
         self.gap_cap, self.price, self.curve = (np.zeros((H, 2 * k)) for _ in range(3))
         self.trades = np.zeros((H, m))
         self.clip = [i.clip for i in setup.instruments]
-        self._clips = np.array(self.clip)
+        self._clips = np.array(self.clip) / U
         self._unusual_caps = self._unusual_linear = True
         self._spread_now: tuple[float, ...] = ()
         self._regime = -1
         self._shares = np.array([i.participation for i in setup.instruments])
         self._usual = np.array([i.liquidity for i in setup.instruments])
+        self._inverse = 1.0 / U
         self._limited = bool(np.isfinite(self._shares).any())
         self.regime = 0
         self._ways = [[j for j in range(m) if self.loadings[i, j] != 0.0] for i in range(k)]
 
     def _modes(self) -> None:
-        setup, m = self.setup, self.m
+        setup, m, impact = self.setup, self.m, self.setup.impact * self.unit
         decays = np.exp(-setup.decay_per_s * setup.dt_s)
         kept = decays >= _LEAST_DECAY
         # What fades within a slice costs half of its own move and nothing later.
-        self.gone = 0.5 * setup.impact[~kept].sum(axis=0) if (~kept).any() else np.zeros((m, m))
+        self.gone = 0.5 * impact[~kept].sum(axis=0) if (~kept).any() else np.zeros((m, m))
         self.decays, self.kept = decays[kept], kept
         factors = []
-        for K in setup.impact[kept]:
+        for K in impact[kept]:
             w, Q = np.linalg.eigh(0.5 * (K + K.T))
             factors.append(Q * np.sqrt(np.maximum(w, 0.0)))
         self.factors = np.array(factors).reshape(len(factors), m, m)
@@ -115,7 +119,7 @@ class ControllerProgram:
         ends = np.zeros(2 * k)
         for i in range(k):
             speeds = [self.loadings[i, j] ** 2 / max(quadratic[j], 1e-300) for j in range(self.m)]
-            risk = setup.risk_aversion * setup.dt_s * float(covariance[i, i])
+            risk = self.unit * setup.risk_aversion * setup.dt_s * float(covariance[i, i])
             ends[i] = terminal_value(risk, 1.0 / sum(speeds))
         return ends
 
@@ -142,7 +146,7 @@ class ControllerProgram:
         required, held
             Required hedge and hedge on by exposure (k,), reliance, flight and carry counted [currency].
         path
-            Required hedge after each coming slice (n, k) [currency].
+            Required hedge after each coming slice (n, k) [unit].
         regime
             Its number.
         usable, half_spread
@@ -152,15 +156,15 @@ class ControllerProgram:
         now
             The clock [s].
         """
-        k, H, setup = self.k, self.H, self.setup
+        k, H, setup, per = self.k, self.H, self.setup, self._inverse
         n = min(len(path), H)
         gap, plan = self.gap, self.plan
         end = path.size - k
         for i in range(k):
-            on = held[i]
-            gap[i] = required[i] - on
+            needed, on = required[i] * per, held[i] * per
+            gap[i] = needed - on
             gap[k + i] = path.item(end + i) - on
-            plan[0, i] = path.item(i) - required[i]
+            plan[0, i] = path.item(i) - needed
         if n > 1:
             np.subtract(path[1:n], path[: n - 1], out=plan[1:n, :k])
         if n < H:
@@ -178,7 +182,7 @@ class ControllerProgram:
 
     def _enter(self, regime: int) -> None:
         k, penalty = self.k, self.setup.gap_penalty
-        self.gap_cap[:, :k] = self.gap_caps[regime]
+        self.gap_cap[:, :k] = np.array(self.gap_caps[regime]) * self._inverse
         self.price[:, :k] = penalty
         self.curve[:, :k] = self._curves[regime]
         self._regime, self._spread_now = regime, ()
@@ -215,9 +219,9 @@ class ControllerProgram:
             floor = share * self._usual if share > 0.0 else np.zeros(self.m)
             believed = np.maximum(believed, np.where(np.isfinite(floor), floor, 0.0))
             n = len(believed)
-            cap[:n] = np.minimum(cap[:n], self._shares * believed)
+            cap[:n] = np.minimum(cap[:n], self._shares * believed * self._inverse)
         for j in range(self.m):
-            cap[0, j] = room[j]
+            cap[0, j] = room[j] * self._inverse
             if not usable[j]:
                 cap[:, j] = 0.0
         for start, stop in near:
@@ -260,7 +264,7 @@ class ControllerProgram:
         return step
 
     def parts(self, trades: FloatArray) -> dict[str, float]:
-        """Return the cost of any trades (H, m) under the data filled in last, by part [currency]."""
+        """Return the cost of any trades (H, m) under the data filled in last, by part [unit]."""
         model, k = self.solvers[self.regime].model, self.k
         G = self.gap + np.cumsum(self.plan - trades @ model.exposure.T, axis=0)
         impact, z = 0.0, self.state.copy()
@@ -282,7 +286,7 @@ class ControllerProgram:
         }
 
     def cost(self, trades: FloatArray) -> float:
-        """Return the cost of any trades (H, m) under the data filled in last [currency]."""
+        """Return the cost of any trades (H, m) under the data filled in last [unit]."""
         return math.fsum(self.parts(trades).values())
 
     def reset(self) -> None:
