@@ -12,8 +12,16 @@ import numpy as np
 import pytest
 from controller_cases import PRICE, REGIMES, SCALE, VALUE, Venue, future, names_of, seen_of, setup_of
 
-from crosswind.problems.hedge.controller import HedgeController, HedgeObservation, HedgeRank, HedgeSetup, OrderReport
+from crosswind.problems.hedge.controller import (
+    HedgeController,
+    HedgeObservation,
+    HedgeRank,
+    HedgeSetup,
+    OrderReport,
+    under_verdict,
+)
 from crosswind.problems.hedge.core_step import terminal_value
+from crosswind.problems.hedge.state import Rung
 
 
 def reference(setup: HedgeSetup, seen: HedgeObservation, state: np.ndarray | None = None) -> np.ndarray:
@@ -376,7 +384,7 @@ def test_an_excess_of_the_gap_cap_is_priced_alarmed_and_not_increased_by_own_tra
     ahead = HedgeController(setup).step(seen_of(0.0, 0.0, plan=np.full((20, 1), SCALE)))
     assert ahead.wanted[0] > 2e6
     assert ahead.lots[0] == int(2e6 / VALUE)
-    assert ahead.binding == ("gap cap",)
+    assert ahead.binding == ("gap cap: index",)
     # Beyond the cap already, no trade may add to it, in any lots.
     for need, rest in itertools.product((-SCALE, SCALE), (-2 * SCALE, 2 * SCALE)):
         controller = HedgeController(setup)
@@ -401,3 +409,52 @@ def test_many_steps_within_a_slice_share_its_clip_and_its_rate() -> None:
     for i in range(10):
         sent += controller.step(seen_of(60.0 + 5.0 * i, 3 * SCALE)).lots[0]
     assert sent == 16  # then the clip
+
+
+# limits from outside --------------------------------------------------------------------------------------------------
+
+
+def test_bounds_cut_and_crossed_bounds_allow_nothing() -> None:
+    plain = HedgeController(setup_of()).step(seen_of()).lots[0]
+    assert plain > 3
+    cut = HedgeController(setup_of()).step(seen_of(bounds=((-1e6, 3.5 * VALUE),)))
+    assert (cut.lots, cut.binding) == ((3,), ("bounds: index",))
+    free = HedgeController(setup_of()).step(seen_of(bounds=((-math.inf, math.inf),)))
+    assert (free.lots, free.binding) == ((plain,), ())
+    for bad in (((1.0, 2.0),), ((2e6, -2e6),), ((math.nan, math.nan),), ((1.0,),), (), ("xy",)):
+        decision = HedgeController(setup_of()).step(seen_of(bounds=bad))
+        assert decision.orders == ()
+        assert "crossed" in decision.alarms[0]
+        assert decision.rank is HedgeRank.OPTIMAL
+
+
+def test_the_guardrails_verdict_is_a_lid_on_the_controller() -> None:
+    from crosswind.problems.hedge.guardrails import Verdict
+
+    verdict = Verdict(0.0, -1e6, 5.2 * VALUE, None, 0.5, 0.8, (), (), ())
+    decision = HedgeController(setup_of()).step(under_verdict(seen_of(), verdict))
+    assert decision.lots == (5,)
+    assert decision.gap[0] == pytest.approx(0.8 * SCALE)
+    rule = HedgeController(setup_of()).step(under_verdict(seen_of(), replace(verdict, rung=Rung.RULE)))
+    assert rule.rank is HedgeRank.RULE
+    hold = HedgeController(setup_of()).step(under_verdict(seen_of(ceiling=2), replace(verdict, rung=Rung.HOLD)))
+    assert (hold.rank, hold.orders) == (HedgeRank.HOLD, ())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_notional_holds_at_the_worst_of_what_is_in_flight(seed: int) -> None:
+    """Held plus all that may still fill on one side stays within the limit, by the venue's own book."""
+    rng = np.random.default_rng(seed)
+    setup = setup_of(future(clip=math.inf, notional=20.5 * VALUE))
+    controller, venue = HedgeController(setup), Venue(1, seed)
+    reached = 0.0
+    for s in range(200):
+        need = 3.0 * SCALE * math.sin(s / 9.0) + 1e6 * rng.standard_normal()
+        decision = controller.step(seen_of(60.0 * s, need, reports=venue.reports()))
+        venue.take(decision, ["ES"])
+        for side in (1.0, -1.0):
+            rest = [contracts - filled for _, contracts, filled in venue.live.values()]
+            worst = side * venue.position[0] + sum(max(side * r, 0.0) for r in rest)
+            reached = max(reached, worst)
+            assert worst <= 20.0
+    assert reached == 20.0

@@ -65,7 +65,7 @@ def spoil(rng: np.random.Generator, seen: HedgeObservation, m: int, k: int) -> H
     """Return an observation with one to three hostile fields."""
     bad: Any = lambda: BAD[rng.integers(len(BAD))]  # noqa: E731
     for _ in range(rng.integers(1, 4)):
-        kind = rng.integers(16)
+        kind = rng.integers(17)
         if kind == 0:
             seen = seen._replace(required=tuple(bad() for _ in range(k)))
         elif kind == 1:
@@ -96,6 +96,8 @@ def spoil(rng: np.random.Generator, seen: HedgeObservation, m: int, k: int) -> H
             seen = seen._replace(reliance=bad(), trigger_factor=bad(), ceiling=int(rng.integers(0, 7)))
         elif kind == 14:
             seen = seen._replace(reports=(OrderReport("h-1-0", bad(), True), OrderReport("who", 1.0), None, (1,)))
+        elif kind == 15:
+            seen = seen._replace(bounds=tuple((bad(), bad()) for _ in range(k)))
         else:
             seen = seen._replace(required=tuple(1e12 * rng.standard_normal(k)))
     return seen

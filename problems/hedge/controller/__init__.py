@@ -5,7 +5,13 @@ from __future__ import annotations
 from crosswind.problems.hedge.controller.control import HedgeController
 from crosswind.problems.hedge.controller.explain import HedgeExplanation
 from crosswind.problems.hedge.controller.journal import canonical, decode_observation, replay_journal
-from crosswind.problems.hedge.controller.messages import HedgeDecision, HedgeObservation, HedgeOrder, OrderReport
+from crosswind.problems.hedge.controller.messages import (
+    HedgeDecision,
+    HedgeObservation,
+    HedgeOrder,
+    OrderReport,
+    under_verdict,
+)
 from crosswind.problems.hedge.controller.model import HedgeInstrument, HedgeRank, HedgeRegime, HedgeSetup
 
 __all__ = [
@@ -22,4 +28,5 @@ __all__ = [
     "canonical",
     "decode_observation",
     "replay_journal",
+    "under_verdict",
 ]

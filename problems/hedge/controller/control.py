@@ -394,7 +394,8 @@ class HedgeController:
         binding: tuple[str, ...] = ()
         orders: tuple[HedgeOrder, ...] = ()
         if any(lots):
-            lots, binding = self._check.cut(lots, value, room, gap, caps, self._book, self._clock.now)
+            bounds = None if seen.bounds is None else self._sound_bounds(seen.bounds, alarms)
+            lots, binding = self._check.cut(lots, value, room, gap, caps, self._book, self._clock.now, bounds)
             if rank < HedgeRank.RELAXED and not self._check.keeps_rate(lots, value):
                 rank = HedgeRank.RELAXED
         for j in range(m):
@@ -414,6 +415,20 @@ class HedgeController:
             self._sequence, float(seen.time_s), orders, tuple(lots), tuple(wanted), rank, reason, tuple(alarms),
             binding, tuple(gap), objective, proof, work, late,
         )  # fmt: skip
+
+    def _sound_bounds(self, bounds: Any, alarms: list[str]) -> list[tuple[float, float]]:
+        """Return the bounds by exposure; where they are crossed or no numbers, no trade is allowed."""
+        out = [(0.0, 0.0)] * self._k
+        for i in range(self._k):
+            try:
+                low, high = bounds[i]
+                if low <= 0.0 <= high:
+                    out[i] = (low, high)
+                    continue
+            except (TypeError, ValueError, IndexError):
+                pass
+            alarms.append(f"bounds of {self.setup.exposures[i]} are crossed or no numbers: no trade")
+        return out
 
     # ---- looking back ------------------------------------------------------------------------------------------------
 

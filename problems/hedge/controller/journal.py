@@ -75,7 +75,7 @@ def decode_observation(record: dict[str, Any]) -> HedgeObservation:
             body[name] = None if value is None else np.array(value, dtype=np.float64)
         elif name == "reports":
             body[name] = tuple(OrderReport(*report) for report in value)
-        elif name == "funding":
+        elif name in ("funding", "bounds") and value is not None:
             body[name] = tuple(tuple(row) for row in value)
         else:
             body[name] = tuple(value) if isinstance(value, list) else value

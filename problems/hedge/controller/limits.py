@@ -48,6 +48,7 @@ class LastCheck:
         self._lot = [i.lot for i in setup.instruments]
         self.before, self.sent, self.gross = [0] * m, [0] * m, [0] * m
         self.times: list[float] = []
+        self._bounds: Sequence[tuple[float, float]] | None = None
 
     def next_slice(self, passed: int) -> None:
         """Move on by slices; one without a trade counts as a slice of zero."""
@@ -80,6 +81,7 @@ class LastCheck:
         caps: Sequence[float],
         book: FlightBook,
         now: float,
+        bounds: Sequence[tuple[float, float]] | None = None,
     ) -> tuple[list[int], tuple[str, ...]]:
         """Return the lots that may be sent and the limits that cut them, as "limit: instrument".
 
@@ -95,14 +97,16 @@ class LastCheck:
             Positions and orders in flight.
         now
             The clock [s].
+        bounds
+            Lowest and highest net trade by exposure (k,) [currency]; None: none.
         """
+        self._bounds = bounds
         out, binding = list(lots), list[str]()
         for j, n in enumerate(lots):
             if n:
                 out[j] = self._one(j, n, value[j], room[j], book, binding)
         if any(out) and not self._allowed(out, value, gap, caps):
-            binding.append("gap cap")
-            out = self._within_gap(out, value, gap, caps)
+            out = self._within_gap(out, value, gap, caps, binding)
         if self.setup.messages < math.inf:
             out = self._within_messages(out, value, gap, caps, now, binding)
         return out, tuple(binding)
@@ -146,27 +150,41 @@ class LastCheck:
     def _allowed(
         self, lots: Sequence[int], value: Sequence[float], gap: Sequence[float], caps: Sequence[float]
     ) -> bool:
+        """Return whether the net trades stay within the bounds and add nothing to an excess of the gap caps."""
+        bounds = self._bounds
         for i, row in enumerate(self._loadings):
-            if caps[i] < math.inf:
-                after = gap[i]
-                for j, n in enumerate(lots):
-                    if n:
-                        after -= row[j] * n * value[j]
-                if abs(after) > max(caps[i], abs(gap[i])) * (1.0 + 1e-12):
-                    return False
+            if bounds is None and caps[i] == math.inf:
+                continue
+            effect = 0.0
+            for j, n in enumerate(lots):
+                if n:
+                    effect += row[j] * n * value[j]
+            most = max(caps[i], abs(gap[i]))
+            if abs(gap[i] - effect) > most * (1.0 + 1e-12):
+                return False
+            if bounds is not None and not bounds[i][0] <= effect <= bounds[i][1]:
+                return False
         return True
 
     def _within_gap(
-        self, lots: Sequence[int], value: Sequence[float], gap: Sequence[float], caps: Sequence[float]
+        self,
+        lots: Sequence[int],
+        value: Sequence[float],
+        gap: Sequence[float],
+        caps: Sequence[float],
+        binding: list[str],
     ) -> list[int]:
         share = 1.0
         for i, row in enumerate(self._loadings):
             effect = math.fsum(row[j] * n * value[j] for j, n in enumerate(lots))
-            most = max(caps[i], abs(gap[i]))
-            if effect > 0.0:
-                share = min(share, (gap[i] + most) / effect)
-            elif effect < 0.0:
-                share = min(share, (gap[i] - most) / effect)
+            side = math.copysign(1.0, effect)
+            limits = [("gap cap", side * gap[i] + max(caps[i], abs(gap[i])))]
+            if self._bounds is not None:
+                limits.append(("bounds", max(side * self._bounds[i][0], side * self._bounds[i][1])))
+            for name, most in limits:
+                if abs(effect) > most:
+                    share = min(share, most / abs(effect))
+                    binding.append(f"{name}: {self.setup.exposures[i]}")
         out = [int(n * share) for n in lots]  # towards zero
         out = [n if self._kept(j, n, value[j]) else 0 for j, n in enumerate(out)]
         return out if self._allowed(out, value, gap, caps) else [0] * len(out)

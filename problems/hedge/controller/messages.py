@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crosswind.problems.hedge.controller.model import HedgeRank
+from crosswind.problems.hedge.state import Rung
 from crosswind.problems.replay.model import FloatArray
 
-__all__ = ["HedgeDecision", "HedgeObservation", "HedgeOrder", "OrderReport"]
+if TYPE_CHECKING:
+    from crosswind.problems.hedge.guardrails import Verdict
+
+__all__ = ["HedgeDecision", "HedgeObservation", "HedgeOrder", "OrderReport", "under_verdict"]
 
 
 class OrderReport(NamedTuple):
@@ -76,6 +80,8 @@ class HedgeObservation(NamedTuple):
         Multiple of the rule's threshold.
     ceiling
         Best rank that is allowed.
+    bounds
+        Lowest and highest net trade of each exposure now (k,), each holding 0 [currency]; None: no such bounds.
     """
 
     time_s: float
@@ -95,6 +101,7 @@ class HedgeObservation(NamedTuple):
     reliance: float = 1.0
     trigger_factor: float = 1.0
     ceiling: int = 0
+    bounds: tuple[tuple[float, float], ...] | None = None
 
 
 class HedgeDecision(NamedTuple):
@@ -149,3 +156,26 @@ class HedgeDecision(NamedTuple):
         out["orders"] = [list(order) for order in self.orders]
         out["rank"] = self.rank.name
         return out
+
+
+_CEILINGS = {Rung.RULE: HedgeRank.RULE, Rung.HOLD: HedgeRank.HOLD}
+
+
+def under_verdict(seen: HedgeObservation, verdict: Verdict) -> HedgeObservation:
+    """Return an observation under the guardrails' verdict on a hedge of one exposure.
+
+    Parameters
+    ----------
+    seen
+        The observation.
+    verdict
+        Of :meth:`crosswind.problems.hedge.guardrails.Guardrails.check`. Its bounds, rung, factor and reliance are taken
+        over; its trade is not.
+    """
+    ceiling = HedgeRank.OPTIMAL if verdict.rung is None else _CEILINGS.get(verdict.rung, HedgeRank.OPTIMAL)
+    return seen._replace(
+        reliance=verdict.reliance,
+        trigger_factor=verdict.trigger_factor,
+        ceiling=max(seen.ceiling, int(ceiling)),
+        bounds=((verdict.low, verdict.high),),
+    )
