@@ -19,6 +19,14 @@ from crosswind.optim.three_halves import fenchel_loss
 from crosswind.problems.basket.evaluate import slopes
 from crosswind.problems.basket.inputs import FloatArray
 from crosswind.problems.basket.lowering import priced_risk
+from crosswind.problems.basket.structured_prices import (
+    DUST,
+    EPSILON,
+    balanced,
+    box_prices,
+    limit_prices,
+    trade_box,
+)
 from crosswind.solvers.errors import InfeasibleProblem, InvalidInput
 from crosswind.solvers.solution import Certificate, Status
 
@@ -41,8 +49,6 @@ STRUCTURED_SETTINGS = frozenset({"method", "time_limit", "warm", "max_iter", "pr
 _CELLS = 2_500  # names × slices from which "auto" takes the structured solver; the sparse path needs seconds there
 _DENSE = 60_000  # names × slices up to which its interior point, exact to 1e-8 and below, takes about a second
 _EXPLAINED = 20_000  # names × slices up to which an infeasible basket is explained by an elastic re-solve
-_DUST = 1e-3  # trades and misses below this share of the name's size may be taken for none, if that costs nothing
-_EPSILON = 1e-9  # slack of an ε-subgradient, relative to the cost
 _ROUNDS = 40
 _IDLE = 4  # rounds without progress after which the descent stops: the inner solves are not exact enough for more
 _FLOOR = 1e-6  # smallest |v| by the size of its name; what the quadratic misses below it is 1e-9 of the cost
@@ -73,30 +79,6 @@ def prefers_structured(problem: BasketProblem) -> bool:
     factored = all(isinstance(mode.matrix, FactorMatrix) for mode in problem.modes)
     risk = problem.risk_aversion == 0.0 or isinstance(problem.arrays.covariance, FactorMatrix)
     return factored and risk and obstacle(problem) is None
-
-
-def trade_box(problem: BasketProblem) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Return lower and upper bounds (T, N) and, per side, the number of the limit behind it (−1: none)."""
-    shape = (problem.n_slices, problem.n_names)
-    low, high = np.full(shape, -np.inf), np.full(shape, np.inf)
-    low_owner, high_owner = np.full(shape, -1), np.full(shape, -1)
-    for number, limit in enumerate(problem.limits):
-        if isinstance(limit, TradeLimit):
-            tighter = limit.lower > low
-            low[tighter], low_owner[tighter] = limit.lower[tighter], number
-            tighter = limit.upper < high
-            high[tighter], high_owner[tighter] = limit.upper[tighter], number
-    crossed = low - high
-    if (crossed > 1e-12 * np.maximum(np.abs(low), 1e-300)).any():
-        t, i = (int(k) for k in np.unravel_index(int(np.argmax(crossed)), shape))
-        names = [problem.limits[int(owner[t, i])].name for owner in (low_owner, high_owner)]
-        raise InfeasibleProblem(
-            f"limits '{names[0]}' and '{names[1]}' exclude each other on trade [{problem.names[i]},{t}]",
-            field=" / ".join(names),
-            value=(float(low[t, i]), float(high[t, i])),
-            remedy=f"relax one of them by {float(crossed[t, i]):.6g}",
-        )
-    return np.minimum(low, high), high, low_owner, high_owner
 
 
 def to_factor_schedule(problem: BasketProblem) -> FactorSchedule:
@@ -374,22 +356,22 @@ def _unpacked(
         excess=gap,
         excess_rel=gap / scale,
     )
-    by_name, pull, group = _prices(problem, prices, u.shape)
+    by_name, pull, group = limit_prices(problem, prices, u.shape)
     terms = slopes(problem, u)
-    terms["three_halves"] = np.where(loss <= _EPSILON * scale, slope, terms["three_halves"])
+    terms["three_halves"] = np.where(loss <= EPSILON * scale, slope, terms["three_halves"])
     smooth = np.asarray(sum(terms.values()))
-    completion, box = _balanced(
-        schedule, u, smooth + group * np.sign(u) + a.spread * np.sign(u) + pull, prices, _EPSILON * scale
+    completion, box = balanced(
+        schedule, u, smooth + group * np.sign(u) + a.spread * np.sign(u) + pull, prices, EPSILON * scale
     )
-    by_name |= _box_prices(problem, box)
+    by_name |= box_prices(problem, box)
     pull = pull + box
     # The spread's subgradient at u = 0 is what balances the prices, inside its interval.
     kink = a.spread + group
     rest = completion - pull - smooth
     weight = np.divide(rest, kink, out=np.zeros_like(rest), where=kink > 0.0)
     # g is an ε-subgradient of c|u| exactly when |g| ≤ c and c|u| − gu ≤ ε: dust around 0 must not read as a residual.
-    near = kink * (np.abs(u) - np.clip(weight, -1.0, 1.0) * u) <= _EPSILON * scale
-    near &= np.abs(u) <= _DUST * schedule.name_size
+    near = kink * (np.abs(u) - np.clip(weight, -1.0, 1.0) * u) <= EPSILON * scale
+    near &= np.abs(u) <= DUST * schedule.name_size
     fraction = np.where(near, np.clip(weight, -1.0, 1.0), np.sign(u))
     marginal = smooth + a.spread * fraction
     sizes = [
@@ -409,69 +391,6 @@ def _unpacked(
     )
 
 
-def _prices(
-    problem: BasketProblem, prices: Any, shape: tuple[int, ...]
-) -> tuple[dict[str, FloatArray], FloatArray, FloatArray]:
-    """Return prices by limit but those of boxes, their pull on trades (T, N), and the caps' price on |u| (T, N)."""
-    pull, group = np.zeros(shape), np.zeros(shape)
-    found: dict[str, FloatArray] = {}
-    band = 0
-    for limit in problem.limits:
-        if isinstance(limit, TradeLimit):
-            found[limit.name] = np.zeros(shape)  # in its place; filled by _box_prices
-        elif isinstance(limit, GroupCap):
-            found[limit.name] = np.asarray(prices.groups)
-            group = group + prices.groups @ limit.membership
-        elif isinstance(limit, RateLimit):
-            change = np.zeros(shape) if prices.change is None else np.asarray(prices.change)
-            found[limit.name] = np.abs(change)
-            pull += change
-            pull[:-1] -= change[1:]
-        else:
-            width = len(limit.matrix)
-            signed = np.asarray(prices.bands)[:, band : band + width]
-            band += width
-            found[limit.name] = np.abs(signed)
-            # A band holds what remains: buying lowers it in this slice and in all later ones.
-            pull -= np.cumsum(signed[::-1], axis=0)[::-1] @ limit.matrix
-    return found, pull, group
-
-
-def _balanced(
-    schedule: FactorSchedule, u: FloatArray, cost: FloatArray, prices: Any, slack: float
-) -> tuple[FloatArray, FloatArray]:
-    """Return completion prices (N,) and signed box prices (T, N) that balance marginal costs at the trades themselves.
-
-    The solver's own prices belong to the point behind its bound. A cell inside its box says what completion is worth
-    there, and the median over a name's cells is taken. What a cell at a bound has too much or little is the bound's.
-    """
-    size = schedule.name_size
-    above, below = schedule.upper - u, u - schedule.lower
-    traded = np.abs(u) > np.maximum(_DUST * np.abs(u).max(axis=0), 1e-6 * size)
-    inside = (np.minimum(above, below) > 1e-6 * size) & traded
-    completion = np.where(schedule.hard, prices.completion, 0.0)
-    judged = inside.any(axis=0) & schedule.hard
-    if judged.any():
-        completion[judged] = np.nanmedian(np.where(inside, cost, np.nan)[:, judged], axis=0)
-    rest = completion - cost
-    # A price on a bound that is missed by little costs price × miss: within ε of the cost it explains the cell.
-    at_high = (above <= _DUST * size) & (np.maximum(above, 0.0) * np.abs(rest) <= slack)
-    at_low = (below <= _DUST * size) & (np.maximum(below, 0.0) * np.abs(rest) <= slack)
-    held = (at_high & at_low) | (at_high & (rest > 0.0)) | (at_low & (rest < 0.0))
-    return completion, np.where(held, rest, 0.0)
-
-
-def _box_prices(problem: BasketProblem, box: FloatArray) -> dict[str, FloatArray]:
-    """Return the prices of the limits on single trades: the tightest one owns the side that binds."""
-    _, _, low_owner, high_owner = trade_box(problem)
-    owner = np.where(box > 0.0, high_owner, low_owner)
-    return {
-        limit.name: np.where(owner == number, np.abs(box), 0.0)
-        for number, limit in enumerate(problem.limits)
-        if isinstance(limit, TradeLimit)
-    }
-
-
 def explain(problem: BasketProblem, schedule: FactorSchedule, found: FactorScheduleSolution) -> InfeasibleProblem:
     """Return the error that names the limits in conflict and what would cure it.
 
@@ -488,7 +407,7 @@ def explain(problem: BasketProblem, schedule: FactorSchedule, found: FactorSched
         except InfeasibleProblem as error:
             return error
     shape = (problem.n_slices, problem.n_names)
-    by_name, _, _ = _prices(problem, found.prices, shape)
+    by_name, _, _ = limit_prices(problem, found.prices, shape)
     sizes = {name: float(price.max(initial=0.0)) for name, price in by_name.items()}
     sizes["completion"] = float(np.abs(np.where(schedule.hard, found.prices.completion, 0.0)).max(initial=0.0))
     nothing = replace(
