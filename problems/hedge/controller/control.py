@@ -38,6 +38,9 @@ from crosswind.solvers.solution import Status
 
 __all__ = ["HedgeController"]
 
+# Bound once: to look up a member of an Enum costs a quarter of a microsecond.
+_OPTIMAL, _CERTIFIED, _RELAXED, _FEASIBLE = list(HedgeRank)[:4]
+_HOLD, _SOLVED, _REFUSED = HedgeRank.HOLD, Status.OPTIMAL, Status.INVALID
 _FAR = 1e9  # times the scale: what the core refuses, and no position is
 _REASONS = (
     "first trade of the program",
@@ -99,7 +102,9 @@ class HedgeController:
         self._lot = [i.lot for i in setup.instruments]
         self._loadings = setup.loadings.tolist()
         self._unit, self._per = self._program.unit, 1.0 / self._program.unit
-        self._factors, self._fade = self._program.factors, self._program.decays[:, None]
+        self._columns = [np.ascontiguousarray(self._program.factors[:, j, :]) for j in range(m)]
+        self._fade = self._program.decays[:, None]
+        self._rated = [j for j, i in enumerate(setup.instruments) if i.rate < math.inf]
         self._speeds = setup.decay_per_s[self._program.kept]
         self._severe = len(setup.regimes) - 1
         self._forced_late: bool | None = None
@@ -154,7 +159,7 @@ class HedgeController:
         when = float(when) if isinstance(when, (int, float)) else math.nan
         nothing = (math.nan,) * self._k if gap is None else gap
         return HedgeDecision(
-            self._sequence, when, (), (0,) * m, (0.0,) * m, HedgeRank.HOLD, reason, tuple(alarms), (), nothing,
+            self._sequence, when, (), (0,) * m, (0.0,) * m, _HOLD, reason, tuple(alarms), (), nothing,
             math.nan, math.inf, 0, late,
         )  # fmt: skip
 
@@ -208,9 +213,9 @@ class HedgeController:
                 alarms.append(f"gap cap of {setup.exposures[i]} exceeded by {abs(gap[i]) - caps[i]:.6g}")
         room = self._quotes.room(seen, usable, self._check.gross, now)
 
-        rank, wanted, reason, late = HedgeRank.HOLD, None, "", False
+        rank, wanted, reason, late = _HOLD, None, "", False
         objective, proof, work = math.nan, math.inf, 0
-        if seen.ceiling <= HedgeRank.FEASIBLE:
+        if seen.ceiling <= _FEASIBLE:
             out = self._program_latch.tripped
             found, reason, late = self._ask_program(
                 seen, required, held, regime, usable, value, spread, room, reliance, out
@@ -240,7 +245,7 @@ class HedgeController:
                 alarms.append(f"report is of no known form: {err}")
                 continue
             if filled and len(self._speeds):
-                self._impact += self._factors[:, j, :] * (filled / self._lot[j] * self._quotes.value[j] * self._per)
+                self._impact += self._columns[j] * (filled / self._lot[j] * self._quotes.value[j] * self._per)
 
     def _adopt(self, position: Any, alarms: list[str]) -> None:
         for j, contracts in enumerate(position):
@@ -272,13 +277,14 @@ class HedgeController:
         if seen.plan is None:
             return
         try:
-            path = np.array(seen.plan, dtype=np.float64)
+            path = np.multiply(seen.plan, self._per)
+            if path.dtype != np.float64:
+                path = path.astype(np.float64)
         except (TypeError, ValueError):
             self._path = None
             return
         if path.ndim == 1 and self._k == 1:
             path = path[:, None]
-        path *= self._per
         self._path = path if path.ndim == 2 and path.shape[1] == self._k and len(path) else None
 
     def _ask_program(
@@ -305,13 +311,13 @@ class HedgeController:
             path = self._path if reliance == 1.0 else self._path * reliance
             program.fill(seen, required, held, path, regime, usable, spread, room, self._clock.now)
             check = self._check
-            for j in range(self._m):
+            for j in self._rated:
                 program.last[j] = (check.before[j] - check.sent[j]) * value[j] * self._per
             if len(self._speeds):
                 np.copyto(program.state, self._impact)
                 if any(self._flying):
                     for j, contracts in enumerate(self._flying):
-                        program.state += self._factors[:, j, :] * (contracts / self._lot[j] * value[j] * self._per)
+                        program.state += self._columns[j] * (contracts / self._lot[j] * value[j] * self._per)
             step = program.solve(self._clock.slice)
             self._step_of, self._solved = step, True
             found, reason = self._ranked(step, usable, spread, regime)
@@ -333,21 +339,21 @@ class HedgeController:
         self, step: MpcStep, usable: list[bool], spread: list[float], regime: int
     ) -> tuple[tuple[HedgeRank, list[float], float, float, int] | None, str]:
         program, setup = self._program, self.setup
-        if step.status is Status.INVALID:
+        if step.status is _REFUSED:
             return None, "the program refused its data as not finite, negative or too large"
-        rank = HedgeRank.OPTIMAL
-        if step.status is not Status.OPTIMAL:
-            rank = HedgeRank.CERTIFIED
+        rank = _OPTIMAL
+        if step.status is not _SOLVED:
+            rank = _CERTIFIED
             if not proven(step, 1e-4 * setup.accept_bps * setup.scale * self._per):
                 rival = self._rule_plan(regime, usable, spread)
                 if not step.objective <= program.cost(rival):
                     return None, "the stopped program costs more than the rule"
-                rank = HedgeRank.FEASIBLE
-        if step.relaxed and rank < HedgeRank.RELAXED:
-            rank = HedgeRank.RELAXED
+                rank = _FEASIBLE
+        if step.relaxed and rank < _RELAXED:
+            rank = _RELAXED
         unit = self._unit
-        first = [trade * unit for trade in program.trades[0].tolist()]
-        if rank > HedgeRank.RELAXED:
+        first = [program.trades.item(j) * unit for j in range(self._m)]
+        if rank > _RELAXED:
             reason = f"stopped program, better than the rule, within {step.gap * unit:.3g} of the best"
         else:
             reason = _REASONS[rank]
@@ -396,8 +402,8 @@ class HedgeController:
         if any(lots):
             bounds = None if seen.bounds is None else self._sound_bounds(seen.bounds, alarms)
             lots, binding = self._check.cut(lots, value, room, gap, caps, self._book, self._clock.now, bounds)
-            if rank < HedgeRank.RELAXED and not self._check.keeps_rate(lots, value):
-                rank = HedgeRank.RELAXED
+            if rank < _RELAXED and not self._check.keeps_rate(lots, value):
+                rank = _RELAXED
         for j in range(m):
             rest = ideal[j] - lots[j]
             # What a limit cut off stays in the gap; only rounding is carried.

@@ -42,6 +42,10 @@ class LastCheck:
         m = len(setup.instruments)
         self._loadings = setup.loadings.tolist()
         self._rate = [i.rate for i in setup.instruments]
+        # Only the room can bind.
+        self._plain = [
+            i.rate == math.inf and i.order_lots == math.inf and i.notional == math.inf for i in setup.instruments
+        ]
         self._rated = any(rate < math.inf for rate in self._rate)
         self._size = [i.order_lots for i in setup.instruments]
         self._notional = [i.notional for i in setup.instruments]
@@ -113,6 +117,8 @@ class LastCheck:
 
     def _one(self, j: int, want: int, value: float, room: float, book: FlightBook, binding: list[str]) -> int:
         """Return what one instrument's own limits leave."""
+        if self._plain[j] and abs(want) * value <= room:
+            return want
         n, name = want, self.setup.instruments[j].name
         if not self._kept(j, n, value):
             rate = self._rate[j] / value
