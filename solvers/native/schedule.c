@@ -261,7 +261,7 @@ void cw_schedule_dual(size_t T, size_t N, size_t G, size_t passes, const size_t 
             for (size_t j = 0; j < n; j++) {
                 if (!states[j].open) continue;
                 const double miss = sum[j] - total[from + j] + give[from + j] * mu[from + j];
-                if (fabs(miss) < least[j]) {
+                if (fabs(miss) <= least[j]) {
                     least[j] = fabs(miss);
                     best[j] = mu[from + j];
                 }

@@ -144,7 +144,7 @@ def dual(
         v = reply(mu)
         miss = v.sum(axis=0) - total + give * mu
         rise = np.where((v > low) & (v < high) & (v != 0.0), reach, 0.0).sum(axis=0)
-        better = live & (np.abs(miss) < least)
+        better = live & (np.abs(miss) <= least)
         best, least = np.where(better, mu, best), np.where(better, np.abs(miss), least)
         live &= np.abs(miss) > slack
         above, below = np.where(live & (miss > 0.0), mu, above), np.where(live & (miss <= 0.0), mu, below)

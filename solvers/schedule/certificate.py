@@ -85,7 +85,10 @@ def curvature(problem: FactorSchedule) -> Array:
 
 
 def tightened(problem: FactorSchedule) -> tuple[Array, Array]:
-    """Return boxes (T, N) that every feasible point keeps: the given ones, cut by caps and by hard ends."""
+    """Return boxes (T, N) that every feasible point keeps: the given ones, cut by caps and by hard ends.
+
+    Where one is empty there is no feasible point: a hard end is out of reach of the other slices.
+    """
     low, high = np.array(problem.lower), np.array(problem.upper)
     if problem.group_caps.shape[1]:
         wide = np.hstack([problem.group_caps, np.full((problem.slices, 1), np.inf)])
@@ -104,7 +107,7 @@ def tightened(problem: FactorSchedule) -> tuple[Array, Array]:
             edges.append(rest + np.where(known, total - rest.sum(axis=0) + side * slack, side * np.inf))
         np.maximum(low, edges[0], out=low)
         np.minimum(high, edges[1], out=high)
-    return low, np.maximum(low, high)
+    return low, high
 
 
 class Bounder:
@@ -115,7 +118,9 @@ class Bounder:
         self.curvature = curvature(problem)
         with np.errstate(divide="ignore"):
             self.reach = np.where(self.curvature > 0.0, 1.0 / self.curvature, cells.FLAT)
-        self.low, self.high = tightened(problem)
+        self.low, high = tightened(problem)
+        self.empty = bool((self.low > high).any())
+        self.high = np.maximum(self.low, high)
         self.spread = np.ascontiguousarray(problem.spread)
         self.group = np.where(problem.groups < 0, problem.group_caps.shape[1], problem.groups).astype(np.intp)
         # How far a name's end gives way to a unit of price: 0 where it is hard, −1 where there is nothing to price.
@@ -228,6 +233,8 @@ class Bounder:
     def proves_infeasible(self, prices: SchedulePrices) -> bool:
         """Tell whether the prices alone show that no trades keep all limits: their bound for a cost of zero is > 0."""
         p = self.problem
+        if self.empty:
+            return True  # by counting, whatever the prices
         if prices.change is not None:
             return False
         zero = np.zeros(p.eta.shape)

@@ -17,7 +17,7 @@ __all__ = ["Restorer", "group_order"]
 _ROUNDS = 25
 _MARGIN = 1e-9  # of the gross exposure: how far inside of a band its correction aims
 _GREEDY = 3  # rounds after which reflections take over
-_REFLECTIONS = 300
+_REFLECTIONS = 200  # in all of one repair; where it can be done, some 40 serve
 _PUSH = 2.0  # of what is missing: the caps take part of it back
 _FULL = 1e-9  # of a cap: a group nearer to it than that has no room
 FEASIBLE = 1e-9
@@ -58,6 +58,7 @@ class Restorer:
         gross = np.abs(problem.start) @ np.abs(problem.band_vectors)
         self.margin = np.minimum(_MARGIN * gross, 0.25 * (problem.band_upper - problem.band_lower))
         self.best: Array | None = None
+        self.reflections = 0  # still to be had in this repair
 
     def restored(self, u: Array, sums: Array | None = None) -> Array | None:
         """Return feasible trades near ``u`` (T, N), every limit checked; None where they were not found.
@@ -68,6 +69,7 @@ class Restorer:
         p = self.problem
         self.aim = np.where(self.hard, self.total, u.sum(axis=0) if sums is None else sums)
         active = np.zeros(p.band_lower.shape, dtype=bool)
+        self.reflections = _REFLECTIONS
         v = u
         for k in range(_ROUNDS):
             if k == 1:
@@ -77,6 +79,8 @@ class Restorer:
             if not missed.any() and not short.any():
                 break
             if short.any():
+                if not self.reflections:
+                    break
                 v = self._pushed(v, short) if k < _GREEDY else self._reflected(v)
             if missed.any():
                 active |= missed
@@ -85,7 +89,6 @@ class Restorer:
             v = self._completed(self._clipped(v))
         if self.best is not None and self._missed(v).any():
             v = self._mixed(v)
-        self.last = v
         if p.violations(v).worst > FEASIBLE:
             return None
         return v
@@ -152,8 +155,9 @@ class Restorer:
         """Bring trades near to both the boxes with caps and the hard ends, by reflections (Douglas and Rachford)."""
         reach = self.reach * np.where(self.hard, 1.0 / self.reach.sum(axis=0), 0.0)
         size = 1e-12 * self.problem.name_size
-        v = u
-        for _ in range(_REFLECTIONS):
+        x = v = u
+        while self.reflections:
+            self.reflections -= 1
             x = self._clipped(v)
             need = np.where(self.hard, self.total - x.sum(axis=0), 0.0)
             if not (np.abs(need) > size).any():

@@ -94,7 +94,7 @@ class FactorScheduleSolution:
         (T, N) trades that keep every limit within 1e-9 of its size, but where ``violations`` says otherwise: no
         feasible point was found then, and ``gap`` is ∞.
     objective, lower_bound
-        Cost of ``u``, and a number that no feasible trades can undercut.
+        Cost of ``u``, and a number that no feasible trades can undercut; ∞ where there are none.
     gap
         Their distance relative to `FactorSchedule.scale` at ``u``, the sum of the cost's absolute parts.
     status

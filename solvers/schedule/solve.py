@@ -182,7 +182,7 @@ class _Solve:
         self.completion = prices.completion
         if bound > self.lower:
             self.lower, self.prices, self.priced = bound, prices, (it.u.copy(), gradient)
-        if self.u is None and it.done >= _PROOF:
+        if self.u is None and (it.done >= _PROOF or self.bounder.empty):
             self.proved = self.bounder.proves_infeasible(prices)
         gap = self._gap()
         done = it.done
@@ -218,6 +218,8 @@ class _Solve:
         u.setflags(write=False)
         objective = self.original.objective(u)
         lower = min(self.lower, objective) if self.u is not None else self.lower
+        if status is Status.INFEASIBLE:
+            lower = np.inf
         gap = self._gap() if self.u is not None else np.inf
         return FactorScheduleSolution(
             u,

@@ -230,9 +230,9 @@ def test_a_shifted_state_starts_the_next_slice():
 
 def test_a_limit_of_time_or_iterations_returns_the_best_that_is_proved():
     p = schedule_instance(300, 26, cap=1.02, band=2e-4, risk_aversion=100.0)
-    soon = solve_schedule(p, tol=1e-9, time_limit=0.15)
+    soon = solve_schedule(p, tol=1e-15, time_limit=0.1)
     assert soon.status is Status.TIME_LIMIT
-    few = solve_schedule(p, tol=1e-9, max_iter=25)
+    few = solve_schedule(p, tol=1e-15, max_iter=25)
     assert few.status is Status.ITERATION_LIMIT
     assert few.iterations == 25
     for out in (soon, few):
@@ -241,15 +241,34 @@ def test_a_limit_of_time_or_iterations_returns_the_best_that_is_proved():
         assert 0.0 < out.gap < 1.0
 
 
-def test_infeasible_limits_are_proved():
+def contradictions(p):
+    T, b = p.band_lower.shape
+    late, early = np.full((T, b), -np.inf), np.full((T, b), np.inf)
+    late[-1, 0], early[0] = 1.0, p.start @ p.band_vectors - 2.0 * np.abs(p.upper[0] - p.lower[0]).sum()
+    yield "caps", {"group_caps": 0.5 * p.group_caps}
+    yield "boxes", {"upper": np.minimum(p.upper, 0.01), "lower": np.maximum(p.lower, -0.01)}
+    yield "boxes from below", {"lower": np.where(p.upper > 0.0, p.upper, p.lower)}
+    yield "a band against the end", {"band_lower": late, "band_upper": np.inf}
+    yield "a band out of reach", {"band_upper": early, "band_lower": -np.inf}
+
+
+@pytest.mark.parametrize("which", range(5))
+def test_infeasible_limits_are_proved(which):
     p = schedule_instance(10, 6, rank=1, factors=1, sectors=2, seed=1)
-    shut = dataclasses.replace(p, group_caps=0.5 * p.group_caps)
-    out = solve_schedule(shut, tol=1e-6)
-    assert out.status is Status.INFEASIBLE
-    assert out.gap == np.inf
+    name, change = list(contradictions(p))[which]
+    out = solve_schedule(dataclasses.replace(p, **change), tol=1e-6)
+    assert out.status is Status.INFEASIBLE, name
+    assert out.gap == out.lower_bound == np.inf
     assert out.violations.worst > 1e-6
-    tight = dataclasses.replace(p, upper=np.minimum(p.upper, 0.01), lower=np.maximum(p.lower, -0.01))
-    assert solve_schedule(tight).status is Status.INFEASIBLE
+
+
+def test_limits_that_leave_a_single_schedule_are_not_called_infeasible():
+    p = schedule_instance(6, 4, rank=1, factors=1, sectors=0, cap=np.inf, band=np.inf, seed=1)
+    only = np.outer(np.full(4, 0.25), p.start)
+    for low, high in ((only, only), (np.minimum(only, 0.0), np.maximum(only, 0.0))):
+        out = solve_schedule(dataclasses.replace(p, lower=low, upper=high), tol=1e-8)
+        assert out.status.ok
+        assert out.u == pytest.approx(only, abs=1e-9)
 
 
 def test_bad_requests_are_refused():
