@@ -151,7 +151,7 @@ def report_html(result: RunResult) -> str:
         mean, tail = (float(table[f"hedge_cost_{part}_bps"][MPC]) for part in ("mean", "q95"))
         tiles["hedge cost [bps], MPC, mean / q95"] = f"{mean:.2f} / {tail:.2f}"
     footer = _footer(result) | {
-        "solver": result.schedule.solution.solution.backend,
+        "solver": result.schedule.backend,
         "gap": f"{result.schedule.certificate.gap_rel:.1e}",
     }
     if result.notes:
