@@ -11,6 +11,7 @@ import os
 import platform
 import resource
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -174,9 +175,31 @@ def hard(count: int) -> list[str]:
             print(f"missed: seed {FRESH + k}, {out.summary()}")
     return [
         f"{solved} of {count} baskets drawn afresh over all options (λ from 1e-4 to 1e8, ends from 1e-2 to 1e8 and "
-        f"hard, caps and bands that bind, limits on changes) reach 1e-8; iterations: median {np.median(iterations):.0f}, "
-        f"largest {max(iterations)}; largest gap {worst:.0e}, longest solve {longest:.2f} s."
+        f"hard, caps and bands that bind, limits on changes) reach 1e-8; "
+        f"iterations: median {np.median(iterations):.0f}, largest {max(iterations)}; "
+        f"largest gap {worst:.0e}, longest solve {longest:.2f} s."
     ]
+
+
+def warm(count: int) -> list[str]:
+    """Return the table of iterations from a neighbour's answer."""
+    changes = {"λ × 1.1": 1.1, "λ × 2": 2.0, "λ × 10": 10.0}
+    rows: dict[str, list[tuple[int, int]]] = {}
+    for seed in range(count):
+        base = schedule_instance(60, 13, two_sided=bool(seed % 2), seed=FRESH + seed)
+        last = solve_schedule(base, TOL, method="interior")
+        given = {f.name: getattr(base, f.name) for f in fields(base)}
+        moved = base.start * (1.0 + 0.01 * np.random.default_rng(seed).standard_normal(60))
+        near = {k: FactorSchedule(**{**given, "risk_weight": v * base.risk_weight}) for k, v in changes.items()}
+        near["q_0 moved by 1 %"] = FactorSchedule(**{**given, "start": moved})
+        for label, p in near.items():
+            cold, begun = (solve_schedule(p, TOL, method="interior", warm=w) for w in (None, last))
+            rows.setdefault(label, []).append((cold.iterations, begun.iterations))
+    lines = ["| what changed | iterations cold | from the answer before |", "|" + "---|" * 3]
+    for label, pairs in rows.items():
+        cold_mean, warm_mean = np.mean(pairs, axis=0)
+        lines.append(f"| {label} | {cold_mean:.1f} | {warm_mean:.1f} |")
+    return lines
 
 
 def report(quick: bool) -> str:
@@ -194,6 +217,8 @@ def report(quick: bool) -> str:
         *rivals(quick),
         "",
         *hard(20 if quick else 120),
+        "",
+        *warm(4 if quick else 16),
     ]
     return "\n".join(lines)
 

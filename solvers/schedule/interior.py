@@ -16,9 +16,15 @@ from crosswind.solvers.schedule.admm import metric
 from crosswind.solvers.schedule.certificate import Bounder, SchedulePrices, gap
 from crosswind.solvers.schedule.interior_model import build
 from crosswind.solvers.schedule.interior_steps import Iteration, Point
+from crosswind.solvers.schedule.interior_warm import state_of, warm_point
 from crosswind.solvers.schedule.problem import Array, FactorSchedule
 from crosswind.solvers.schedule.restore import FEASIBLE, Restorer, group_order
-from crosswind.solvers.schedule.solution import FactorScheduleSolution, ScheduleProgress, ScheduleState
+from crosswind.solvers.schedule.solution import (
+    FactorScheduleSolution,
+    ScheduleProgress,
+    ScheduleState,
+    check_state,
+)
 from crosswind.solvers.solution import Status
 from crosswind.solvers.threads import one_blas_thread
 
@@ -56,8 +62,7 @@ def solve_interior(
     progress
         Called with each certified moment, in order.
     warm
-        Taken so that all methods are called alike, and not used: an interior point gains little from a point at the
-        sides of its limits.
+        Solution or state of a problem of the same shape, of either method.
 
     Returns
     -------
@@ -65,14 +70,18 @@ def solve_interior(
         OPTIMAL; TIME_LIMIT or ITERATION_LIMIT; INFEASIBLE with prices that prove it; INACCURATE where feasible trades
         could not be brought to the gap, NUMERICAL where none were found.
 
+    Raises
+    ------
+    InvalidInput
+        On a warm start of another shape or that is not finite.
+
     Notes
     -----
     Memory is 8 N T² bytes for each of three arrays; an iteration costs N T³ + N T² p² + (p T)³ operations at the most,
     p the loadings of impact, risk and bands, of which those that matter are kept.
     """
-    del warm
     with one_blas_thread():
-        return _Solve(problem, tol, time_limit, max_iter, progress).run()
+        return _Solve(problem, tol, time_limit, max_iter, progress, warm).run()
 
 
 class _Solve:
@@ -85,8 +94,14 @@ class _Solve:
         time_limit: float | None,
         max_iter: int,
         progress: Callable[[ScheduleProgress], Any] | None,
+        warm: FactorScheduleSolution | ScheduleState | None,
     ) -> None:
         self.begun = time.perf_counter()
+        self.start, self.changes = (
+            (warm.state, warm.prices.change) if isinstance(warm, FactorScheduleSolution) else (warm, None)
+        )
+        if self.start is not None:
+            check_state(problem, self.start)
         self.problem, self.tol, self.time_limit, self.max_iter = problem, tol, time_limit, max_iter
         self.progress = progress
         self.bounder = Bounder(problem)
@@ -100,7 +115,9 @@ class _Solve:
         self.done = 0
 
     def run(self) -> FactorScheduleSolution:
-        status = self._attempt(0.0)
+        status = None if self.start is None else self._attempt(0.0, self.start)
+        if status is None:
+            status = self._attempt(0.0)
         if status is None:
             # A feasible set without inner points has no path of centres; a wider one by less than what counts has.
             status = self._attempt(_RELAXED)
@@ -108,10 +125,10 @@ class _Solve:
             status = Status.INACCURATE if self.u is not None else Status.NUMERICAL
         return self._result(status)
 
-    def _attempt(self, relaxed: float) -> Status | None:
-        """Iterate from the start; None where the iteration got stuck."""
+    def _attempt(self, relaxed: float, start: ScheduleState | None = None) -> Status | None:
+        """Iterate from a start; None where the iteration got stuck."""
         iteration = Iteration(self.model, self.tol, relaxed)
-        at = iteration.begin()
+        at = iteration.begin() if start is None else warm_point(iteration, start, self.changes)
         missed = iteration.residuals(at)
         aim, short, best, since = _AIM * self.tol, 0, np.inf, 0
         while True:
@@ -198,6 +215,7 @@ class _Solve:
         elif np.isfinite(self.lower) and status is not Status.INFEASIBLE:
             prices = self.bounder.with_boxes(self.priced, prices)
         objective = p.objective(u)
+        state = state_of(self.bounder, u, prices) if self.u is not None else None
         return FactorScheduleSolution(
             u,
             objective,
@@ -208,7 +226,7 @@ class _Solve:
             self.done,
             time.perf_counter() - self.begun,
             prices,
-            None,
+            state,
             tuple(self.history),
             p.violations(u),
             "interior",

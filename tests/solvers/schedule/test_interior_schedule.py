@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from crosswind.solvers import Status
+from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.schedule import FactorSchedule, solve_schedule
 from crosswind.solvers.schedule.instances import schedule_instance
 
@@ -259,6 +260,53 @@ def test_prices_are_slopes_of_the_cost():
     moved[1][where] *= 1 + step
     less, more = (solve(changed(base, change=m), 1e-12).objective for m in moved)
     assert (less - more) / (2 * step * limits[where]) == pytest.approx(abs(at.prices.change[where]), rel=1e-3)
+
+
+@pytest.mark.parametrize("two_sided", [False, True])
+def test_a_neighbour_is_a_better_start(two_sided):
+    base = schedule_instance(40, 10, two_sided=two_sided, seed=11)
+    last = solve(base)
+    near = changed(base, risk_weight=1.1 * base.risk_weight)
+    cold = solve(near)
+    for warm in (last, last.state, solve_schedule(base, 1e-4)):
+        out = solve(near, warm=warm)
+        assert good(out)
+        assert out.iterations < cold.iterations
+        assert out.objective == pytest.approx(cold.objective, rel=2e-8)
+    far = changed(base, risk_weight=1e6 * base.risk_weight, start=-2.0 * base.start) if two_sided else near
+    assert good(solve(far, warm=last)) == good(solve(far))
+
+
+def test_what_is_left_starts_from_what_was_planned():
+    base = schedule_instance(30, 8, two_sided=True, change=0.9, cap=np.inf, band=np.inf, seed=12)
+    last = solve(base)
+    traded = last.u[0]
+    cells = {n: getattr(base, n)[1:] for n in ("eta", "spread", "linear", "lower", "upper", "risk_weight", "change")}
+    left = changed(
+        base,
+        **cells,
+        start=base.start - traded,
+        decays=base.decays[:, 1:],
+        impact_state=base.decays[:, :1] * base.impact_state + traded,
+        group_caps=base.group_caps[1:],
+        band_lower=base.band_lower[1:],
+        band_upper=base.band_upper[1:],
+        previous=traded,
+    )
+    out, cold = solve(left, warm=last.state.shifted()), solve(left)
+    assert good(out)
+    assert out.iterations < cold.iterations
+    np.testing.assert_allclose(out.u, last.u[1:], atol=1e-4)  # the plan was optimal and stays so
+    with pytest.raises(InvalidInput, match="another shape"):
+        solve(left, warm=last)
+
+
+def test_the_splitting_goes_on_from_here():
+    problem = schedule_instance(40, 10, seed=13)
+    cold = solve_schedule(problem, 1e-5)
+    warm = solve_schedule(problem, 1e-5, warm=solve(problem))
+    assert warm.status is Status.OPTIMAL
+    assert warm.iterations < cold.iterations
 
 
 def test_both_methods_agree():
