@@ -198,13 +198,14 @@ def planted_rows() -> Iterator[list[str]]:
 
 def decoupled(days: int) -> tuple[list[Observation], list[tuple[int, int]]]:
     """Return quiet days in which the basket moves for ninety minutes as it did on another day, and these spans."""
-    seen, _ = minutes("calm", days, 14)
+    quiet, _ = minutes("calm", days, 14)
+    seen = list(quiet)
     labels = np.array([one.session for one in seen])
     spans = []
     for number, label in enumerate(np.unique(labels)):
         rows = np.flatnonzero(labels == label)[200:290]
         other = np.flatnonzero(labels == np.unique(labels)[number - 1])[200:290]
-        moves = [seen[k].basket_return for k in other]
+        moves = [quiet[k].basket_return for k in other]
         for k, move in zip(rows, moves, strict=True):
             seen[k] = replace(seen[k], basket_return=move)
         spans.append((seen[rows[0]].time_ns, seen[rows[-1]].time_ns))

@@ -142,7 +142,9 @@ class CorrelationBreak:
     """The hedge no longer follows the basket.
 
     The correlation of hedge and basket returns over ``half_life_s`` is held against a floor, and against that over
-    ``calm_s`` by Fisher's transform: z = (artanh ρ − artanh ρ_calm)·√(n − 3), n the effective number of observations.
+    ``calm_s`` by Fisher's transform: z = (artanh ρ − artanh ρ_calm)/√(1/(n − 3) + 1/(n_calm − 3)) with effective
+    numbers of observations. Moves count in their recent standard deviations and are cut at three, so that neither fat
+    tails nor a busy hour decide.
     While tripped, the long correlation does not learn, the hedge may grow only towards ``reliance`` times what is
     required, and the answer comes from the rule at best.
 

@@ -193,12 +193,14 @@ class _Basis(Guard):
 
 
 class _Moments:
-    """Second moments of two returns, weighted with a half-life."""
+    """Second moments of two returns, weighted with a half-life, and 1/n of the effective number n of observations."""
 
     def __init__(self) -> None:
-        self.xx = self.yy = self.xy = 0.0
+        self.xx = self.yy = self.xy = self.thin = 0.0
 
     def learn(self, x: float, y: float, weight: float) -> None:
+        # 1/n of weighted observations is the sum of squared weights.
+        self.thin = (1.0 - weight) ** 2 * self.thin + weight**2
         self.xx += weight * (x * x - self.xx)
         self.yy += weight * (y * y - self.yy)
         self.xy += weight * (x * y - self.xy)
@@ -209,22 +211,27 @@ class _Moments:
         size = math.sqrt(self.xx) * math.sqrt(self.yy)
         return min(max(self.xy / size, -1.0), 1.0) if size > 0.0 else 0.0
 
+    @property
+    def variance(self) -> float:
+        """Variance of the correlation's artanh, 1/(n − 3); inf where there are too few observations."""
+        return self.thin / (1.0 - 3.0 * self.thin) if 0.0 < 3.0 * self.thin < 1.0 else math.inf
+
     def state(self) -> list[float]:
-        return [self.xx, self.yy, self.xy]
+        return [self.xx, self.yy, self.xy, self.thin]
 
     def take(self, state: list[Any]) -> None:
-        self.xx, self.yy, self.xy = (float(value) for value in state)
+        self.xx, self.yy, self.xy, self.thin = (float(value) for value in state)
 
 
 class _Correlation(Guard):
     name = "correlation break"
-    kept = ("_count", "_size")
+    kept = ("_count", "_xx", "_yy")
 
     def __init__(self, config: CorrelationBreak) -> None:
         super().__init__(config.release, config.confirm)
         self.config, self._clock = config, _Clock()
         self._now, self._calm = _Moments(), _Moments()
-        self._count, self._size = 0, 0.0
+        self._count, self._xx, self._yy = 0, 0.0, 0.0
 
     def look(self, seen: Observation) -> Ruling:
         x, y, c = seen.hedge_return, seen.basket_return, self.config
@@ -236,13 +243,11 @@ class _Correlation(Guard):
             return self._ruling(seen, words, event)
         x, y, (dt, _) = float(x), float(y), self._clock.step(seen)
         begun = 1.0 / (self._count + 1)
-        fast = max(1.0 - math.exp2(-dt / c.half_life_s), begun)
-        self._now.learn(x, y, fast)
+        x, y = self._scaled(x, y, max(1.0 - math.exp2(-2.0 * dt / c.half_life_s), begun))
+        self._now.learn(x, y, max(1.0 - math.exp2(-dt / c.half_life_s), begun))
         self._count += 1
-        # 1/n of weighted observations is the sum of squared weights.
-        self._size = (1.0 - fast) ** 2 * self._size + fast**2
         rho, usual = self._now.rho, self._calm.rho
-        z = (_artanh(rho) - _artanh(usual)) * math.sqrt(max(1.0 / self._size - 3.0, 0.0))
+        z = (_artanh(rho) - _artanh(usual)) / math.sqrt(self._now.variance + self._calm.variance)
         warm = self._count > c.warmup
         words = f"correlation {rho:.2f} (usual {usual:.2f}, z {z:+.1f}) against {c.trip:g} and z {-c.z_trip:g}"
         breached = warm and (rho < c.trip or z < -c.z_trip)
@@ -252,6 +257,16 @@ class _Correlation(Guard):
         if not self.latch.tripped:
             self._calm.learn(x, y, max(1.0 - math.exp2(-dt / c.calm_s), begun))
         return self._ruling(seen, words, event)
+
+    def _scaled(self, x: float, y: float, weight: float) -> tuple[float, float]:
+        """Return the moves in recent standard deviations, cut: a busy hour must not outvote the quiet one after."""
+        out = []
+        for value, square in ((x, self._xx), (y, self._yy)):
+            size = math.sqrt(square)
+            out.append(min(max(value / size, -_CUT), _CUT) if size > 0.0 else 0.0)
+        self._xx += weight * (x * x - self._xx)
+        self._yy += weight * (y * y - self._yy)
+        return out[0], out[1]
 
     def _ruling(self, seen: Observation, words: str, event: GuardEvent | None) -> Ruling:
         if not self.latch.tripped:

@@ -172,6 +172,7 @@ def test_aggression_clips_strikes_and_releases():
         verdict = guard.check(seen(k, proposed=-5e5, rule=-1e4))
     assert kinds(verdict) == [("delta aggression", "trip")]
     assert (verdict.rung, verdict.trade) == (Rung.RULE, -1e4)
+    assert "RULE at best" in verdict.summary()
     guard.check(seen(7, proposed=1e3, rule=0.0))
     assert kinds(guard.check(seen(8, proposed=1e3, rule=0.0))) == [("delta aggression", "release")]
     assert guard.check(seen(9, proposed=1e3, rule=0.0)).trade == 1e3
@@ -400,6 +401,29 @@ def test_settings_are_checked(make):
     with pytest.raises(InvalidInput) as caught:
         make()
     assert caught.value.field
+
+
+def test_amounts_as_shares():
+    shares = GuardrailConfig(
+        GapLimits({"": {"": 0.5}}), None, None, None, DeltaAggression(0.2), None, NotionalLimit(0.1, 3)
+    )
+    scaled = shares.scaled(2e6)
+    assert scaled.gap.cap("", "") == (1e6, True)
+    assert (scaled.aggression.clip, scaled.aggression.step) == (4e5, math.inf)
+    assert scaled.notional == NotionalLimit(2e5, 6e6)
+    assert GuardrailConfig(stale=None).scaled(2.0) == GuardrailConfig(stale=None)
+
+
+def test_a_new_session_begins_with_a_new_level():
+    """A basis that opens 40 deviations away is no shock; the same move within the session is one."""
+    guard = only(basis=BasisShock())
+    rng = np.random.default_rng(5)
+    for k in range(300):
+        guard.check(seen(60 * k, session="mon", basis=1e-4 + 2e-5 * rng.normal()))
+    assert guard.check(seen(80_000, session="tue", basis=9e-4)).events == ()
+    for k in range(1, 60):
+        assert guard.check(seen(80_000 + 60 * k, session="tue", basis=9e-4 + 2e-5 * rng.normal())).events == ()
+    assert guard.check(seen(84_000, session="tue", basis=17e-4)).tripped == ("basis",)
 
 
 def test_a_quiet_day_has_no_alarm():
