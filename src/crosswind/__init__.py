@@ -77,7 +77,11 @@ _EXPORTS = {
     # replay and hedge
     "AffinePolicy": "crosswind.problems.replay",
     "Episode": "crosswind.problems.hedge",
+    "HedgeController": "crosswind.problems.hedge.controller",
+    "HedgeInstrument": "crosswind.problems.hedge.controller",
+    "HedgeObservation": "crosswind.problems.hedge.controller",
     "HedgeParent": "crosswind.problems.hedge",
+    "HedgeSetup": "crosswind.problems.hedge.controller",
     "ReplayBatch": "crosswind.problems.replay",
     "SpotBook": "crosswind.problems.hedge.sizing",
     "compare_policies": "crosswind.problems.hedge",
@@ -113,6 +117,7 @@ if TYPE_CHECKING:
     )
     from crosswind.problems.basket import BasketProblem, BasketSchedule
     from crosswind.problems.hedge import Episode, HedgeParent, compare_policies, episodes
+    from crosswind.problems.hedge.controller import HedgeController, HedgeInstrument, HedgeObservation, HedgeSetup
     from crosswind.problems.hedge.sizing import SpotBook, size_hedge
     from crosswind.problems.impact import CrossImpact, ImpactModel, compare_models
     from crosswind.problems.impact.calibrate import calibrate, promote
