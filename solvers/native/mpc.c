@@ -53,7 +53,8 @@ struct cw_mpc {
     double *keep, *keep_y, *row;                         /* H x rows: of the trades that were considered last */
     double *z, *az;                      /* H x M m, costates */
     double *grad, *nu, *best, *trial, *plan0; /* H x m; the last is the shifted plan */
-    double *t, *s, *l, *ls, *ds, *rc;    /* interior point: epigraphs H x (m + k), eight kinds of slack */
+    double *t, *s, *l, *ls, *ds, *rc;    /* interior point: epigraphs H x (m + k), slacks, multipliers, their steps */
+    double *si, *li, *D;                 /* 1/s, 1/l and l/s, zero where a slack is not there */
     double *dt, *slot, *x, *a, *pi;
     signed char *regime;                 /* H x rows */
 };
@@ -64,9 +65,20 @@ struct cw_mpc {
 #else
 #define ALWAYS inline
 #endif
-#define SIZED(name, p, ...)                                                   \
-    ((p)->m == 1 && (p)->k == 1 ? ((p)->M == 1 ? name(p, __VA_ARGS__, 1, 1, 1) : name(p, __VA_ARGS__, 1, 1, (p)->M)) \
-                                : name(p, __VA_ARGS__, (p)->m, (p)->k, (p)->M))
+#define SIZED(name, p, ...)                                                                       \
+    ((p)->m == 1 && (p)->k == 1 && (p)->M == 1   ? name(p, __VA_ARGS__, 1, 1, 1)                  \
+     : (p)->m == 1 && (p)->k == 1                ? name(p, __VA_ARGS__, 1, 1, (p)->M)             \
+     : (p)->m == 2 && (p)->k == 2 && (p)->M == 1 ? name(p, __VA_ARGS__, 2, 2, 1)                  \
+     : (p)->m == 3 && (p)->k == 3 && (p)->M == 1 ? name(p, __VA_ARGS__, 3, 3, 1)                  \
+                                                 : name(p, __VA_ARGS__, (p)->m, (p)->k, (p)->M))
+
+/* Work arrays of small sizes are local, so that they stay in registers once the loops over them are unrolled. */
+#define SMALL 10
+#if defined(__GNUC__) && !defined(__clang__)
+#define UNROLL _Pragma("GCC unroll 4")
+#else
+#define UNROLL
+#endif
 
 /* Entries of a column of Gamma: all of them for one instrument, those that are not zero for more. */
 #define FROM(i) (m == 1 ? (i) * nx : p->from[i])
@@ -145,6 +157,9 @@ static size_t layout(cw_mpc *p, char *base, const cw_mpc_dims *d) {
     TAKE(ls, (size_t)H * (size_t)(HS * m + GS * k), double);
     TAKE(ds, (size_t)H * (size_t)(HS * m + GS * k), double);
     TAKE(rc, (size_t)H * (size_t)(HS * m + GS * k), double);
+    TAKE(si, (size_t)H * (size_t)(HS * m + GS * k), double);
+    TAKE(li, (size_t)H * (size_t)(HS * m + GS * k), double);
+    TAKE(D, (size_t)H * (size_t)(HS * m + GS * k), double);
     TAKE(dt, (size_t)H * (size_t)(m + k), double);
     TAKE(slot, HS * m + GS * k, double);
     TAKE(x, nx, double);
@@ -160,7 +175,7 @@ size_t cw_mpc_bytes(const cw_mpc_dims *dims) { return layout(NULL, NULL, dims); 
 /* ---- the kernel: (P + A' diag(w) A) d = -r by a Riccati recursion ------------------------------------------------ */
 
 /* Eliminate [R | N] of one slice: R = U'U in its left part, U'^-1 N in its right one. */
-static int eliminate(double *F, int m, int wide, int width) {
+static ALWAYS int eliminate(double *F, const int m, const int wide, const int width) {
     for (int j = 0; j < m; j++) {
         double *row = F + j * wide;
         double pivot = row[j];
@@ -180,8 +195,9 @@ static int eliminate(double *F, int m, int wide, int width) {
 static ALWAYS int factorise_sized(cw_mpc *p, const double *w, double *F, const int m, const int k, const int M) {
     const int H = p->H, rows = 2 * m + k, ng = k + M * m, nx = ng + m, wide = m + nx;
     (void)H, (void)rows, (void)ng, (void)nx, (void)wide, (void)M;
-    double *V = p->V, *W = p->W;
-    memset(V, 0, sizeof(double) * (size_t)nx * (size_t)nx);
+    double near_V[SMALL], near_W[SMALL];
+    double *V = m == 1 && nx * nx <= SMALL ? near_V : p->V, *W = m == 1 && nx * nx <= SMALL ? near_W : p->W;
+    for (int b = 0; b < nx * nx; b++) V[b] = 0.0;
     int after = 0; /* whether the value depends on the trade before */
     for (int t = H - 1; t >= 0; t--) {
         const double *wt = w + t * rows, *Qg = p->Qg + t * (k * k);
@@ -195,14 +211,16 @@ static ALWAYS int factorise_sized(cw_mpc *p, const double *w, double *F, const i
         for (int j = 0; j < M; j++)
             for (int i = 0; i < m; i++) V[(k + j * m + i) * (nx + 1)] += p->q[t * M + j];
         /* rows of Gamma'V, and of [R | N] */
-        int deep = after ? nx : ng;
+        const int deep = m == 1 || after ? nx : ng;
         for (int i = 0; i < m; i++) {
             double *row = W + i * nx;
+            UNROLL
             for (int b = 0; b < deep; b++) row[b] = 0.0;
             for (int n = FROM(i); n < FROM(i + 1); n++) {
                 int a = AT(n);
                 if (a >= deep) continue;
                 const double f = p->value[n], *from = V + a * nx;
+                UNROLL
                 for (int b = 0; b < deep; b++) row[b] += f * from[b];
             }
         }
@@ -218,12 +236,12 @@ static ALWAYS int factorise_sized(cw_mpc *p, const double *w, double *F, const i
             for (int b = 0; b < k; b++) row[m + b] = from[b];
             for (int j = 0; j < M; j++)
                 for (int b = 0; b < m; b++) row[m + k + j * m + b] = p->rho[j] * from[k + j * m + b];
-            if (now) {
+            if (m == 1 || now) {
                 for (int b = 0; b < m; b++) row[m + ng + b] = 0.0;
                 row[m + ng + i] = -wt[m + k + i];
             }
         }
-        int width = m + (now ? nx : ng);
+        const int width = m + (m == 1 || now ? nx : ng);
         if (!eliminate(Ft, m, wide, width)) return 0;
         /* V <- S V S + blk(0, 0, wr) - Y'Y */
         for (int j = 0; j < M; j++) {
@@ -233,20 +251,31 @@ static ALWAYS int factorise_sized(cw_mpc *p, const double *w, double *F, const i
             for (int a = 0; a < ng; a++)
                 for (int b = k + j * m; b < k + (j + 1) * m; b++) V[a * nx + b] *= f;
         }
-        if (after || now) {
+        if (m == 1 || after || now) {
             for (int a = 0; a < nx; a++)
                 for (int b = a < ng ? ng : 0; b < nx; b++) V[a * nx + b] = 0.0;
-            if (now)
+            if (m == 1 || now)
                 for (int i = 0; i < m; i++) V[(ng + i) * (nx + 1)] = wt[m + k + i];
         }
-        int span = now ? nx : ng;
+        const int span = m == 1 || now ? nx : ng;
+        /* V is symmetric: its upper half, then the mirror. Four rows of Y at a time spare loads and stores of V; the
+           order of the subtractions stays, and so do the bits. */
         for (int a = 0; a < span; a++) {
             double *row = V + a * nx;
-            for (int i = 0; i < m; i++) {
-                const double *Y = Ft + i * wide + m, f = Y[a];
-                for (int b = 0; b < span; b++) row[b] -= f * Y[b];
+            const double *Y = Ft + m;
+            int i = 0;
+            for (; i + 4 <= m; i += 4, Y += 4 * wide) {
+                const double *Y1 = Y + wide, *Y2 = Y1 + wide, *Y3 = Y2 + wide;
+                const double f0 = Y[a], f1 = Y1[a], f2 = Y2[a], f3 = Y3[a];
+                for (int b = a; b < span; b++) row[b] = row[b] - f0 * Y[b] - f1 * Y1[b] - f2 * Y2[b] - f3 * Y3[b];
+            }
+            for (; i < m; i++, Y += wide) {
+                const double f = Y[a];
+                for (int b = a; b < span; b++) row[b] -= f * Y[b];
             }
         }
+        for (int a = 1; a < span; a++)
+            for (int b = 0; b < a; b++) V[a * nx + b] = V[b * nx + a];
         /* tell the solve how far the rows of this slice reach */
         after = now;
     }
@@ -261,7 +290,9 @@ static int factorise(cw_mpc *p, const double *w, double *F) {
 static ALWAYS void solve_sized(cw_mpc *p, const double *F, const double *w, const double *r, double *du, const int m, const int k, const int M) {
     const int H = p->H, rows = 2 * m + k, ng = k + M * m, nx = ng + m, wide = m + nx;
     (void)H, (void)rows, (void)ng, (void)nx, (void)wide, (void)M;
-    double *pi = p->pi, *x = p->x, *a = p->a;
+    double near_pi[SMALL], near_x[SMALL];
+    double *pi = m == 1 && nx <= SMALL ? near_pi : p->pi, *x = m == 1 && nx <= SMALL ? near_x : p->x, *a = p->a;
+    UNROLL
     for (int b = 0; b < nx; b++) pi[b] = 0.0;
     for (int t = H - 1; t >= 0; t--) {
         const double *Ft = F + t * (m * wide), *wt = w + t * rows;
@@ -280,12 +311,14 @@ static ALWAYS void solve_sized(cw_mpc *p, const double *F, const double *w, cons
         for (int j = 0; j < M; j++)
             for (int b = k + j * m; b < k + (j + 1) * m; b++) pi[b] *= p->rho[j];
         for (int b = ng; b < nx; b++) pi[b] = 0.0;
-        int span = now ? nx : ng;
+        const int span = m == 1 || now ? nx : ng;
         for (int i = 0; i < m; i++) {
             const double *Y = Ft + i * wide + m, f = nu[i];
+            UNROLL
             for (int b = 0; b < span; b++) pi[b] -= f * Y[b];
         }
     }
+    UNROLL
     for (int b = 0; b < nx; b++) x[b] = 0.0;
     for (int t = 0; t < H; t++) {
         const double *Ft = F + t * (m * wide), *wt = w + t * rows;
@@ -293,10 +326,11 @@ static ALWAYS void solve_sized(cw_mpc *p, const double *F, const double *w, cons
         double *out = du + t * rows;
         int now = 0;
         for (int i = 0; i < m; i++) now |= wt[m + k + i] != 0.0;
-        int span = now ? nx : ng;
+        const int span = m == 1 || now ? nx : ng;
         for (int i = 0; i < m; i++) {
             const double *Y = Ft + i * wide + m;
             double sum = nu[i];
+            UNROLL
             for (int b = 0; b < span; b++) sum += Y[b] * x[b];
             a[i] = sum;
         }
@@ -355,7 +389,8 @@ static void roll(cw_mpc *p, double *u) {
 static ALWAYS void gradient_sized(cw_mpc *p, const double *u, const double *y, double *grad, const int m, const int k, const int M) {
     const int H = p->H, rows = 2 * m + k, ng = k + M * m, nx = ng + m, wide = m + nx;
     (void)H, (void)rows, (void)ng, (void)nx, (void)wide, (void)M;
-    double *aG = p->x, *az = p->az;
+    double near_G[SMALL], near_z[SMALL];
+    double *aG = m == 1 && nx <= SMALL ? near_G : p->x, *az = m == 1 && nx <= SMALL ? near_z : p->az;
     for (int e = 0; e < k; e++) aG[e] = 0.0;
     for (int b = 0; b < M * m; b++) az[b] = 0.0;
     for (int t = H - 1; t >= 0; t--) {
@@ -757,7 +792,7 @@ static void centre(cw_mpc *p, double mu, double push) {
         for (int e = 0; e < k; e++) et[m + e] = excess(ut[m + e], p->gmax[t * k + e]) + 0.3;
         constraints(p, p->u, p->t, t, value);
         for (int i = 0; i < n; i++) {
-            s[i] = larger(value[i], 0.1);
+            s[i] = value[i] < INFINITY ? larger(value[i], 0.1) : 1.0; /* no limit, no slack: a number all the same */
             l[i] = mu / s[i];
         }
         for (int i = 0; i < m; i++) {
@@ -794,23 +829,31 @@ static void reduce(cw_mpc *p, int weights) {
     double *value = p->slot;
     for (int t = 0; t < H; t++) {
         const int o = t * n, or_ = t * rows;
-        double *s = p->s + o, *l = p->l + o, *hat = p->ls + o, *rc = p->rc + o;
+        const double *s = p->s + o, *l = p->l + o, *rc = p->rc + o;
+        double *hat = p->ls + o, *si = p->si + o, *li = p->li + o, *D = p->D + o;
         double *w = p->w + or_, *yh = p->yh + or_;
         const double *et = p->t + t * (m + k);
         constraints(p, p->u, p->t, t, value);
+        if (weights)
+            for (int i = 0; i < n; i++) {
+                const double live = l[i] > 0.0 ? 1.0 : 0.0;
+                si[i] = live / s[i];
+                li[i] = live / (l[i] > 0.0 ? l[i] : 1.0);
+                D[i] = l[i] * si[i];
+            }
+        /* hat = l - rc/s - D rp, where rp = value - s */
         for (int i = 0; i < n; i++) {
-            /* hat = l - rc/s - D rp, where rp = value - s */
-            double inv = 1.0 / s[i];
-            hat[i] = l[i] > 0.0 ? l[i] - (rc[i] + l[i] * (value[i] - s[i])) * inv : 0.0;
+            const double v = l[i] - (rc[i] + l[i] * (value[i] - s[i])) * si[i];
+            hat[i] = l[i] > 0.0 ? v : 0.0; /* the value may be infinite where there is no limit */
         }
         for (int i = 0; i < m; i++) {
             kinds is = kinds_of(p, t, i);
-            const double *S = s + HS * i, *Lm = l + HS * i, *hl = hat + HS * i;
+            const double *Di = D + HS * i, *hl = hat + HS * i;
             if (is.trade) {
-                double D1 = Lm[0] / S[0], D2 = Lm[1] / S[1], D3 = Lm[2] / S[2], sum = D1 + D2 + D3;
+                const double D1 = Di[0], D2 = Di[1], D3 = Di[2], inverse = 1.0 / (D1 + D2 + D3);
                 double gt = p->c[t * m + i] - hl[0] - hl[1] + hl[2];
-                if (weights) w[i] = (4.0 * D1 * D2 + D3 * (D1 + D2)) / sum;
-                yh[i] = hl[0] - hl[1] - (D2 - D1) * gt / sum;
+                if (weights) w[i] = (4.0 * D1 * D2 + D3 * (D1 + D2)) * inverse;
+                yh[i] = hl[0] - hl[1] - (D2 - D1) * gt * inverse;
             } else if (p->ceff[t * m + i] <= SHUT) {
                 if (weights) w[i] = SHUT_PIN;
                 yh[i] = p->y[or_ + i] + SHUT_PIN * p->u[or_ + i];
@@ -818,21 +861,21 @@ static void reduce(cw_mpc *p, int weights) {
                 if (weights) w[i] = 0.0;
                 yh[i] = 0.0;
             }
-            if (weights) w[m + k + i] = is.rate ? Lm[3] / S[3] + Lm[4] / S[4] : 0.0;
+            if (weights) w[m + k + i] = is.rate ? Di[3] + Di[4] : 0.0;
             yh[m + k + i] = is.rate ? hl[3] - hl[4] : 0.0;
         }
         for (int e = 0; e < k; e++) {
-            const double *S = s + HS * m + GS * e, *Lm = l + HS * m + GS * e, *hl = hat + HS * m + GS * e;
+            const double *De = D + HS * m + GS * e, *hl = hat + HS * m + GS * e;
             if (!gap_limit(p, t, e)) {
                 if (weights) w[m + e] = 0.0;
                 yh[m + e] = 0.0;
                 continue;
             }
             double p1 = p->p1[t * k + e], p2 = p->p2[t * k + e];
-            double D4 = Lm[0] / S[0], D5 = Lm[1] / S[1], D6 = Lm[2] / S[2], sum = D4 + D5 + D6 + p2;
+            const double D4 = De[0], D5 = De[1], D6 = De[2], inverse = 1.0 / (D4 + D5 + D6 + p2);
             double ge = p1 + p2 * et[m + e] - hl[0] - hl[1] - hl[2];
-            if (weights) w[m + e] = (4.0 * D4 * D5 + (D6 + p2) * (D4 + D5)) / sum;
-            yh[m + e] = hl[0] - hl[1] - (D5 - D4) * ge / sum;
+            if (weights) w[m + e] = (4.0 * D4 * D5 + (D6 + p2) * (D4 + D5)) * inverse;
+            yh[m + e] = hl[0] - hl[1] - (D5 - D4) * ge * inverse;
         }
     }
 }
@@ -848,10 +891,10 @@ static void expand(cw_mpc *p) {
         double *hat = p->ls + o, *ds = p->ds + o, *det = p->dt + t * (m + k);
         constraints(p, p->u, p->t, t, value);
         for (int i = 0; i < m; i++) {
-            const double *S = s + HS * i, *Lm = l + HS * i, *hl = hat + HS * i, *v = value + HS * i;
+            const double *S = s + HS * i, *Di = p->D + o + HS * i, *hl = hat + HS * i, *v = value + HS * i;
             double dh = du[i], dr = du[m + k + i], step = 0.0;
             if (kinds_of(p, t, i).trade) {
-                double D1 = Lm[0] / S[0], D2 = Lm[1] / S[1], D3 = Lm[2] / S[2];
+                const double D1 = Di[0], D2 = Di[1], D3 = Di[2];
                 double gt = p->c[t * m + i] - hl[0] - hl[1] + hl[2];
                 step = -(gt + (D2 - D1) * dh) / (D1 + D2 + D3);
             }
@@ -861,12 +904,12 @@ static void expand(cw_mpc *p) {
             d[3] = v[3] - S[3] - dr, d[4] = v[4] - S[4] + dr;
         }
         for (int e = 0; e < k; e++) {
-            const double *S = s + HS * m + GS * e, *Lm = l + HS * m + GS * e, *hl = hat + HS * m + GS * e;
+            const double *S = s + HS * m + GS * e, *De = p->D + o + HS * m + GS * e, *hl = hat + HS * m + GS * e;
             const double *v = value + HS * m + GS * e;
             double dG = du[m + e], step = 0.0;
             if (gap_limit(p, t, e)) {
                 double p1 = p->p1[t * k + e], p2 = p->p2[t * k + e];
-                double D4 = Lm[0] / S[0], D5 = Lm[1] / S[1], D6 = Lm[2] / S[2];
+                const double D4 = De[0], D5 = De[1], D6 = De[2];
                 double ge = p1 + p2 * et[m + e] - hl[0] - hl[1] - hl[2];
                 step = -(ge + (D5 - D4) * dG) / (D4 + D5 + D6 + p2);
             }
@@ -874,10 +917,12 @@ static void expand(cw_mpc *p) {
             double *d = ds + HS * m + GS * e;
             d[0] = step - dG + v[0] - S[0], d[1] = step + dG + v[1] - S[1], d[2] = step + v[2] - S[2];
         }
+        /* hat - D J du - l, with J du = ds - rp */
+        const double *D = p->D + o;
         for (int i = 0; i < n; i++) {
-            /* hat - D J du - l, with J du = ds - rp */
-            double change = ds[i] - (value[i] - s[i]);
-            hat[i] = l[i] > 0.0 ? hat[i] - l[i] / s[i] * change - l[i] : 0.0;
+            const double v = hat[i] - D[i] * (ds[i] - (value[i] - s[i])) - l[i];
+            hat[i] = l[i] > 0.0 ? v : 0.0;
+            ds[i] = l[i] > 0.0 ? ds[i] : 0.0;
         }
     }
 }
@@ -887,10 +932,9 @@ static double longest(const cw_mpc *p) {
     const size_t n = (size_t)p->H * (size_t)(HS * p->m + GS * p->k);
     double inverse = 1.0;
     for (size_t i = 0; i < n; i++) {
-        if (!(p->l[i] > 0.0)) continue;
-        double a = -p->ds[i] / p->s[i], b = -p->ls[i] / p->l[i];
-        inverse = a > inverse ? a : inverse;
-        inverse = b > inverse ? b : inverse;
+        const double a = -p->ds[i] * p->si[i], b = -p->ls[i] * p->li[i];
+        const double c = a > b ? a : b;
+        inverse = c > inverse ? c : inverse;
     }
     return 1.0 / inverse;
 }
@@ -904,8 +948,7 @@ static int predict_correct(cw_mpc *p, double mu, int live) {
     solve(p, p->factor, p->w, p->grad, p->du);
     expand(p);
     double reach = longest(p), after = 0.0;
-    for (size_t i = 0; i < n; i++)
-        if (p->l[i] > 0.0) after += (p->s[i] + reach * p->ds[i]) * (p->l[i] + reach * p->ls[i]);
+    for (size_t i = 0; i < n; i++) after += (p->s[i] + reach * p->ds[i]) * (p->l[i] + reach * p->ls[i]);
     after /= live;
     double ratio = after / mu, sigma = ratio * ratio * ratio, aim = sigma * mu;
     for (size_t i = 0; i < n; i++) {
