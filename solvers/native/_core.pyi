@@ -3,6 +3,7 @@ import numpy.typing as npt
 
 Vector = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int32]
+Array = npt.NDArray[np.float64]
 Sparse = tuple[Index, Index, Vector]
 
 class Check:
@@ -29,6 +30,44 @@ class Check:
         /,
     ) -> bool: ...
     def passes(self, x: Vector, w: Vector, /) -> bool: ...
+
+class Mpc:
+    def __new__(
+        cls,
+        sizes: tuple[int, int, int, int],
+        unit: float,
+        E: Array,
+        Lambda: Array,
+        L: Array,
+        rho: Array,
+        sigma: Array,
+        gamma: Array,
+        eta: Array,
+    ) -> Mpc: ...
+    def step(
+        self,
+        gap: Array,
+        state: Array,
+        last: Array,
+        plan: Array,
+        linear: Array,
+        carry: Array,
+        spread: Array,
+        cap: Array,
+        rate: Array,
+        gap_cap: Array,
+        price: Array,
+        curve: Array,
+        trades: Array,
+        shift: int,
+        tol: float,
+        work: int,
+        /,
+    ) -> tuple[int, int, int, int, float, float]: ...
+    def prices(self, trade: Array, gap: Array, rate: Array, /) -> None: ...
+    def reset(self) -> None: ...
+    def save(self) -> bytes: ...
+    def restore(self, saved: bytes, /) -> bool: ...
 
 def gather(source: Vector, index: Index | None, factor: float, out: Vector, /) -> None: ...
 def scatter(plus: Vector, minus: Vector | None, start: int, index: Index, factor: float, out: Vector, /) -> None: ...
