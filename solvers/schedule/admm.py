@@ -24,6 +24,7 @@ __all__ = ["Iteration", "first_weight", "metric"]
 _RELAX = 1.6
 _BOLD = 4.0  # of a generated set of 40, 3 to 5 took the fewest iterations
 _STALE = 6  # directions that a preconditioner of an earlier problem may need
+_FACTORISATIONS = 15  # at most: weights must not run away
 _AHEAD = 0.8  # of the last change of the coupling's dual, as a guess of the next
 _LEAST = 1e-10  # of the largest: a cell without any cost of its own still gets a weight
 _GAIN = 0.2  # what a plain step of the preconditioner must leave of the squared residual at most
@@ -55,9 +56,9 @@ def first_weight(problem: FactorSchedule, diag: Array) -> float:
     return _BOLD * float(max(1.0, (ratio / 3.0) ** 0.75)) if ratio > 0.0 else _BOLD
 
 
-def _imbalance(primal: float, dual: float) -> float:
-    """Return by what to multiply a weight: 1 where the squared residuals are within a factor of ten of each other."""
-    if not (primal > 0.0 or dual > 0.0) or 0.01 * dual <= primal <= 100.0 * dual:
+def _imbalance(primal: float, dual: float, slack: float) -> float:
+    """Return by what to multiply a weight: 1 where the squared residuals are within ``slack`` of each other."""
+    if not (primal > 0.0 or dual > 0.0) or dual <= slack * primal <= slack**2 * dual:
         return 1.0
     return float(np.clip((primal / max(dual, 1e-9 * primal)) ** 0.25, 0.2, 5.0))
 
@@ -233,10 +234,10 @@ class Iteration:
 
     def adapt(self) -> bool:
         """Refactor with weights that bring primal and dual residuals nearer to each other, where they are far apart."""
-        single, bands = _imbalance(*self.cell_parts), _imbalance(*self.band_parts)
-        if max(sum(self.band_parts), 0.0) < 1e-4 * sum(self.cell_parts):
+        single, bands = _imbalance(*self.cell_parts, 100.0), _imbalance(*self.band_parts, 10.0)
+        if sum(self.band_parts) < 1e-2 * sum(self.cell_parts):
             bands = 1.0
-        if single == 1.0 and bands == 1.0:
+        if self.factorisations >= _FACTORISATIONS or (single == 1.0 and bands == 1.0):
             return False
         self.band_boost *= bands / single if bands != 1.0 else 1.0
         self.reweigh(self.weight * single)

@@ -28,7 +28,7 @@ __all__ = ["solve_schedule"]
 
 _FIRST = 10  # iterations of a cold start before the first certificate
 _WAIT = 20  # iterations between two certificates at most, or a third of those done
-_ADAPT = (15, 30, 60)  # iterations at which weights may change; from the last on, each time that many
+_ADAPT = (12, 24, 36, 48, 60)  # iterations at which weights may change; from the last on, each time that many
 _PROOF = 40  # iterations without feasible trades after which a proof of infeasibility is looked for
 
 
