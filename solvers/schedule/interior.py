@@ -155,8 +155,7 @@ class _Solve:
             try:
                 at, length = iteration.step(at, missed)
             except np.linalg.LinAlgError:
-                self._look(iteration, at)
-                return None
+                return Status.OPTIMAL if self._look(iteration, at) <= self.tol else None
             short = short + 1 if length < _SHORT else 0
             missed = iteration.residuals(at)
             self.done += 1
