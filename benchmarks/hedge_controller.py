@@ -32,7 +32,7 @@ class Timed:
     """Stands before the compiled core and adds up the time of its steps [ns]."""
 
     def __init__(self, core: Any) -> None:
-        self.core, self.spent = core, 0
+        self.core, self.spent, self.prices = core, 0, core.prices
 
     def step(self, *args: Any) -> Any:
         """Pass a step on."""

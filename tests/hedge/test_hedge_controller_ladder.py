@@ -25,6 +25,7 @@ from crosswind.problems.hedge.controller import (
 )
 from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.native import COMPILED
+from crosswind.solvers.solution import Status
 
 BAD_PLAN = np.full((20, 1), math.nan)
 
@@ -224,6 +225,64 @@ def test_one_failure_does_not_poison_later_solves() -> None:
     assert after.wanted[0] == pytest.approx(plain.wanted[0], abs=0.51 * VALUE)
 
 
+# faults at the solver's and the clock's calls -------------------------------------------------------------------------
+
+FAULTS = ("raise", "nan", "inf", "refused", "short", "memory")
+
+
+@pytest.mark.parametrize("sticky", [False, True])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_at_any_call_of_the_solver_is_a_named_rank_and_no_unsafe_order(fault: str, sticky: bool) -> None:
+    """The k-th call fails for k = 1..6, once or from then on: 72 runs, each to its end, with the limits kept."""
+    for at in range(6):
+        controller = HedgeController(setup_of(trip_after=2, rearm_after=2))
+        solver = controller._program.solvers[0]
+        whole, calls = solver.step, 0
+
+        def step(*args: Any, at: int = at, whole: Any = whole, **named: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            answer = whole(*args, **named)
+            if calls - 1 != at and not (sticky and calls - 1 > at):
+                return answer
+            if fault == "raise":
+                raise RuntimeError("solver")
+            if fault == "memory":
+                raise MemoryError
+            if fault == "short":
+                return answer[:3]
+            if fault == "refused":
+                return answer._replace(status=Status.INVALID, prices=None)
+            answer.trades[0] = math.nan if fault == "nan" else math.inf
+            return answer
+
+        solver.step = step  # type: ignore[method-assign]
+        ranks = []
+        for s in range(12):
+            decision = controller.step(seen_of(60.0 * s, SCALE * (1 + s % 2)))
+            ranks.append(decision.rank)
+            assert all(math.isfinite(o.contracts) and abs(o.contracts) <= 16 for o in decision.orders)
+        assert ranks[at] is HedgeRank.RULE
+        assert (ranks[-1] is HedgeRank.RULE) == sticky
+        assert HedgeRank.HOLD not in ranks
+
+
+def test_a_stopwatch_that_breaks_holds() -> None:
+    def broken() -> float:
+        raise OSError("no clock")
+
+    decision = HedgeController(setup_of(watchdog_s=1.0), clock=broken).step(seen_of())
+    assert (decision.rank, decision.reason) == (HedgeRank.HOLD, "OSError: no clock")
+
+
+def test_orders_that_are_never_reported_do_not_pile_up() -> None:
+    controller = HedgeController(setup_of(future(temporary=0.0, clip=math.inf), impact=np.zeros((1, 1, 1))))
+    for s in range(1500):
+        controller.step(seen_of(60.0 * s, SCALE * (-1) ** s, half_spread=(0.0,)))
+    assert len(controller._book.open) == 1024
+    assert len(controller.snapshot()["book"]["closed"]) <= 1024
+
+
 # explanations --------------------------------------------------------------------------------------------------------
 
 
@@ -303,6 +362,15 @@ def test_explained_prices_are_what_a_limit_would_save() -> None:
         return other.step(seen_of()).objective
 
     assert price == pytest.approx(-1e4 * (held(5e6 + step) - held(5e6 - step)) / (2.0 * step), rel=1e-4)
+
+
+def test_the_explained_price_of_the_rate_is_what_it_would_save() -> None:
+    rate, step = 5e5, 5e2
+    controller = HedgeController(setup_of(future(rate=rate), tol=1e-12))
+    price = controller.explain(controller.step(seen_of())).prices["rate: ES"]
+    assert price > 0.01
+    up, down = (optimum(setup_of(future(rate=rate + side * step), tol=1e-12)) for side in (1.0, -1.0))
+    assert price == pytest.approx(-1e4 * (up - down) / (2.0 * step), rel=1e-4)
 
 
 def test_an_explanation_in_words() -> None:
@@ -472,6 +540,7 @@ def test_the_fallback_engine_decides_alike() -> None:
         (lambda: setup_of(work=1.5), "work"),
         (lambda: setup_of(trip_after=0), "trip_after"),
         (lambda: setup_of(tol=0.0), "setup.tol"),
+        (lambda: setup_of(name=""), "name"),
         (lambda: setup_of(windows=((2.0, 1.0),)), "windows"),
         (lambda: setup_of(windows=((1.0,),)), "windows"),
         (lambda: setup_of(loadings=[[0.0]]), "loadings"),
@@ -492,6 +561,11 @@ def test_a_bad_setup_is_refused_by_its_field(make: Any, field: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         make()
     assert caught.value.field == field
+
+
+def test_ids_of_orders_are_the_hedges_own() -> None:
+    ids = {HedgeController(setup_of(name=name)).step(seen_of()).orders[0].id for name in ("es-1", "es-2")}
+    assert ids == {"es-1-1-0", "es-2-1-0"}
 
 
 def test_the_regimes_name_gives_its_number() -> None:

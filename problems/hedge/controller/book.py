@@ -9,6 +9,7 @@ from crosswind.problems.hedge.controller.messages import OrderReport
 __all__ = ["FlightBook"]
 
 _CLOSED = 1024  # orders that are done and still remembered, for fills that come late
+_OPEN = 1024  # orders without a final report; more, and the oldest are given up
 _ROUNDING = 1e-9
 _NONSENSE = 2.0  # times its size: a fill beyond it is an error of the report
 
@@ -38,6 +39,14 @@ class FlightBook:
     def send(self, name: str, instrument: int, contracts: float, time_s: float) -> None:
         """Count an order as sent."""
         self.open[name] = [instrument, contracts, 0.0, time_s]
+        if len(self.open) > _OPEN:
+            oldest = next(iter(self.open))
+            self._close(oldest)
+
+    def _close(self, name: str) -> None:
+        self._closed[name] = self.open.pop(name)
+        if len(self._closed) > _CLOSED:
+            del self._closed[next(iter(self._closed))]
 
     def take(self, report: OrderReport, alarms: list[str]) -> tuple[int, float]:
         """Book a report; return the instrument and the contracts that are newly filled."""
@@ -61,9 +70,7 @@ class FlightBook:
             if name not in self.open:
                 alarms.append(f"{name} was filled after it was done")
         if name in self.open and (done or abs(order[2]) >= abs(order[1]) * (1.0 - _ROUNDING)):
-            self._closed[name] = self.open.pop(name)
-            if len(self._closed) > _CLOSED:
-                del self._closed[next(iter(self._closed))]
+            self._close(name)
         return order[0], new
 
     def expected(self, now: float, out: list[float], alarms: list[str]) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 
 from crosswind.problems.hedge.controller.book import FlightBook
 from crosswind.problems.hedge.controller.clock import SliceClock
+from crosswind.problems.hedge.controller.displaced import Displaced
 from crosswind.problems.hedge.controller.explain import HedgeExplanation, explain_decision
 from crosswind.problems.hedge.controller.fallback import FallbackRules
 from crosswind.problems.hedge.controller.journal import decode_state, encode_state, record_of
@@ -102,10 +103,7 @@ class HedgeController:
         self._lot = [i.lot for i in setup.instruments]
         self._loadings = setup.loadings.tolist()
         self._unit, self._per = self._program.unit, 1.0 / self._program.unit
-        self._columns = [np.ascontiguousarray(self._program.factors[:, j, :]) for j in range(m)]
-        self._fade = self._program.decays[:, None]
         self._rated = [j for j, i in enumerate(setup.instruments) if i.rate < math.inf]
-        self._speeds = setup.decay_per_s[self._program.kept]
         self._severe = len(setup.regimes) - 1
         self._forced_late: bool | None = None
         self.reset()
@@ -118,7 +116,7 @@ class HedgeController:
         self._quotes = QuoteCheck(setup)
         self._check = LastCheck(setup)
         self._flying = [0.0] * m
-        self._impact = np.zeros((len(self._speeds), m))
+        self._displaced = Displaced(self._program)
         self._path: Any = None
         self._clock = SliceClock(setup.dt_s, setup.rearm_after)
         self._program_latch = Latch(setup.trip_after, setup.rearm_after)
@@ -244,8 +242,8 @@ class HedgeController:
             except (TypeError, ValueError) as err:
                 alarms.append(f"report is of no known form: {err}")
                 continue
-            if filled and len(self._speeds):
-                self._impact += self._columns[j] * (filled / self._lot[j] * self._quotes.value[j] * self._per)
+            if filled:
+                self._displaced.add(j, filled / self._lot[j] * self._quotes.value[j] * self._per)
 
     def _adopt(self, position: Any, alarms: list[str]) -> None:
         for j, contracts in enumerate(position):
@@ -262,9 +260,8 @@ class HedgeController:
         trouble = clock.move(now)
         if clock.adopted:
             self._check.times = [now] * len(self._check.times)
-        if clock.gone_s > 0.0 and len(self._speeds):
-            even = abs(clock.gone_s - clock.dt_s) <= 1e-9 * clock.dt_s
-            self._impact *= self._fade if even else np.exp(-self._speeds * clock.gone_s)[:, None]
+        if clock.gone_s > 0.0:
+            self._displaced.fade(clock.gone_s)
         if clock.passed:
             self._check.next_slice(clock.passed)
             if self._path is not None:
@@ -313,11 +310,9 @@ class HedgeController:
             check = self._check
             for j in self._rated:
                 program.last[j] = (check.before[j] - check.sent[j]) * value[j] * self._per
-            if len(self._speeds):
-                np.copyto(program.state, self._impact)
-                if any(self._flying):
-                    for j, contracts in enumerate(self._flying):
-                        program.state += self._columns[j] * (contracts / self._lot[j] * value[j] * self._per)
+            if self._displaced.modes:
+                flying = [n / self._lot[j] * value[j] * self._per if n else 0.0 for j, n in enumerate(self._flying)]
+                self._displaced.write(program.state, flying)
             step = program.solve(self._clock.slice)
             self._step_of, self._solved = step, True
             found, reason = self._ranked(step, usable, spread, regime)
@@ -341,6 +336,10 @@ class HedgeController:
         program, setup = self._program, self.setup
         if step.status is _REFUSED:
             return None, "the program refused its data as not finite, negative or too large"
+        unit = self._unit
+        first = [program.trades.item(j) * unit for j in range(self._m)]
+        if not all(map(math.isfinite, (*first, step.objective, step.gap))):
+            return None, "the program answered with what is not a number"
         rank = _OPTIMAL
         if step.status is not _SOLVED:
             rank = _CERTIFIED
@@ -351,8 +350,6 @@ class HedgeController:
                 rank = _FEASIBLE
         if step.relaxed and rank < _RELAXED:
             rank = _RELAXED
-        unit = self._unit
-        first = [program.trades.item(j) * unit for j in range(self._m)]
         if rank > _RELAXED:
             reason = f"stopped program, better than the rule, within {step.gap * unit:.3g} of the best"
         else:
@@ -412,7 +409,7 @@ class HedgeController:
             made = []
             for j in range(m):
                 if lots[j]:
-                    order = HedgeOrder(f"h-{self._sequence}-{j}", names[j], lots[j] * self._lot[j])
+                    order = HedgeOrder(f"{self.setup.name}-{self._sequence}-{j}", names[j], lots[j] * self._lot[j])
                     self._book.send(order.id, j, order.contracts, self._clock.now)
                     made.append(order)
             orders = tuple(made)

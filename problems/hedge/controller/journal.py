@@ -115,7 +115,7 @@ def encode_state(c: HedgeController) -> dict[str, Any]:
             "carry": c._carry,
             "quotes": c._quotes.save(),
             "sent": [c._check.before, c._check.sent, c._check.gross],
-            "impact": c._impact,
+            "displaced": c._displaced.save(),
             "path": c._path,
             "clock": c._clock.save(),
             "times": c._check.times,
@@ -155,7 +155,7 @@ def _put(c: HedgeController, saved: dict[str, Any]) -> None:
     check = c._check
     check.before, check.sent, check.gross = ([int(n) for n in lots] for lots in saved["sent"])
     check.times = [float(t) for t in _number(saved["times"])]
-    c._impact = np.array(_number(saved["impact"]), dtype=np.float64).reshape(c._impact.shape)
+    c._displaced.restore(_number(saved["displaced"]))
     path = saved["path"]
     c._path = None if path is None else np.array(_number(path), dtype=np.float64).reshape(-1, len(c.setup.exposures))
     c._clock.restore(_number(saved["clock"]))

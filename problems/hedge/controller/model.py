@@ -219,6 +219,9 @@ class HedgeSetup:
         bring it back.
     fresh_after
         Good observations in a row after a bad one before there is trading again.
+    name
+        First part of the ids of orders, which are "name-step-instrument". Give each hedge, and each run of it that does
+        not go on from a snapshot, a name of its own: a venue must never see an id twice.
     watchdog_s
         A solve that took longer counts as a failure; inf: no clock is read, and decisions depend on the data alone.
 
@@ -255,12 +258,15 @@ class HedgeSetup:
     trip_after: int = 3
     rearm_after: int = 5
     fresh_after: int = 2
+    name: str = "h"
     watchdog_s: float = math.inf
 
     def __post_init__(self) -> None:
         put = object.__setattr__
         for name in ("instruments", "exposures", "regimes", "windows"):
             put(self, name, tuple(getattr(self, name)))
+        if not isinstance(self.name, str) or not self.name:
+            raise InvalidInput("must be a word", field="name", value=self.name, remedy="name the hedge")
         names = [i.name for i in self.instruments]
         m, k = len(names), len(self.exposures)
         for label, given in (("instruments", names), ("exposures", self.exposures), ("regimes", self._regime_names)):
