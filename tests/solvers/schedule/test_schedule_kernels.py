@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from crosswind.solvers import native
-from crosswind.solvers.schedule import cells, kernels
+from crosswind.solvers.schedule import cells, coupling, kernels, precondition
+from crosswind.solvers.schedule.conjugate import Recycled
 from crosswind.solvers.schedule.coupling import Exposures, NameBlocks
 from crosswind.solvers.schedule.instances import schedule_instance
 from crosswind.solvers.schedule.precondition import Innovations
@@ -153,6 +154,57 @@ def test_exposures_and_their_transpose_and_the_preconditioner():
     assert values.min() > 0.5
     assert values.max() < 2.0
     assert np.linalg.cond(M) > 20.0 * values.max() / values.min()
+
+
+def test_wide_factors_are_rotated_and_their_tail_is_inverted_column_by_column(monkeypatch):
+    monkeypatch.setattr(coupling, "_WIDE", 4)
+    monkeypatch.setattr(precondition, "LEADING", 3)
+    p = schedule_instance(14, 6, factors=3, dense=True, modes=2, sectors=0, cap=np.inf, risk_aversion=5.0, seed=2)
+    exposures, blocks = Exposures(p), NameBlocks(p, 2.0 * p.eta)
+    for part, L in zip(exposures.parts, p.impact_loadings, strict=True):
+        made = exposures.columns[:, part]
+        assert made @ made.T == pytest.approx(L @ L.T, abs=1e-12 * np.abs(L @ L.T).max())
+        assert (np.diff(np.linalg.norm(made, axis=0)) <= 1e-12).all()
+    root = np.full((6, exposures.size), 0.3)
+    for part, energy in zip(exposures.parts, p.energy, strict=True):
+        root[:, part] = np.sqrt(energy)[:, None]
+    held = Innovations(exposures, blocks, root)
+    assert held.rest.size == 2 * (14 - 3)
+    eye = np.eye(root.size).reshape(-1, *root.shape)
+    M = np.stack([(e + root * exposures.of(blocks.solve(exposures.back(root * e)))).ravel() for e in eye])
+    inverse = np.stack([held.solve(e).ravel() for e in eye])
+    assert np.abs(inverse - inverse.T).max() <= 1e-12 * np.abs(inverse).max()
+    values = np.linalg.eigvals(inverse @ M).real
+    assert values.min() > 0.0
+    assert values.max() / values.min() < 0.2 * np.linalg.cond(M)
+    later = held.shifted(2)
+    assert later.fits(exposures, 4)
+    assert not later.fits(exposures, 6)
+    assert later.solve(np.ones((4, exposures.size))).shape == (4, exposures.size)
+
+
+def test_conjugate_gradients_recycle_directions():
+    rng = np.random.default_rng(0)
+    G = rng.standard_normal((30, 30))
+    A = G @ G.T + 5.0 * np.eye(30)
+    calls = []
+
+    def operator(y):
+        calls.append(1)
+        return (A @ y.ravel()).reshape(y.shape)
+
+    solver = Recycled(operator, lambda y: y / 30.0)
+    b = rng.standard_normal((5, 6))
+    for k in range(4):
+        rhs = b + 1e-3 * k * rng.standard_normal(b.shape)
+        before = len(calls)
+        x = solver.solve(rhs, 1e-8, most=200)
+        assert np.abs(A @ x.ravel() - rhs.ravel()).max() <= 1e-6
+        if k == 0:
+            first = len(calls)
+        else:
+            assert len(calls) - before < 0.5 * first
+    assert solver.solve(1e-12 * b, 1e-8) is None
 
 
 @compiled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -226,6 +227,24 @@ def test_a_shifted_state_starts_the_next_slice():
         solve_schedule(rest, warm=before)
     with pytest.raises(InvalidInput, match="leave a slice"):
         before.state.shifted(12)
+
+
+def test_a_start_from_other_data_still_ends_at_the_optimum():
+    """A preconditioner of an unlike problem is a bad guess, and replaced."""
+    there = solve_schedule(schedule_instance(60, 12, risk_aversion=1e-3, spread=5.0, seed=9))
+    here = schedule_instance(60, 12, cap=1.05, risk_aversion=1e3, seed=10)
+    cold, warm = solve_schedule(here, tol=1e-6), solve_schedule(here, tol=1e-6, warm=there)
+    assert warm.status.ok
+    assert warm.objective == pytest.approx(cold.objective, rel=3e-6)
+    again = solve_schedule(here, tol=1e-6, warm=pickle.loads(pickle.dumps(cold)))
+    assert again.status.ok
+
+
+def test_a_dense_matrix_of_impact():
+    p = schedule_instance(60, 8, dense=True, cap=1.1, seed=4)
+    thin = solve_schedule(p, tol=1e-6)
+    assert thin.status.ok
+    assert thin.violations.worst <= 1e-9
 
 
 def test_a_limit_of_time_or_iterations_returns_the_best_that_is_proved():
