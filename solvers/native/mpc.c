@@ -38,10 +38,10 @@ struct cw_mpc {
     int rows;           /* m trades, k gaps, m rates in a slice */
     int wide;           /* length of a row of [R | N] */
     int warm, gated, fallbacks;
-    double unit, root, cost;  /* powers of two and of four: scaling by them is exact */
+    double unit, root, cost; /* powers of two: scaling by them is exact; cost is that of root squared */
     uint64_t hash;      /* of the model */
     double soft;        /* a lower bound on the curvature of the cost, 0 where none is known */
-    int *from;          /* nx + 1: where the entries of each column of Gamma begin; by instrument, m + 1 used */
+    int *from;          /* m + 1: where the entries of Gamma begin, instrument by instrument */
     int *at;
     double *value;
     double *E, *lam2, *L, *rho, *q, *Qg; /* scaled model */
@@ -50,7 +50,7 @@ struct cw_mpc {
     double *G0, *z0, *last;
     double *plan, *lin, *carry, *c, *cap, *ceff, *rate, *gmax, *p1, *p2;
     double *u, *y, *w, *wf, *yh, *du;    /* H x rows: rows h, G, r; prices; weights; weights of the factor */
-    double *keep, *keep_y, *row;                         /* H x rows: of the trades that were considered last */
+    double *keep, *keep_y, *row;         /* H x rows: u and y over a crossover; of the trades considered last */
     double *z, *az;                      /* H x M m, costates */
     double *grad, *nu, *best, *trial, *plan0; /* H x m; the last is the shifted plan */
     double *t, *s, *l, *ls, *ds, *rc;    /* interior point: epigraphs H x (m + k), slacks, multipliers, their steps */
@@ -59,12 +59,13 @@ struct cw_mpc {
     signed char *regime;                 /* H x rows */
 };
 
-/* The hot loops are compiled once for one instrument, exposure and mode, with sizes the compiler knows, and once for all. */
+/* The hot loops are compiled with sizes that the compiler knows for the usual ones, and once for all others. */
 #if defined(__GNUC__)
 #define ALWAYS inline __attribute__((always_inline))
 #else
 #define ALWAYS inline
 #endif
+#define SIZES const int m, const int k, const int M
 #define SIZED(name, p, ...)                                                                       \
     ((p)->m == 1 && (p)->k == 1 && (p)->M == 1   ? name(p, __VA_ARGS__, 1, 1, 1)                  \
      : (p)->m == 1 && (p)->k == 1                ? name(p, __VA_ARGS__, 1, 1, (p)->M)             \
@@ -192,7 +193,7 @@ static ALWAYS int eliminate(double *F, const int m, const int wide, const int wi
     return 1;
 }
 
-static ALWAYS int factorise_sized(cw_mpc *p, const double *w, double *F, const int m, const int k, const int M) {
+static ALWAYS int factorise_sized(cw_mpc *p, const double *w, double *F, SIZES) {
     const int H = p->H, rows = 2 * m + k, ng = k + M * m, nx = ng + m, wide = m + nx;
     (void)H, (void)rows, (void)ng, (void)nx, (void)wide, (void)M;
     double near_V[SMALL], near_W[SMALL];
@@ -287,7 +288,7 @@ static int factorise(cw_mpc *p, const double *w, double *F) {
 }
 
 /* d = -(P + A'wA)^-1 r into the trades of `du`, and what it does to gaps and rates. w is that of the factor. */
-static ALWAYS void solve_sized(cw_mpc *p, const double *F, const double *w, const double *r, double *du, const int m, const int k, const int M) {
+static ALWAYS void solve_sized(cw_mpc *p, const double *F, const double *w, const double *r, double *du, SIZES) {
     const int H = p->H, rows = 2 * m + k, ng = k + M * m, nx = ng + m, wide = m + nx;
     (void)H, (void)rows, (void)ng, (void)nx, (void)wide, (void)M;
     double near_pi[SMALL], near_x[SMALL];
@@ -359,7 +360,7 @@ static void solve(cw_mpc *p, const double *F, const double *w, const double *r, 
 /* ---- the program ------------------------------------------------------------------------------------------------ */
 
 /* Gaps, impact states and rates of the trades in u. */
-static ALWAYS void roll_sized(cw_mpc *p, double *u, const int m, const int k, const int M) {
+static ALWAYS void roll_sized(cw_mpc *p, double *u, SIZES) {
     const int H = p->H, rows = 2 * m + k, ng = k + M * m, nx = ng + m, wide = m + nx;
     (void)H, (void)rows, (void)ng, (void)nx, (void)wide, (void)M;
     const double *G = p->G0, *z = p->z0, *h = p->last;
@@ -386,7 +387,7 @@ static void roll(cw_mpc *p, double *u) {
 }
 
 /* Gradient of f + A'y at the trades in u, whose states are rolled. */
-static ALWAYS void gradient_sized(cw_mpc *p, const double *u, const double *y, double *grad, const int m, const int k, const int M) {
+static ALWAYS void gradient_sized(cw_mpc *p, const double *u, const double *y, double *grad, SIZES) {
     const int H = p->H, rows = 2 * m + k, ng = k + M * m, nx = ng + m, wide = m + nx;
     (void)H, (void)rows, (void)ng, (void)nx, (void)wide, (void)M;
     double near_G[SMALL], near_z[SMALL];
@@ -434,7 +435,7 @@ static double excess(double value, double cap) {
 }
 
 /* Cost at u, whose states are rolled; *size is the sum of its absolute parts. */
-static ALWAYS double objective_sized(const cw_mpc *p, const double *u, double *size, const int m, const int k, const int M) {
+static ALWAYS double objective_sized(const cw_mpc *p, const double *u, double *size, SIZES) {
     const int H = p->H, rows = 2 * m + k, ng = k + M * m, nx = ng + m, wide = m + nx;
     (void)H, (void)rows, (void)ng, (void)nx, (void)wide, (void)M;
     double plus = 0.0, either = 0.0, scale = 0.0;
@@ -514,7 +515,7 @@ static double proven(cw_mpc *p, const double *u, const double *y, double slack) 
     return gap + 0.5 * rest;
 }
 
-/* before + step, or its neighbour towards `before` where the difference, as it is computed, would be above step >= 0. */
+/* before + step, or its neighbour towards `before` where the difference, as computed, would be above step >= 0. */
 static ALWAYS double beside(double before, double step) {
     double v = before + step;
     while (v - before > step) v = nextafter(v, before);
@@ -523,7 +524,7 @@ static ALWAYS double beside(double before, double step) {
 
 /* The nearest trades, slice after slice, that keep cap and rate, to the last bit. From every trade within ceff some
    trade within the next ceff can be reached, so that what the rate allows, cut by the cap, is allowed by both. */
-static ALWAYS void clip_sized(const cw_mpc *p, const double *u, double *h, const int m, const int k, const int M) {
+static ALWAYS void clip_sized(const cw_mpc *p, const double *u, double *h, SIZES) {
     const int H = p->H, rows = 2 * m + k, ng = k + M * m, nx = ng + m, wide = m + nx;
     (void)H, (void)rows, (void)ng, (void)nx, (void)wide, (void)M;
     const double *before = p->last;
@@ -560,7 +561,7 @@ static void take_trades(const cw_mpc *p, const double *u, double *h) {
 /* ---- regime Newton ---------------------------------------------------------------------------------------------- */
 
 /* Weights and prices of the rows as their regimes have them, in w and yh; whether the weights are those factorised. */
-static ALWAYS int weigh_sized(cw_mpc *p, int factored, const int m, const int k, const int M) {
+static ALWAYS int weigh_sized(cw_mpc *p, int factored, SIZES) {
     const int H = p->H, rows = 2 * m + k, ng = k + M * m, nx = ng + m, wide = m + nx;
     (void)H, (void)rows, (void)ng, (void)nx, (void)wide, (void)M;
     int same = factored;
@@ -611,7 +612,7 @@ static int weigh(cw_mpc *p, int factored) {
 }
 
 /* Regimes by the signs of rows and prices; how many changed, and how far pins are from their targets. */
-static ALWAYS int rejudge_sized(cw_mpc *p, double *off, const int m, const int k, const int M) {
+static ALWAYS int rejudge_sized(cw_mpc *p, double *off, SIZES) {
     const int H = p->H, rows = 2 * m + k, ng = k + M * m, nx = ng + m, wide = m + nx;
     (void)H, (void)rows, (void)ng, (void)nx, (void)wide, (void)M;
     int changes = 0;
@@ -709,7 +710,7 @@ static void snap(cw_mpc *p) {
         }
 }
 
-/* Newton steps from u, y and regimes; 1 where the regimes are consistent at the end, and pins held as well as can be. */
+/* Newton steps from u, y and regimes; 1 where the regimes fit each other at the end, and pins hold as well as can be. */
 static int newton(cw_mpc *p, int *used, int most) {
     const size_t hr = (size_t)p->H * (size_t)p->rows;
     int factored = 0, least = 1 << 30, stall = 0, again = 0, own = 0, settled = 0;
@@ -1298,8 +1299,8 @@ int cw_mpc_restore(cw_mpc *p, const void *from, size_t bytes) {
     const unsigned char *at = from;
     memcpy(&h, at, sizeof h);
     if (h.m != p->m || h.k != p->k || h.M != p->M || h.H != p->H || h.version != SAVED || h.model != p->hash ||
-        h.body != hashed(hash_of_start(&h), at + sizeof h, bytes - sizeof h) || h.warm < COLD || h.warm > SETTLED || h.gated < 0 || h.gated > 2 || h.fallbacks < 0 ||
-        h.fallbacks > 7)
+        h.body != hashed(hash_of_start(&h), at + sizeof h, bytes - sizeof h) || h.warm < COLD || h.warm > SETTLED ||
+        h.gated < 0 || h.gated > 2 || h.fallbacks < 0 || h.fallbacks > 7)
         return 0;
     for (size_t i = 0; i < 2 * hr; i++) {
         double v;

@@ -1,7 +1,7 @@
 /* Random sizes, models, data, snapshots and requests for mpc.c, to be run under sanitizers: fuzz SECONDS SEED.
    A third of all numbers are random bits, a third special values, the rest sane. What must hold whatever comes in:
-   refused data leave trades as they were; else trades keep caps and rates to the last bit, numbers are finite, the work is
-   within its bound, and the data are untouched. */
+   refused data leave trades as they were; else trades keep caps and rates to the last bit, numbers are finite, the work
+   is within its bound, and the data are untouched. */
 #include "mpc.h"
 
 #include <math.h>
