@@ -354,10 +354,10 @@ Printed by `benchmarks/basket_speed.py --write`; nothing on this page is typed b
 {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}; recursions in
 {"C" if native.COMPILED else "numpy"}. One thread everywhere; CPU seconds of one cold solve in a process of its own, the
 build of the formulation included (ours: median of {REPEATS} in the first section). Instances are those of
-`crosswind.solvers.schedule.instances`: M = 2 decays, K = diagonal + rank 5, 20 risk factors, 11 sectors with caps, two bands, a hard end. Our gap is proven:
-(objective − lower bound) over the sum of the cost's absolute parts, for trades that keep every limit to 1e-9 of its
-size. Another solver's gap is its objective against ours at 1e-8, by the same measure and as its iterate stands; its
-violation is what it breaks the limits by.
+`crosswind.solvers.schedule.instances`: M = 2 decays, K = diagonal + rank 5, 20 risk factors, 11 sectors with caps, two
+bands, a hard end. Our gap is proven: (objective − lower bound) over the sum of the cost's absolute parts, for trades
+that keep every limit to 1e-9 of its size. Another solver's gap is its objective against ours at 1e-8, by the same
+measure and as its iterate stands; its violation is what it breaks the limits by. Peaks are of the whole process.
 
 ## Against what a user would run today
 
@@ -378,8 +378,8 @@ K of full rank N in each mode, by its Cholesky factor.
 ## Held-out cases
 
 {12 if quick else HELD_OUT} instances that nothing was tuned on: 20 to 400 names, 5 to 52 slices, 0 to 3 decays,
-λ from .01 to 10⁴ times what balances cost and risk, hard and soft ends up to 10⁶, caps 2 % above what completion needs, bands down to 2e-4 of
-gross, up to 18 empty sectors, both sides in four of ten, full K in one of seven.
+λ from .01 to 10⁴ times what balances cost and risk, hard and soft ends up to 10⁶, caps 2 % above what completion
+needs, bands down to 2e-4 of gross, up to 18 empty sectors, both sides in four of ten, full K in one of seven.
 
 {robust(quick)}
 
