@@ -196,6 +196,9 @@ def test_notional_is_released_by_a_new_session_only():
     assert sent == [4e5, 4e5, pytest.approx(2e5), 0.0]
     assert guard.tripped == ("notional",)
     assert guard.check(seen(90_000, proposed=-1e5, session="mon")).rung is Rung.HOLD
+    both = only(notional=NotionalLimit(order=4e5, session=1e6))
+    turns = [both.check(seen(k, proposed=6e5 * (-1) ** k, session="mon")).trade for k in range(4)]
+    assert turns == [4e5, -4e5, pytest.approx(2e5), 0.0]  # buys and sells both count
     fresh = guard.check(seen(100_000, proposed=-1e5, session="tue"))
     assert kinds(fresh) == [("notional limit", "release")]
     assert fresh.trade == -1e5
@@ -424,6 +427,16 @@ def test_a_new_session_begins_with_a_new_level():
     for k in range(1, 60):
         assert guard.check(seen(80_000 + 60 * k, session="tue", basis=9e-4 + 2e-5 * rng.normal())).events == ()
     assert guard.check(seen(84_000, session="tue", basis=17e-4)).tripped == ("basis",)
+
+
+def test_the_first_print_of_a_session_does_not_hold_its_level():
+    """Three deviations off at the open: the level follows the next prints at once, not with its half-life."""
+    guard = only(basis=BasisShock(z_trip=3.6))
+    for k in range(300):
+        guard.check(seen(60 * k, session="mon", basis=1e-4 + 2e-5 * (-1) ** k))
+    opening = [1.6e-4, *[1e-4] * 10, 5e-5]
+    for k, basis in enumerate(opening):
+        assert guard.check(seen(80_000 + 60 * k, session="tue", basis=basis)).events == (), k
 
 
 def test_a_quiet_day_has_no_alarm():

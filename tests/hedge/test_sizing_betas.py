@@ -81,6 +81,11 @@ def test_vasicek_is_the_posterior_and_beats_least_squares():
     assert shrunk.se.to_numpy() == pytest.approx(1 / np.sqrt(1 / 0.09 + 1 / se2), rel=1e-12)
     assert vasicek(fit, 1.0, 0.0).beta.to_numpy() == pytest.approx(1.0)
     assert vasicek(fit, 1.0, 1e9).beta.to_numpy() == pytest.approx(fit.beta.to_numpy(), rel=1e-9)
+    # Without a prior given: mean of the lines, and the variance of estimates less their mean squared error.
+    own = max(fit.beta.var() - se2.mean(), 0.0)
+    k = own / (own + se2)
+    assert own > 0.0
+    assert vasicek(fit).beta.to_numpy() == pytest.approx(k * fit.beta + (1 - k) * fit.beta.mean(), rel=1e-12)
     raw, ours = [], []
     for seed in range(60):
         truth = np.random.default_rng(seed).normal(1.0, 0.2, 40)
