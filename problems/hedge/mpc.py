@@ -32,6 +32,7 @@ from crosswind.problems.hedge.core_step import CoreStep, proven, terminal_value
 from crosswind.problems.hedge.policies import AdaptiveTrigger, _checked, _Rule
 from crosswind.problems.hedge.state import HedgeAction, HedgeContext, HedgeState, Rung
 from crosswind.problems.replay.model import FloatArray
+from crosswind.solvers import native
 from crosswind.solvers.errors import CrosswindError, InvalidInput
 from crosswind.solvers.solution import Status
 
@@ -70,8 +71,8 @@ class MPCHedge(_Rule):
         As in :class:`crosswind.solvers.session.Session`; ``settings`` are its further keywords.
     engine
         ``"core"``, the receding-horizon core; ``"session"``, the sparse program and a solver of the registry;
-        ``"auto"``, the core where no solver and no settings were named, with the session for a step that the core
-        leaves unproven.
+        ``"auto"``, the core where it was compiled and no solver and no settings were named, with the session for a step
+        that the core leaves unproven.
     fallback
         Rule used when the solve fails; default: AdaptiveTrigger at 1 bp.
 
@@ -168,7 +169,7 @@ class MPCHedge(_Rule):
 
     def _solve(self, state: HedgeState) -> tuple[float, Rung, str]:
         plain = self.solver == "auto" and not self.settings
-        if self.engine == "core" or (self.engine == "auto" and plain):
+        if self.engine == "core" or (self.engine == "auto" and plain and native.COMPILED):
             found = self._solve_core(state)
             if found is not None:
                 return found

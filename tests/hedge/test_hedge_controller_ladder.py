@@ -143,6 +143,7 @@ def test_ceilings_and_what_they_allow() -> None:
     assert wanted[HedgeRank.HOLD] == 0.0
 
 
+@pytest.mark.skipif(not COMPILED, reason="the extension was not compiled")
 def test_bounded_work_is_certified_feasible_or_the_rule() -> None:
     """The first ranks by the work allowed: never an unpriced iterate, and the proof is sound."""
     seen = {}
@@ -364,6 +365,7 @@ def test_explained_prices_are_what_a_limit_would_save() -> None:
     assert price == pytest.approx(-1e4 * (held(5e6 + step) - held(5e6 - step)) / (2.0 * step), rel=1e-4)
 
 
+@pytest.mark.skipif(not COMPILED, reason="the extension was not compiled")
 def test_the_explained_price_of_the_rate_is_what_it_would_save() -> None:
     rate, step = 5e5, 5e2
     controller = HedgeController(setup_of(future(rate=rate), tol=1e-12))
