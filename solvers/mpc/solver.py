@@ -75,11 +75,20 @@ class MpcStep(NamedTuple):
 class Engine(Protocol):
     """What does the work: the extension's type, or :class:`crosswind.solvers.mpc.fallback.PiqpEngine`."""
 
-    def step(self, *args: Any) -> tuple[int, int, int, int, float, float]: ...
-    def prices(self, trade: Array, gap: Array, rate: Array, /) -> None: ...
-    def reset(self) -> None: ...
-    def save(self) -> bytes: ...
-    def restore(self, saved: bytes, /) -> bool: ...
+    def step(self, *args: Any) -> tuple[int, int, int, int, float, float]:
+        """Solve: (status, relaxed, work, interior, objective, gap)."""
+
+    def prices(self, trade: Array, gap: Array, rate: Array, /) -> None:
+        """Write the prices of the last step."""
+
+    def reset(self) -> None:
+        """Forget the warm start."""
+
+    def save(self) -> bytes:
+        """Return the warm start."""
+
+    def restore(self, saved: bytes, /) -> bool:
+        """Take a warm start; False where it does not fit."""
 
 
 def default_engine() -> str:

@@ -710,7 +710,7 @@ static void snap(cw_mpc *p) {
         }
 }
 
-/* Newton steps from u, y and regimes; 1 where the regimes fit each other at the end, and pins hold as well as can be. */
+/* Newton steps from u, y and regimes; 1 where regimes fit each other at the end and pins hold as well as they can. */
 static int newton(cw_mpc *p, int *used, int most) {
     const size_t hr = (size_t)p->H * (size_t)p->rows;
     int factored = 0, least = 1 << 30, stall = 0, again = 0, own = 0, settled = 0;
