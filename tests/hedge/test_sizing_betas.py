@@ -34,6 +34,8 @@ def test_least_squares_by_the_normal_equations():
     s2 = rss / (len(x) - 2)
     assert fit.se.to_numpy() == pytest.approx(np.sqrt(s2 * np.linalg.inv(design.T @ design)[1, 1]), rel=1e-10)
     assert fit.residual_vol.to_numpy() == pytest.approx(np.sqrt(s2), rel=1e-10)
+    assert list(fit.to_frame()) == ["beta", "se", "r2", "residual_vol"]
+    assert "250 observations" in fit.summary()
     assert fit.r2.to_numpy() == pytest.approx([np.corrcoef(x, y[c])[0, 1] ** 2 for c in y], rel=1e-9)
 
 
