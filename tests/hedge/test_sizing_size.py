@@ -252,7 +252,10 @@ SIGMA = pd.DataFrame([[1.0, 1.0], [1.0, 1.0]], index=["BTC", "ETH"], columns=["B
         (lambda: size_hedge(BTC, PERP, residual_vol={"BTC": -0.1}), "negative"),
         (lambda: size_hedge(BTC, PERP).what_if(-1.0), "cannot fall by all"),
         (lambda: size_hedge({"BTC": 5.0}, PERP), "not a SpotBook"),
-        (lambda: size_hedge(MIXED, [PERP, ETH], covariance=SIGMA + [[0.0, 0.3], [0.1, 0.0]]), "not symmetric"),
+        (
+            lambda: size_hedge(MIXED, [PERP, ETH], covariance=SIGMA * np.array([[1.0, 0.3], [0.1, 1.0]])),
+            "not symmetric",
+        ),
         (lambda: size_hedge(BTC, PERP, pd.DataFrame([[1.0, 1.0]], ["BTC"], ["BTC", "BTC"])), "factor occurs twice"),
         (lambda: size_hedge(BTC, PERP, ratio="half"), "not a number"),
         (lambda: PERP.with_(name=""), "no name"),
