@@ -13,8 +13,10 @@ from crosswind.problems.hedge.controller.messages import (
     under_verdict,
 )
 from crosswind.problems.hedge.controller.model import HedgeInstrument, HedgeRank, HedgeRegime, HedgeSetup
+from crosswind.problems.hedge.controller.policy import ControlledHedge
 
 __all__ = [
+    "ControlledHedge",
     "HedgeController",
     "HedgeDecision",
     "HedgeExplanation",
