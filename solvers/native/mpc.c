@@ -283,7 +283,18 @@ static ALWAYS int factorise_sized(cw_mpc *p, const double *w, double *F, SIZES) 
     return 1;
 }
 
+/* For many instruments a factorisation is most of the work. Where the loader can choose by the processor, it is there
+   twice; without fused operations both give the same bits. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(CW_MPC_PORTABLE)
+__attribute__((target_clones("avx2", "default")))
+#endif
+static int factorise_any(cw_mpc *p, const double *w, double *F) {
+    return factorise_sized(p, w, F, p->m, p->k, p->M);
+}
+
 static int factorise(cw_mpc *p, const double *w, double *F) {
+    if (p->m > 3) return factorise_any(p, w, F);
     return SIZED(factorise_sized, p, w, F);
 }
 
