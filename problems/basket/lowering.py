@@ -196,12 +196,37 @@ def capacity(problem: BasketProblem) -> FloatArray:
     Counts the boxes (participation, blackout, must finish) and the name's own sector cap, not what names share.
     """
     room = np.full((problem.n_slices, problem.n_names), np.inf)
-    for lower, upper in trade_bounds(problem).values():
-        room = np.minimum(room, np.where(problem.arrays.side < 0.0, -lower, upper))
-    membership, cap, _ = problem._sector_rows()
-    for row, most in zip(membership, cap, strict=True):
-        room[:, row > 0.0] = np.minimum(room[:, row > 0.0], most)
+    for one in _rooms(problem).values():
+        room = np.minimum(room, one)
     return np.asarray(room.sum(axis=0), dtype=np.float64)
+
+
+def _rooms(problem: BasketProblem) -> dict[str, FloatArray]:
+    """Return, per limit, the most that each cell can trade towards its order (T, N) [currency, ≥ 0]."""
+    rooms = {
+        name: np.where(problem.arrays.side < 0.0, -lower, upper)
+        for name, (lower, upper) in trade_bounds(problem).items()
+    }
+    membership, cap, labels = problem._sector_rows()
+    if labels:
+        rooms[SECTOR_CAP] = np.full((problem.n_slices, problem.n_names), np.inf)
+        for row, most in zip(membership, cap, strict=True):
+            rooms[SECTOR_CAP][:, row > 0.0] = most
+    return rooms
+
+
+def _in_the_way(rooms: dict[str, FloatArray], i: int) -> list[str]:
+    """Return the limits without which name i could trade more, or all that bound it where none does so alone."""
+    bounding = {
+        name: room[:, i] for name, room in rooms.items() if name != NO_REVERSAL and np.isfinite(room[:, i]).any()
+    }
+    together = np.minimum.reduce(list(bounding.values())).sum()
+    found = []
+    for name in bounding:
+        others = [room for other, room in bounding.items() if other != name]
+        if not others or np.minimum.reduce(others).sum() > together:
+            found.append(name)
+    return found or list(bounding)
 
 
 def _of_the_day(problem: BasketProblem, i: int, wanted: float) -> str:
@@ -227,16 +252,15 @@ def check_capacity(problem: BasketProblem) -> None:
     slack = 1e-9 * max(float(wanted.max()), 1.0)
     room = capacity(problem)
     complaints, relaxation = [], {}
-    in_the_way = [n for n in trade_bounds(problem) if n != NO_REVERSAL]
+    rooms = _rooms(problem)
     membership, cap, labels = problem._sector_rows()
-    if labels:
-        in_the_way.append(SECTOR_CAP)
     for i in np.flatnonzero(wanted - room > slack).tolist():
         short = float(wanted[i] - room[i])
         name = problem.names[i]
         relaxation[name] = short
+        limits = " and ".join(_in_the_way(rooms, i))
         complaints.append(
-            f"completion of {name} conflicts with {' and '.join(in_the_way)}: {money(room[i])} of {money(wanted[i])} "
+            f"completion of {name} conflicts with {limits}: {money(room[i])} of {money(wanted[i])} "
             f"can trade, smallest relaxation {money(short)}{_of_the_day(problem, i, wanted[i])}"
         )
     for row, most, label in zip(membership, cap, labels, strict=True):

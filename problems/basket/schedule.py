@@ -14,10 +14,12 @@ from crosswind.problems.basket.lowering import check_capacity, money, trade_boun
 from crosswind.problems.basket.structured import (
     STRUCTURED_SETTINGS,
     StructuredSolution,
+    obstacle,
     prefers_structured,
     solve_structured,
 )
 from crosswind.solvers.errors import CrosswindError, InvalidInput, SolverFailure
+from crosswind.solvers.solution import Status
 
 if TYPE_CHECKING:
     from crosswind.optim.solution import MultistageSolution
@@ -273,22 +275,32 @@ def solve_basket(
 
     check_capacity(problem)
     # A setting that only the sparse path knows decides for it.
-    fits = solver == "auto" and set(settings) <= STRUCTURED_SETTINGS and prefers_structured(problem)
-    if solver == "structured" or fits:
+    may = solver == "auto" and set(settings) <= STRUCTURED_SETTINGS
+    if solver == "structured" or (may and (prefers_structured(problem) or _idle(problem))):
         return _from_structure(problem, tol, accept, **settings)
     found = solve_multistage(problem.program(), solver=solver, tol=tol, **settings)
     status = found.solution.status
     if not status.ok and not found.certificate.passes(accept):
+        if may and status is not Status.TIME_LIMIT and obstacle(problem) is None:
+            # Orders of very different sizes: the structured solver measures each by its own. ``backend`` tells of it.
+            return _from_structure(problem, tol, accept, **settings)
         raise SolverFailure(
             f"{status.name}: {status.text}",
             field="solver",
             value=f"{found.solution.backend}, {found.certificate.summary()}",
-            remedy=f"rescale the data, try another solver, or raise accept (now {accept:g}) knowingly",
+            remedy=f"give it more time, rescale the data, try another solver, or raise accept (now {accept:g}) "
+            "knowingly; math.inf takes any graded iterate",
         )
     trades = _complete(problem, found.trades)
     # The multistage price is per unit of position q_T, and trades lower q: per unit bought it is the negative.
     price, marginal = _with_penalty(problem, trades, -found.completion_price, found.marginal_cost)
     return _handed_out(problem, trades, price, marginal, found.prices, found)
+
+
+def _idle(problem: BasketProblem) -> bool:
+    """Return whether there is nothing to trade: a program without scale, which only its structure certifies."""
+    a = problem.arrays
+    return not (a.inventory.any() or a.target.any() or a.drift.any()) and obstacle(problem) is None
 
 
 def _with_penalty(
@@ -344,6 +356,8 @@ def _from_structure(problem: BasketProblem, tol: float, accept: float, **setting
             value=settings[unknown[0]],
             remedy=f"one of {', '.join(sorted(STRUCTURED_SETTINGS))}; or another solver",
         )
+    if not 0.0 < tol < 1.0:
+        raise InvalidInput("must lie between 0 and 1", field="tol", value=tol, remedy="for example 1e-6")
     warm = settings.pop("warm", None)
     found = solve_structured(problem, tol, warm=warm.solution if isinstance(warm, BasketSchedule) else warm, **settings)
     if not (found.status.ok or found.certificate.passes(accept)):
@@ -351,7 +365,8 @@ def _from_structure(problem: BasketProblem, tol: float, accept: float, **setting
             f"{found.status.name}: {found.status.text}",
             field="solver",
             value=f"{found.backend}, {found.certificate.summary()}",
-            remedy=f"raise accept (now {accept:g}) knowingly, give it more time, or use solver='auto'",
+            remedy=f"give it more time, take another solver, or raise accept (now {accept:g}) knowingly; "
+            "math.inf takes any graded iterate",
         )
     price, marginal = _with_penalty(problem, found.trades, found.completion_price, found.marginal_cost)
     return _handed_out(problem, found.trades, price, marginal, found.prices, found)

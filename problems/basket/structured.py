@@ -27,7 +27,7 @@ from crosswind.problems.basket.structured_prices import (
     limit_prices,
     trade_box,
 )
-from crosswind.solvers.errors import InfeasibleProblem, InvalidInput
+from crosswind.solvers.errors import InfeasibleProblem, InvalidInput, SolverFailure
 from crosswind.solvers.solution import Certificate, Status
 
 if TYPE_CHECKING:
@@ -47,7 +47,9 @@ STRUCTURED_SETTINGS = frozenset({"method", "time_limit", "warm", "max_iter", "pr
 """Settings that ``solve("structured")`` takes beside the tolerances."""
 
 _CELLS = 2_500  # names × slices from which "auto" takes the structured solver; the sparse path needs seconds there
-_DENSE = 60_000  # names × slices up to which its interior point, exact to 1e-8 and below, takes about a second
+_EXACT = 60_000  # names × slices up to which its interior point, exact to 1e-8 and below, takes about a second
+_WIDE = 60  # factors of one matrix from which the splitting pays more for them than the interior point for its blocks
+_BLOCKS = 3e7  # names × slices² up to which those blocks fit into a gigabyte
 _EXPLAINED = 20_000  # names × slices up to which an infeasible basket is explained by an elastic re-solve
 _ROUNDS = 40
 _IDLE = 4  # rounds without progress after which the descent stops: the inner solves are not exact enough for more
@@ -73,18 +75,23 @@ def obstacle(problem: BasketProblem) -> str | None:
 
 
 def prefers_structured(problem: BasketProblem) -> bool:
-    """Return whether "auto" takes the structured solver: large, factorised and without an obstacle."""
-    if problem.n_names * problem.n_slices < _CELLS:
-        return False
-    factored = all(isinstance(mode.matrix, FactorMatrix) for mode in problem.modes)
-    risk = problem.risk_aversion == 0.0 or isinstance(problem.arrays.covariance, FactorMatrix)
-    return factored and risk and obstacle(problem) is None
+    """Return whether "auto" takes the structured solver: large and without an obstacle, whether factorised or dense."""
+    return problem.n_names * problem.n_slices >= _CELLS and obstacle(problem) is None
+
+
+def _preferred_method(schedule: FactorSchedule, tol: float) -> str:
+    """Return the method for a tolerance: the interior point where it is exact or the matrices are dense, if it fits."""
+    T, N = schedule.eta.shape
+    if schedule.change is not None or (tol < _FINEST and N * T <= _EXACT):
+        return "interior"
+    widest = max(part.shape[1] for part in (schedule.risk_loadings, *schedule.impact_loadings))
+    return "interior" if widest > _WIDE and N * T * T <= _BLOCKS else "admm"
 
 
 def to_factor_schedule(problem: BasketProblem) -> FactorSchedule:
     """Return the basket as :class:`crosswind.solvers.schedule.FactorSchedule`, three-halves cost left out.
 
-    A dense K or Σ is handed over by its root (N columns), which is exact but gives the structure away.
+    A dense K or Σ is handed over by its root (N columns), which is exact; the interior point then counts in slices.
 
     Raises
     ------
@@ -232,7 +239,8 @@ def solve_structured(
         Largest gap relative to the sum of the cost's absolute parts; the splitting is asked for 1e-7 at most.
     method
         "admm" or "interior" of :func:`crosswind.solvers.schedule.solve_schedule`; None: "interior" where changes are
-        limited, or where ``tol`` is below 1e-7 and the basket small enough for it; else "admm".
+        limited, where ``tol`` is below 1e-7 and the basket small enough for it, or where a matrix is dense and slices
+        are not too many; else "admm".
     time_limit
         Seconds for all solves together.
     warm
@@ -249,8 +257,7 @@ def solve_structured(
 
     begun = time.perf_counter()
     schedule = to_factor_schedule(problem)
-    exact = tol < _FINEST and problem.n_names * problem.n_slices <= _DENSE
-    how = method or ("interior" if exact or schedule.change is not None else "admm")
+    how = method or _preferred_method(schedule, tol)
     # One digit more of an interior point is one iteration, and what prices of 1e-6 need.
     asked = max(tol, _FINEST) if how == "admm" else 0.1 * tol
     start = warm.solution if isinstance(warm, StructuredSolution) else warm
@@ -259,14 +266,22 @@ def solve_structured(
     # Inner solves of a descent are asked for more, so that their gap leaves room for that of the quadratic.
     inner = max(0.2 * asked, _FINEST if how == "admm" else 1e-12) if kappa.any() else asked
 
+    def left() -> float | None:
+        return None if time_limit is None else max(time_limit - (time.perf_counter() - begun), 1e-3)
+
     def run(quadratic: FactorSchedule, state: Any) -> FactorScheduleSolution:
-        left = None if time_limit is None else max(time_limit - (time.perf_counter() - begun), 1e-3)
-        found = solve_schedule(quadratic, inner, left, warm=state, method=how, **settings)
+        found = solve_schedule(quadratic, inner, left(), warm=state, method=how, **settings)
         if found.status is Status.INFEASIBLE:
             raise explain(problem, schedule, found)
-        if how == "interior" and method is None and not found.status.ok and quadratic.change is None:
+        if not (np.isfinite(found.gap) or found.status.ok or found.status is Status.TIME_LIMIT):
+            # No feasible trades, and no proof either: conflicts with limits on changes are found by counting only.
+            conflict = find_conflict(problem)
+            if conflict is not None:
+                raise conflict
+        stalled = not found.status.ok and found.status is not Status.TIME_LIMIT
+        if how == "interior" and method is None and stalled and quadratic.change is None:
             # The interior point stalled: the splitting has the next word, the better bound the last one.
-            other = solve_schedule(quadratic, max(inner, _FINEST), left, method="admm", **settings)
+            other = solve_schedule(quadratic, max(inner, _FINEST), left(), method="admm", **settings)
             found = other if other.gap < found.gap else found
         return found
 
@@ -391,6 +406,35 @@ def _unpacked(
     )
 
 
+def find_conflict(problem: BasketProblem) -> InfeasibleProblem | None:
+    """Return the error of an elastic re-solve, or None where limits agree or the basket is too large for it.
+
+    Costs do not matter to limits: without impact and risk the program is sparse, whatever K and Σ are.
+    """
+    if problem.n_names * problem.n_slices > _EXPLAINED:
+        return None
+    from crosswind.optim.multistage import MultistageProgram, Terminal
+    from crosswind.optim.solve import solve_multistage
+
+    a = problem.arrays
+    limits_only = MultistageProgram(
+        instruments=problem.names,
+        dt_s=a.dt_s,
+        p0=a.inventory,
+        incidence=-np.eye(problem.n_names),
+        temporary=1.0 / np.maximum(np.abs(a.inventory).max(), 1.0) * np.ones_like(a.temporary),
+        terminal=Terminal(target=a.target, weight=np.where(a.hard, np.inf, 0.0)),
+        limits=tuple(x for x in problem.limits if not (isinstance(x, BandLimit) and x.soft is not None)),
+    )
+    try:
+        solve_multistage(limits_only, sharpen=False)
+    except InfeasibleProblem as error:
+        return error
+    except SolverFailure:
+        return None
+    return None
+
+
 def explain(problem: BasketProblem, schedule: FactorSchedule, found: FactorScheduleSolution) -> InfeasibleProblem:
     """Return the error that names the limits in conflict and what would cure it.
 
@@ -399,13 +443,9 @@ def explain(problem: BasketProblem, schedule: FactorSchedule, found: FactorSched
     """
     from crosswind.solvers.schedule import Bounder
 
-    if problem.n_names * problem.n_slices <= _EXPLAINED:
-        from crosswind.optim.solve import solve_multistage
-
-        try:
-            solve_multistage(problem.program())
-        except InfeasibleProblem as error:
-            return error
+    conflict = find_conflict(problem)
+    if conflict is not None:
+        return conflict
     shape = (problem.n_slices, problem.n_names)
     by_name, _, _ = limit_prices(problem, found.prices, shape)
     sizes = {name: float(price.max(initial=0.0)) for name, price in by_name.items()}

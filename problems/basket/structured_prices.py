@@ -78,7 +78,8 @@ def balanced(
     """Return completion prices (N,) and signed box prices (T, N) that balance marginal costs at the trades themselves.
 
     The solver's own prices belong to the point behind its bound. A cell inside its box says what completion is worth
-    there, and the median over a name's cells is taken. What a cell at a bound has too much or little is the bound's.
+    there, and the median over a name's cells is taken. What a cell at a bound has too much or little is the bound's. A
+    name with no cell inside takes the price nearest to the solver's that its bounds can carry.
     """
     size = schedule.name_size
     above, below = schedule.upper - u, u - schedule.lower
@@ -88,10 +89,15 @@ def balanced(
     judged = inside.any(axis=0) & schedule.hard
     if judged.any():
         completion[judged] = np.nanmedian(np.where(inside, cost, np.nan)[:, judged], axis=0)
+    least = np.where((above <= 1e-6 * size) & (below > 1e-6 * size), cost, -np.inf).max(axis=0)
+    most = np.where((below <= 1e-6 * size) & (above > 1e-6 * size), cost, np.inf).min(axis=0)
+    bound = schedule.hard & ~judged & (least <= most)
+    completion[bound] = np.clip(completion, least, most)[bound]
     rest = completion - cost
     # A price on a bound that is missed by little costs price × miss: within ε of the cost it explains the cell.
-    at_high = (above <= DUST * size) & (np.maximum(above, 0.0) * np.abs(rest) <= slack)
-    at_low = (below <= DUST * size) & (np.maximum(below, 0.0) * np.abs(rest) <= slack)
+    at_high, at_low = above <= DUST * size, below <= DUST * size
+    at_high &= np.where(at_high, np.maximum(above, 0.0), 0.0) * np.abs(rest) <= slack  # never ∞ × 0
+    at_low &= np.where(at_low, np.maximum(below, 0.0), 0.0) * np.abs(rest) <= slack
     held = (at_high & at_low) | (at_high & (rest > 0.0)) | (at_low & (rest < 0.0))
     return completion, np.where(held, rest, 0.0)
 

@@ -46,6 +46,10 @@ class Blackout:
             raise InvalidInput(
                 "the window is empty", field="blackout", value=f"{self.start} .. {self.end}", remedy="swap the ends"
             )
+        if isinstance(self.names, str):
+            raise InvalidInput(
+                "must list names", field="blackout.names", value=self.names, remedy=f"names=({self.names!r},)"
+            )
         if self.names is not None:
             object.__setattr__(self, "names", tuple(str(n) for n in self.names))
 

@@ -237,3 +237,28 @@ def test_contradiction_that_only_the_program_sees(make: Maker) -> None:
         make(cash_band=1e4, completion=pd.Series({"IBM": 1e6, "BAC": 0.0, "AIG": 0.0})).solve()
     assert isinstance(caught.value, InfeasibleProblem)
     assert "cash band" in str(caught.value)
+
+
+def test_only_the_limits_that_are_in_the_way_are_named(make: Maker) -> None:
+    problem = make()
+    day = Blackout(problem.times[0], problem.times[-1] + pd.Timedelta("1h"), ("IBM",))
+    cases = {
+        "blackout": problem.replace(blackouts=[day]),  # participation would have let it trade
+        "participation": problem.replace(
+            participation=0.01, sectors=pd.Series("all", list(problem.names)), sector_cap=1e9
+        ),
+        "sector cap": problem.replace(sectors=pd.Series(["a", "b", "c"], list(problem.names)), sector_cap=5e5),
+    }
+    for limit, case in cases.items():
+        with pytest.raises(InfeasibleProblem) as refusal:
+            case.solve()
+        assert f"completion of IBM conflicts with {limit}:" in str(refusal.value)
+    late = problem.replace(must_finish=pd.Series({"IBM": problem.times[1]}))
+    with pytest.raises(InfeasibleProblem, match="conflicts with participation and must finish"):
+        late.solve()
+
+
+def test_names_of_a_blackout_are_a_list() -> None:
+    start = pd.Timestamp("2024-03-04 14:30", tz="UTC")
+    with pytest.raises(InvalidInput, match="list names"):
+        Blackout(start, start + pd.Timedelta("1h"), "IBM")  # type: ignore[arg-type]

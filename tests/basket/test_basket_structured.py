@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import crosswind.solvers.schedule as schedule_room
 from crosswind.optim.limits import BandLimit, GroupCap, RateLimit, SoftPenalty
 from crosswind.problems.basket import Auction, BasketProblem, FactorCovariance, FactorImpact
 from crosswind.problems.basket.structured import (
@@ -18,6 +20,7 @@ from crosswind.problems.basket.structured import (
     to_factor_schedule,
 )
 from crosswind.solvers.errors import InfeasibleProblem, InvalidInput, SolverFailure
+from crosswind.solvers.schedule import FactorSchedule
 
 Maker = Callable[..., BasketProblem]
 Seeded = Callable[[int], BasketProblem]
@@ -135,8 +138,105 @@ def test_auto_takes_the_structure_of_large_baskets_and_only_of_those() -> None:
     assert prefers_structured(large)
     assert isinstance(large.solve(tol=1e-6).solution, StructuredSolution)
     assert not isinstance(small.solve().solution, StructuredSolution)
-    dense = large.replace(model=large.model.to_model())  # type: ignore[union-attr]
-    assert not prefers_structured(dense)  # a dense K has no structure to gain from
+
+
+def test_a_dense_model_of_a_large_basket_is_solved_to_the_end_by_its_structure() -> None:
+    problem = index_basket(120, 26)
+    dense = problem.replace(
+        model=problem.model.to_model(),  # type: ignore[union-attr]
+        covariance=pd.DataFrame(problem.covariance.aligned(problem.names, 1.0).dense(), problem.names, problem.names),  # type: ignore[union-attr]
+    )
+    assert prefers_structured(dense)
+    made = dense.solve()
+    assert made.backend == "structured (interior)"
+    assert made.certificate.gap_rel <= 1e-8
+    assert made.solution.stationarity_rel < 1e-5  # type: ignore[union-attr]
+    assert dense.breaches(made.trades).empty
+    assert made.costs["total"] == pytest.approx(problem.solve().costs["total"], rel=1e-7)
+    # Loose tolerances stay there too: the splitting pays for each of the 120 columns in every iteration.
+    assert dense.solve(tol=1e-4).backend == "structured (interior)"
+    assert problem.solve(tol=1e-4).backend == "structured (admm)"
+
+
+def test_a_time_limit_holds_for_all_that_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float | None] = []
+    problem = index_basket(40, 13)
+    real = schedule_room.solve_schedule
+
+    def watched(schedule: FactorSchedule, tol: float, time_limit: float | None, **settings: object) -> object:
+        given.append(time_limit)
+        time.sleep(0.05)
+        return real(schedule, tol, time_limit, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(schedule_room, "solve_schedule", watched)
+    made = problem.solve("structured", max_iter=4, time_limit=30.0, accept=float("inf"))
+    assert len(given) == 2  # the interior point stopped short, the splitting took over with what was left
+    assert given[0] is not None
+    assert given[1] is not None
+    assert given[1] <= given[0] - 0.05
+    assert problem.breaches(made.trades).empty
+
+
+def test_change_limits_in_conflict_are_named_here_too() -> None:
+    problem = index_basket(6, 5).replace(sector_cap=None, max_change=1e3, previous_trade=None)
+    still = problem.replace(previous_trade=pd.Series(0.0, list(problem.names)))
+    with pytest.raises(InfeasibleProblem, match=r"completion.*max change.*smallest relaxation"):
+        still.solve("structured")
+
+
+def test_conflicts_of_a_dense_basket_are_found_without_its_matrices(
+    make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["IBM", "BAC", "AIG"]
+    problem = make(
+        factor_exposures=pd.DataFrame({"value": 1.0}, names),
+        factor_band=pd.DataFrame({"lower": [1e6], "upper": [2e6]}, ["value"]),
+    )
+    monkeypatch.setattr(BasketProblem, "program", lambda self: pytest.fail("costs say nothing about limits"))
+    with pytest.raises(InfeasibleProblem, match=r"factor band.*smallest relaxation"):
+        problem.solve("structured")
+
+
+def test_prices_of_orders_that_only_just_fit_explain_them(make: Maker) -> None:
+    flat = make(slices=1, volume=None, participation=None, temporary=1e-9)
+    volume = pd.DataFrame([[4e7, 3e7, 2e7]], flat.times, list(flat.names))
+    for problem in (
+        make(slices=1, volume=volume),
+        make(inventory={"IBM": 6e6, "BAC": -3e6, "AIG": 2e6}, volume=make().volume * 0.0 + 1e7, participation=0.1),
+    ):
+        made = problem.solve("structured")
+        assert made.solution.stationarity_rel < 1e-6  # type: ignore[union-attr]
+        pull = sum(np.sign(made.trades.to_numpy()) * table.to_numpy() for table in made.prices.values())
+        balance = made.marginal_costs.to_numpy() + pull - made.completion_price.to_numpy()
+        np.testing.assert_allclose(balance, 0.0, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+def test_without_a_participation_cap_nothing_is_multiplied_by_infinity() -> None:
+    problem = index_basket(20, 6).replace(participation=None)
+    for method in ("admm", "interior"):
+        made = problem.solve("structured", tol=1e-6, method=method)
+        assert np.isfinite(made.completion_price).all()
+        assert all(np.isfinite(table.to_numpy()).all() for table in made.prices.values())
+
+
+def test_orders_of_very_different_sizes_and_none_at_all_are_certified(make: Maker) -> None:
+    dust = make(inventory={"IBM": 4e-6, "BAC": -3e6, "AIG": 2e6})
+    made = dust.solve()  # the sparse path measures all names by one unit and leaves the dust
+    assert made.certificate.gap_rel <= 1e-8
+    assert dust.breaches(made.trades).empty
+    assert made.trades["IBM"].sum() == pytest.approx(4e-6, rel=1e-9)
+    nothing = make(inventory={"IBM": 0.0, "BAC": 0.0, "AIG": 0.0}).solve()
+    assert nothing.certificate.gap_rel == 0.0
+    assert not nothing.trades.to_numpy().any()
+    assert np.isnan(nothing.costs_bps["total"])
+
+
+def test_tolerances_are_refused_as_they_were_given(make: Maker) -> None:
+    for tol in (-1.0, 0.0, 5.0, float("nan")):
+        with pytest.raises(InvalidInput, match="tol") as refusal:
+            make().solve("structured", tol=tol)
+        assert refusal.value.value is tol
 
 
 def test_no_matrix_over_names_is_made() -> None:
