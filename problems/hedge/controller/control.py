@@ -42,6 +42,7 @@ __all__ = ["HedgeController"]
 # Bound once: to look up a member of an Enum costs a quarter of a microsecond.
 _OPTIMAL, _CERTIFIED, _RELAXED, _FEASIBLE = list(HedgeRank)[:4]
 _HOLD, _SOLVED, _REFUSED = HedgeRank.HOLD, Status.OPTIMAL, Status.INVALID
+_FLOAT = np.dtype(np.float64)
 _FAR = 1e9  # times the scale: what the core refuses, and no position is
 _REASONS = (
     "first trade of the program",
@@ -275,7 +276,7 @@ class HedgeController:
             return
         try:
             path = np.multiply(seen.plan, self._per)
-            if path.dtype != np.float64:
+            if path.dtype is not _FLOAT:
                 path = path.astype(np.float64)
         except (TypeError, ValueError):
             self._path = None

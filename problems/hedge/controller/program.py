@@ -82,6 +82,7 @@ class ControllerProgram:
             self._curves.append(bend)
         self.last_solved = [0] * len(self.solvers)
         self.gap, self.plan = np.zeros(2 * k), np.zeros((H, 2 * k))
+        self._ahead = self.plan[1:, :k]
         self.state, self.last = np.zeros((len(self.decays), m)), np.zeros(m)
         self.linear, self.carry = np.zeros((H, m)), np.zeros((H, 2 * k))
         self.spread, self.cap = np.zeros((H, m)), np.zeros((H, m))
@@ -165,9 +166,10 @@ class ControllerProgram:
             gap[i] = needed - on
             gap[k + i] = path.item(end + i) - on
             plan[0, i] = path.item(i) - needed
-        if n > 1:
-            np.subtract(path[1:n], path[: n - 1], out=plan[1:n, :k])
-        if n < H:
+        if n == H:
+            np.subtract(path[1:n], path[: n - 1], self._ahead)
+        else:
+            np.subtract(path[1:n], path[: n - 1], plan[1:n, :k])
             plan[n:, :k] = 0.0
         if regime != self._regime:
             self._enter(regime)
