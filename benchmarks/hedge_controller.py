@@ -205,9 +205,9 @@ def main() -> None:
         f"A list of the squares of 0..99 takes {np.median(loop) / 1e3:.1f} µs in the same run: a scale for the "
         "machine.",
         "",
-        "The goal was to add less than 15 µs at the median and 40 µs at the 99th percentile. What the larger parts take "
-        "by themselves with warm caches, one future and 20 slices; the rest is the step's own checks, the order and the "
-        "decision, and caches that the solve has cooled:",
+        "The goal was to add less than 15 µs at the median and 40 µs at the 99th percentile. What the larger parts "
+        "take by themselves with warm caches, one future and 20 slices; the rest is the step's own checks, the order "
+        "and the decision, and caches that the solve has cooled:",
         "",
         *table(["part", "µs"], parts()),
         "",
