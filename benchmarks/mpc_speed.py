@@ -82,7 +82,7 @@ def stream(m: int, H: int, steps: int) -> tuple[MpcModel, list[Data]]:
 
 
 def in_c(model: MpcModel, data: list[Data], flags: list[str], home: Path) -> tuple[Any, Any, Any, Any]:
-    """Return microseconds, factorisations, interior iterations and trades of the core, compiled with ``flags`` and timed from C."""
+    """Return microseconds, factorisations, interior iterations and trades of the core built with ``flags``, in C."""
     library = home / ("core" + "".join(flags) + ".so")
     if not library.exists():
         (home / "harness.c").write_text(HARNESS, encoding="utf-8")
@@ -432,8 +432,8 @@ def page(rows: Any, ratios: Any, checks: Any, calls: Any, longs: Any, profile: A
             cells.append(f"**{text}**" if missed else text)
         out.append(f"| {key} | " + " | ".join(cells) + " |")
     out += [
-        "\nThe goals come from a study on streams of its own, with a prototype built with fast-math for one processor. Its "
-        "microseconds beside these tell which side a missed ratio comes from.\n",
+        "\nThe goals come from a study on streams of its own, with a prototype built with fast-math for one "
+        "processor. Its microseconds beside these tell which side a missed ratio comes from.\n",
         "| (m, H) | core p50 there / here | core p99 | OSQP p50 | OSQP p99 |",
         "|---|---|---|---|---|",
     ]
@@ -443,9 +443,10 @@ def page(rows: Any, ratios: Any, checks: Any, calls: Any, longs: Any, profile: A
         pairs = zip(there, (mine[0], mine[1], osqp[0], osqp[1]), strict=True)
         out.append(f"| {key} | " + " | ".join(f"{a:g} / {b:.1f}" for a, b in pairs) + " |")
     out += [
-        "\nWhere the core's own time goes: most steps are settled by Newton from the last plan; the rest pay for the interior "
-        "point, and they are the tail.\n",
-        "| (m, H) | µs a factorisation | settled by Newton alone | their p50 µs | factorisations of the others | their p50 µs |",
+        "\nWhere the core's own time goes: steps that Newton settles from the last plan, and the others, which pay for "
+        "the interior point too and are the tail.\n",
+        "| (m, H) | µs a factorisation | settled by Newton alone | their p50 µs | factorisations of the others | "
+        "their p50 µs |",
         "|---|---|---|---|---|---|",
     ]
     for key, us, work, inner in profile:
