@@ -33,7 +33,7 @@ typedef struct {
     const double *E;       /* k x m */
     const double *lambda;  /* m x m symmetric PSD */
     const double *L;       /* M x m x m */
-    const double *rho;     /* M, in (0, 1] */
+    const double *rho;     /* M, in [1e-6, 1]: what is gone within a slice belongs into lambda, as 1/2 L L' */
     const double *sigma;   /* k x k symmetric PSD */
     const double *gamma;   /* H, >= 0 */
     const double *eta;     /* k, >= 0 */
@@ -72,7 +72,7 @@ typedef struct {
 /* Bytes that `cw_mpc_init` needs; 0 for sizes that make no sense. */
 size_t cw_mpc_bytes(const cw_mpc_dims *dims);
 
-/* Set up in `memory`, aligned as malloc's is; NULL where the model is not finite or not convex. */
+/* Set up in `memory`, aligned as malloc's is; NULL where the model is not finite, out of range or not convex. */
 cw_mpc *cw_mpc_init(void *memory, const cw_mpc_dims *dims, const cw_mpc_model *model);
 
 /* Forget the warm start. */

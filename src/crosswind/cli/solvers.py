@@ -47,7 +47,7 @@ def execute(args: argparse.Namespace) -> Outcome:
         raise InvalidInput("must be positive", field="limit, workers", value=(args.limit, args.workers))
     found = probe(split_names(args.only, "only"), workers=args.workers, limit=args.limit)
     payload = {name: asdict(result) for name, result in found.items()}
-    core = {True: "the compiled core", False: "PIQP, slower by two orders of magnitude"}[COMPILED]
+    core = {True: "the compiled core", False: "PIQP, slower by up to two orders of magnitude"}[COMPILED]
     text = (
         f"{table(tuple(found.values()))}\n\nSessions check their iterates {_WAYS[COMPILED]}.\n"
         f"Receding-horizon steps (crosswind.solvers.mpc) run in {core}."
