@@ -104,7 +104,7 @@ class MpcSolver:
     model
         What stays.
     engine
-        ``"C"``, the compiled core; ``"piqp"``, the same program handed to PIQP, slower by up to two orders of magnitude;
+        ``"C"``, the compiled core; ``"piqp"``, the same program handed to PIQP, up to two orders of magnitude slower;
         ``"auto"``, C where it was compiled. :attr:`engine` tells which one it is.
 
     Raises
