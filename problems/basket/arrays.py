@@ -132,7 +132,7 @@ def derive(problem: BasketProblem) -> BasketArrays:
     orders = p.inventory.to_numpy(dtype=np.float64)
     held = np.zeros(0) if p.hedges is None else pd.Series(p.hedges).to_numpy(dtype=np.float64)
     hedge = np.arange(N) >= len(orders)
-    inventory = np.concatenate([orders, -held])  # what is still to trade: a position held is a sale to come
+    inventory = np.concatenate([orders, 0.0 - held])  # what is still to trade: a position held is a sale to come
     target, weight = _ends(p, inventory, hedge)
     book = [t for t in range(T) if t not in rows]
     V = _by_slice(p.volume, problem, book, "volume")

@@ -183,8 +183,9 @@ class BasketSchedule:
         p = self.problem
         q0 = p.inventory.to_numpy()
         head = (
-            f"Basket of {p.n_names} names in {p.n_slices} slices of {p.slice_s:g} s: buy {money(q0[q0 > 0].sum())}, "
-            f"sell {money(abs(q0[q0 < 0].sum()))}, executed {self.executed:.2%}"
+            f"Basket of {_count(p.n_names, 'name')} in {_count(p.n_slices, 'slice')} of {p.slice_s:g} s: "
+            f"buy {money(q0[q0 > 0].sum())}, sell {money(abs(q0[q0 < 0].sum()))}, "
+            + (f"executed {self.executed:.2%}" if p.parent_notional > 0.0 else "nothing to execute")
         )
         lines = [head, f"{'cost (positive is money lost)':<30}{'currency':>14}{'bps':>10}"]
         lines += [f"  {part:<28}{value:>14,.0f}{p.to_bps(value):>10.3f}" for part, value in self.costs.items()]
@@ -192,12 +193,12 @@ class BasketSchedule:
         if binding.empty:
             lines.append("no limit binds")
         else:
-            lines.append("limits that bind: slices, largest marginal price [bps per unit of bound]")
+            lines.append("limits that bind: how often, largest marginal price [bps per unit of bound]")
             for limit, rows in binding.groupby("limit", sort=False):
                 worst = rows.sort_values("largest_bps", ascending=False).iloc[0]
                 lines.append(
-                    f"  {limit}: {int(rows['binding'].sum())} cells of {len(rows)} labels, "
-                    f"dearest {worst['label']} at {worst['largest_bps']:.3g}"
+                    f"  {limit}: {int(rows['binding'].sum())} times, dearest {worst['label']} at "
+                    f"{worst['largest_bps']:.3g}" + (f" ({len(rows)} bind)" if len(rows) > 1 else "")
                 )
         lines.append(self.certificate_line)
         return "\n".join(lines)
@@ -237,6 +238,10 @@ class BasketSchedule:
         from crosswind.problems.basket.plots import overview
 
         return overview(self)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _complete(problem: BasketProblem, trades: FloatArray) -> FloatArray:
@@ -339,7 +344,7 @@ def _handed_out(
         inventory=pd.DataFrame(problem.remaining(trades), index=ends.rename("time"), columns=columns),
         costs=cost_series(problem, trades),
         marginal_costs=problem.frame(marginal),
-        completion_price=pd.Series(price, index=columns, name="completion_price"),
+        completion_price=pd.Series(price + 0.0, index=columns, name="completion_price"),  # no −0
         prices={name: pd.DataFrame(values, slices, list(labels[name])) for name, values in prices.items()},
         certificate=found.certificate,
         solution=found,
@@ -373,7 +378,10 @@ def _from_structure(problem: BasketProblem, tol: float, accept: float, **setting
 
 
 def limit_values(schedule: BasketSchedule, solver: str | tuple[str, ...] = "auto") -> pd.Series:
-    """Return the cost saved by dropping each limit alone [bps of parent notional]; see ``price_of_limits``."""
+    """Return the cost saved by dropping each limit alone [bps of parent notional]; see ``price_of_limits``.
+
+    What is within the gaps of the two solves is nothing.
+    """
     problem = schedule.problem
     dropped: dict[str, dict[str, object]] = {
         "participation": {
@@ -400,5 +408,7 @@ def limit_values(schedule: BasketSchedule, solver: str | tuple[str, ...] = "auto
         except CrosswindError:  # without its limit a problem may have no solution: unknown is not zero
             saved[name] = float("nan")
             continue
-        saved[name] = problem.to_bps(schedule.costs["total"] - freed.costs["total"])
+        gain = schedule.costs["total"] - freed.costs["total"]
+        noise = schedule.certificate.gap + freed.certificate.gap + 1e-12 * abs(schedule.costs["total"])
+        saved[name] = problem.to_bps(gain) if gain > noise else 0.0 * problem.to_bps(1.0)
     return pd.Series(saved, name="bps", dtype=np.float64)

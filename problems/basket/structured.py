@@ -54,6 +54,7 @@ _EXPLAINED = 20_000  # names × slices up to which an infeasible basket is expla
 _ROUNDS = 40
 _IDLE = 4  # rounds without progress after which the descent stops: the inner solves are not exact enough for more
 _FLOOR = 1e-6  # smallest |v| by the size of its name; what the quadratic misses below it is 1e-9 of the cost
+_PRECISE = 1e-12  # gap that the interior point is asked for at most
 _FINEST = 1e-7  # gap that the splitting reaches in sensible time
 
 
@@ -258,8 +259,9 @@ def solve_structured(
     begun = time.perf_counter()
     schedule = to_factor_schedule(problem)
     how = method or _preferred_method(schedule, tol)
-    # One digit more of an interior point is one iteration, and what prices of 1e-6 need.
-    asked = max(tol, _FINEST) if how == "admm" else 0.1 * tol
+    # Two digits more of an interior point are an iteration or two, and what prices of 1e-6 need.
+    wanted = max(tol, _FINEST) if how == "admm" else tol
+    asked = wanted if how == "admm" else max(0.01 * tol, min(tol, _PRECISE))
     start = warm.solution if isinstance(warm, StructuredSolution) else warm
     kappa = problem.arrays.three_halves
 
@@ -278,6 +280,8 @@ def solve_structured(
             conflict = find_conflict(problem)
             if conflict is not None:
                 raise conflict
+        if found.gap <= wanted and not found.status.ok:  # the digits beyond were for the prices
+            return replace(found, status=Status.OPTIMAL, tol=wanted)
         stalled = not found.status.ok and found.status is not Status.TIME_LIMIT
         if how == "interior" and method is None and stalled and quadratic.change is None:
             # The interior point stalled: the splitting has the next word, the better bound the last one.
