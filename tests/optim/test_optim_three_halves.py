@@ -102,7 +102,7 @@ def test_the_conjugate_is_a_line_below_the_power(u: float, g: float, kappa: floa
     size = kappa * (abs(w) ** 1.5 + abs(u) ** 1.5) + abs(g) * (abs(w) + abs(u)) + 4.0 * abs(g) ** 3 / (27.0 * kappa**2)
     assert line <= kappa * abs(w) ** 1.5 + 1e-12 * size
     touching = fenchel_loss(k, point, 1.5 * k * np.sign(point) * np.sqrt(np.abs(point)))
-    assert float(touching[0]) <= 1e-12 * kappa * abs(u) ** 1.5
+    assert float(touching[0]) <= 1e-12 * kappa * abs(u) ** 1.5 + 1e-300  # below it a float has no digits
 
 
 def test_a_time_limit_returns_the_best_so_far() -> None:
