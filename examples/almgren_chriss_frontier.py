@@ -51,7 +51,7 @@ print(table.round(3).to_string())
 curve = efficient_frontier(problem, points=30)
 print(curve.summary())
 seeking = cw.almgren_chriss(X, DAYS, DAYS, SIGMA, ETA, GAMMA, EPSILON, risk_aversion=-2e-7)
-print(f"λ = -2e-7: cost {seeking.expected_cost:,.2f}, deviation {seeking.sd:,.2f}")
+print(f"a desk that seeks risk, λ = -2e-7: expected cost {seeking.expected_cost:,.2f}, deviation {seeking.sd:,.2f}")
 
 # %%
 figure = curve.plot()  # figure.show() opens it in a browser

@@ -57,5 +57,7 @@ print(schedule.summary())
 
 # %%
 blotter = schedule.shares(prices=pd.Series(rng.uniform(10.0, 300.0, len(names)), names), lot=1)
+print("shares to trade, buy positive: the first slices and names")
 print(blotter.iloc[:3, :6].to_string())
+print("the limits that cost most [bps saved per unit of bound]")
 print(schedule.prices_bps.sort_values("largest_bps", ascending=False).head(5).to_string())

@@ -394,3 +394,26 @@ def test_seeded_instances_are_the_same_and_lower_to_convex_programs() -> None:
     np.testing.assert_array_equal(first.q, second.q)
     first.require_convex()
     assert (basket_programs({"small": (4, 5)}, seed=10)["small"].P != first.P).nnz > 0
+
+
+@pytest.mark.parametrize("solver", ["auto", "structured"])
+def test_the_order_of_names_does_not_matter(desk: BasketProblem, solver: str) -> None:
+    shuffled = desk.replace(inventory=desk.inventory.iloc[np.random.default_rng(5).permutation(desk.n_names)])
+    one, other = desk.solve(solver), shuffled.solve(solver)
+    assert other.costs["total"] == pytest.approx(one.costs["total"], rel=1e-8)
+    size = desk.inventory.abs().max()
+    np.testing.assert_allclose(other.trades[list(desk.names)], one.trades, atol=1e-4 * size)
+    np.testing.assert_allclose(
+        other.completion_price[list(desk.names)], one.completion_price, atol=1e-6 * one.completion_price.abs().max()
+    )
+
+
+def test_nothing_to_trade_reads_as_such(make: Maker) -> None:
+    words = make(inventory={"IBM": 0.0}, slices=1).solve().summary()
+    assert words.startswith("Basket of 1 name in 1 slice of 900 s: buy 0, sell 0, nothing to execute")
+    assert "nan%" not in words
+
+
+def test_limits_that_do_not_bind_cost_exactly_nothing(make: Maker) -> None:
+    values = make(cash_band=1e9).solve().price_of_limits()
+    assert (values == 0.0).all()  # not the rounding of two solves

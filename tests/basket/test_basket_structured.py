@@ -184,9 +184,7 @@ def test_change_limits_in_conflict_are_named_here_too() -> None:
         still.solve("structured")
 
 
-def test_conflicts_of_a_dense_basket_are_found_without_its_matrices(
-    make: Maker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_conflicts_are_found_without_the_matrices_of_cost(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["IBM", "BAC", "AIG"]
     problem = make(
         factor_exposures=pd.DataFrame({"value": 1.0}, names),
