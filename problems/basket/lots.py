@@ -22,6 +22,8 @@ __all__ = ["IntArray", "round_to_lots", "shares", "snap"]
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
+_COUNTABLE = 2.0**53  # up to which every whole number is a float
+
 
 def snap(values: FloatArray, tol: float = 1e-9) -> FloatArray:
     """Return values moved to the nearest integer where they are within ``tol`` (relative above 1) of it.
@@ -100,6 +102,14 @@ def shares(
         clip = np.maximum(np.ceil(snap(per_name(min_clip, problem.names, "min_clip") / size)), 1.0)
     exact = schedule.trades.to_numpy() / price / size
     total = np.rint(exact.sum(axis=0))
+    if np.abs(exact).max(initial=0.0) > _COUNTABLE or np.abs(total).max(initial=0.0) > _COUNTABLE:
+        name = problem.names[int(np.argmax(np.abs(exact).max(axis=0)))]
+        raise InvalidInput(
+            f"leaves more lots of {name} than can be counted one by one",
+            field="prices",
+            value=float(price[problem.names.index(name)]),
+            remedy="pass prices in currency per share, or a larger lot",
+        )
     if parent_shares is not None:
         given = per_name(parent_shares, problem.names, "parent_shares", minimum=-np.inf) / size
         total = snap(given)

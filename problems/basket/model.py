@@ -22,7 +22,7 @@ from crosswind.problems.basket.inputs import (
     slice_frame,
 )
 from crosswind.problems.basket.lowering import all_limits, to_multistage
-from crosswind.problems.basket.options import as_hedges, check_kinds
+from crosswind.problems.basket.options import as_hedges, as_list, check_kinds
 from crosswind.problems.basket.windows import Blackout, BoolArray, blocked_cells, late_cells
 from crosswind.solvers.errors import InvalidInput
 
@@ -186,15 +186,7 @@ class BasketProblem:
         elif not isinstance(self.completion, pd.Series):
             put(self, "completion", as_scalar(self.completion, "completion", strict=True))
         for name in ("blackouts", "auctions", "extra_limits"):
-            put(self, name, tuple(getattr(self, name)))
-        for window in self.blackouts:
-            if not isinstance(window, Blackout):
-                raise InvalidInput(
-                    "must hold Blackout windows",
-                    field="blackouts",
-                    value=window,
-                    remedy="use Blackout(start, end, names=None)",
-                )
+            put(self, name, as_list(getattr(self, name), name))
         for entry in fields(self):
             value = getattr(self, entry.name, None)
             if isinstance(value, (pd.Series, pd.DataFrame)):  # a later edit of the caller's object must not reach us

@@ -72,6 +72,37 @@ def check_kinds(problem: BasketProblem) -> None:
         raise InvalidInput("a target without hedges", field="hedge_target", value=None, remedy="pass hedges too")
 
 
+def as_list(value: object, name: str) -> tuple[object, ...]:
+    """Return blackouts, auctions or extra limits as a tuple.
+
+    Raises
+    ------
+    InvalidInput
+        When it is no list, or holds anything else.
+    """
+    from crosswind.optim.limits import BandLimit, GroupCap, RateLimit, TradeLimit
+    from crosswind.problems.basket.auctions import Auction
+    from crosswind.problems.basket.windows import Blackout
+
+    limits = (TradeLimit, GroupCap, BandLimit, RateLimit)
+    kinds: dict[str, tuple[tuple[type, ...], str, str]] = {
+        "blackouts": ((Blackout,), "Blackout windows", "[Blackout(start, end, names=None)]"),
+        "auctions": ((Auction,), "Auctions", "[Auction(time, volume)]"),
+        "extra_limits": (limits, "limits of crosswind.optim", "(TradeLimit(name, lower, upper),)"),
+    }
+    wanted, words, example = kinds[name]
+    items = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    wrong = [x for x in items if not isinstance(x, wanted)]
+    if wrong or not isinstance(value, (list, tuple)):
+        raise InvalidInput(
+            f"must be a list that holds {words}",
+            field=name,
+            value=(wrong or [value])[0],
+            remedy=f"for example {example}",
+        )
+    return items
+
+
 def as_hedges(hedges: object, inventory: pd.Series) -> pd.Series | None:
     """Return the hedges as Series name -> position held now [currency], or None; a list of names holds nothing yet.
 
@@ -248,7 +279,11 @@ def _edges(band: pd.DataFrame | pd.Series | float, factors: tuple[str, ...]) -> 
             value=unknown or [str(c) for c in table.columns],
             remedy=f"index it by some of {', '.join(factors[:8])}; columns lower, upper",
         )
-    given = {str(f): (float(table["lower"].iloc[k]), float(table["upper"].iloc[k])) for k, f in enumerate(table.index)}
+    try:
+        sides = table[["lower", "upper"]].to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as err:
+        raise InvalidInput("must be numeric", field="factor_band", value=str(err), remedy="edges in currency") from err
+    given = {str(f): (float(sides[k, 0]), float(sides[k, 1])) for k, f in enumerate(table.index)}
     lower = np.array([given.get(f, (-np.inf, np.inf))[0] for f in factors])
     upper = np.array([given.get(f, (-np.inf, np.inf))[1] for f in factors])
     if np.isnan(lower).any() or np.isnan(upper).any() or (lower > upper).any():

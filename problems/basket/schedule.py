@@ -281,9 +281,11 @@ def solve_basket(
     check_capacity(problem)
     # A setting that only the sparse path knows decides for it.
     may = solver == "auto" and set(settings) <= STRUCTURED_SETTINGS
-    if solver == "structured" or (may and (prefers_structured(problem) or _idle(problem))):
+    chosen = bool(set(settings) & {"method", "progress"}) or prefers_structured(problem) or _idle(problem)
+    if solver == "structured" or (may and chosen):
         return _from_structure(problem, tol, accept, **settings)
-    found = solve_multistage(problem.program(), solver=solver, tol=tol, **settings)
+    plain = {name: value for name, value in settings.items() if not (may and name == "warm")}
+    found = solve_multistage(problem.program(), solver=solver, tol=tol, **plain)
     status = found.solution.status
     if not status.ok and not found.certificate.passes(accept):
         if may and status is not Status.TIME_LIMIT and obstacle(problem) is None:
@@ -364,7 +366,9 @@ def _from_structure(problem: BasketProblem, tol: float, accept: float, **setting
     if not 0.0 < tol < 1.0:
         raise InvalidInput("must lie between 0 and 1", field="tol", value=tol, remedy="for example 1e-6")
     warm = settings.pop("warm", None)
-    found = solve_structured(problem, tol, warm=warm.solution if isinstance(warm, BasketSchedule) else warm, **settings)
+    if isinstance(warm, BasketSchedule):  # a schedule of another solver has no state to start from: a cold start
+        warm = warm.solution if isinstance(warm.solution, StructuredSolution) else None
+    found = solve_structured(problem, tol, warm=warm, **settings)
     if not (found.status.ok or found.certificate.passes(accept)):
         raise SolverFailure(
             f"{found.status.name}: {found.status.text}",

@@ -254,8 +254,12 @@ def solve_structured(
     InfeasibleProblem
         When the limits contradict each other.
     """
-    from crosswind.solvers.schedule import solve_schedule
+    from crosswind.solvers.schedule import FactorScheduleSolution, ScheduleState, solve_schedule
 
+    if not isinstance(warm, StructuredSolution | FactorScheduleSolution | ScheduleState | None):
+        raise InvalidInput(
+            "is no start", field="warm", value=type(warm).__name__, remedy="a former schedule, its solution, or None"
+        )
     begun = time.perf_counter()
     schedule = to_factor_schedule(problem)
     how = method or _preferred_method(schedule, tol)

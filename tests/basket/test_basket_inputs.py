@@ -262,3 +262,20 @@ def test_names_of_a_blackout_are_a_list() -> None:
     start = pd.Timestamp("2024-03-04 14:30", tz="UTC")
     with pytest.raises(InvalidInput, match="list names"):
         Blackout(start, start + pd.Timedelta("1h"), "IBM")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["blackouts", "auctions", "extra_limits"])
+@pytest.mark.parametrize("value", ["x", ["x"], 3, None, Blackout("2024-03-04 14:30Z", "2024-03-04 15:30Z")])
+def test_lists_hold_what_they_should(make: Maker, name: str, value: Any) -> None:
+    with pytest.raises(InvalidInput, match="must be a list") as refusal:
+        make(**{name: value})
+    assert refusal.value.field == name
+
+
+def test_bands_of_text_are_refused(make: Maker) -> None:
+    names = ["IBM", "BAC", "AIG"]
+    with pytest.raises(InvalidInput, match="factor_band"):
+        make(
+            factor_exposures=pd.DataFrame({"value": 1.0}, names),
+            factor_band=pd.DataFrame({"lower": ["low"], "upper": ["high"]}, ["value"]),
+        )

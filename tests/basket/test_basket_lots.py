@@ -104,3 +104,9 @@ def test_bad_prices_lots_and_parents_are_refused(make: Maker) -> None:
         schedule.shares(PRICES, parent_shares=schedule.shares(PRICES).sum() + 1000)
     with pytest.raises(InvalidInput, match="parent_shares"):
         schedule.shares(PRICES, parent_shares=schedule.shares(PRICES).sum() + 0.5)
+
+
+def test_prices_that_make_uncountable_lots_are_refused(make: Maker) -> None:
+    problem = make()
+    with pytest.raises(InvalidInput, match="lots of IBM"):
+        problem.solve().shares(pd.Series(1e-12, list(problem.names)))

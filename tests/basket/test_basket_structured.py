@@ -330,3 +330,15 @@ def test_settings_of_the_other_path_decide_for_it_or_are_refused() -> None:
     assert not isinstance(problem.solve(tol=1e-6, sharpen=False).solution, StructuredSolution)
     with pytest.raises(InvalidInput, match="sharpen"):
         problem.solve("structured", sharpen=False)
+
+
+def test_starts_are_checked_and_settings_choose_their_path(make: Maker) -> None:
+    problem = make()
+    plain = problem.solve()
+    assert not isinstance(plain.solution, StructuredSolution)
+    with pytest.raises(InvalidInput, match="warm"):
+        problem.solve("structured", warm="yesterday")
+    cold, started = problem.solve("structured"), problem.solve("structured", warm=plain)  # no state: a cold start
+    np.testing.assert_array_equal(started.trades, cold.trades)
+    np.testing.assert_array_equal(problem.solve(warm=plain).trades, plain.trades)
+    assert problem.solve(method="admm", tol=1e-6).backend == "structured (admm)"
