@@ -197,7 +197,7 @@ def against(quick: bool) -> str:
         instance = {"names": names, "slices": slices, "seed": SEED}
         ours = {
             (method, tol): run(who="ours", method=method, tol=tol, instance=instance, repeats=REPEATS)
-            for method, tol in (("interior", 1e-8), ("admm", 1e-6), ("admm", 1e-4))
+            for method, tol in (("interior", 1e-8), ("admm", 1e-8), ("admm", 1e-6), ("admm", 1e-4))
         }
         best = ours["interior", 1e-8]
         rows = []
@@ -226,7 +226,7 @@ def against(quick: bool) -> str:
                 rows.append([label, f"none in {PATIENCE:.0f} s or out of memory", *["–"] * 6])
                 continue
             off = (got["objective"] - best["objective"]) / got["scale"]
-            precise, loose = best["seconds"], ours["admm", 1e-4]["seconds"]
+            precise, loose = ours["admm", 1e-8]["seconds"], ours["admm", 1e-4]["seconds"]
             rows.append(
                 [
                     label,
@@ -239,7 +239,7 @@ def against(quick: bool) -> str:
                     f"**{got['seconds'] / loose:.0f}×**",
                 ]
             )
-        head = ["", "CPU [s]", "gap", "violation", "status", "peak [MB]", "to ours at 1e-8", "to ours at 1e-4"]
+        head = ["", "CPU [s]", "gap", "violation", "status", "peak [MB]", "to admm at 1e-8", "to admm at 1e-4"]
         blocks.append(f"### {names} names × {slices} slices\n\n" + table(head, rows))
     return "\n\n".join(blocks)
 
@@ -279,7 +279,7 @@ def dense(quick: bool) -> str:
     rows = []
     for names, slices in ((100, 26),) if quick else ((100, 26), (500, 26), (500, 78)):
         instance = {"names": names, "slices": slices, "dense": True, "seed": SEED + 2}
-        for method, tol in (("admm", 1e-4), ("admm", 1e-6)):
+        for method, tol in (("admm", 1e-4), ("admm", 1e-6), ("interior", 1e-8)):
             got = run(who="ours", method=method, tol=tol, instance=instance, limit=120.0)
             if got:
                 cells = [brief(got["seconds"]), str(got["iterations"]), f"{got['gap']:.0e}", got["status"]]
@@ -293,7 +293,7 @@ def robust(quick: bool) -> str:
     """Run instances that no constant was tuned on."""
     rows = []
     count = 12 if quick else HELD_OUT
-    for method, tol in (("admm", 1e-4), ("interior", 1e-8)):
+    for method, tol in (("admm", 1e-4), ("admm", 1e-8), ("interior", 1e-8)):
         found = [run(who="ours", method=method, tol=tol, instance=held_out(i), limit=60.0) for i in range(count)]
         ran = [got for got in found if got]
         good = [got for got in ran if got["status"] == "OPTIMAL"]
@@ -362,7 +362,9 @@ build of the formulation included (ours: median of {REPEATS} in the first sectio
 `crosswind.solvers.schedule.instances`: M = 2 decays, K = diagonal + rank 5, 20 risk factors, 11 sectors with caps, two
 bands, a hard end. Our gap is proven: (objective − lower bound) over the sum of the cost's absolute parts, for trades
 that keep every limit to 1e-9 of its size. Another solver's gap is its objective against ours at 1e-8, by the same
-measure and as its iterate stands; its violation is what it breaks the limits by. Peaks are of the whole process.
+measure and as its iterate stands; its violation is what it breaks the limits by. Peaks are of the whole process. The
+splitting (admm) is the faster one at every accuracy here; the interior point takes limits on the change of trades, which
+the splitting refuses, and its prices balance the marginal costs to more digits.
 
 ## Against what a user would run today
 
