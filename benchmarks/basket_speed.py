@@ -362,9 +362,9 @@ build of the formulation included (ours: median of {REPEATS} in the first sectio
 `crosswind.solvers.schedule.instances`: M = 2 decays, K = diagonal + rank 5, 20 risk factors, 11 sectors with caps, two
 bands, a hard end. Our gap is proven: (objective − lower bound) over the sum of the cost's absolute parts, for trades
 that keep every limit to 1e-9 of its size. Another solver's gap is its objective against ours at 1e-8, by the same
-measure and as its iterate stands; its violation is what it breaks the limits by. Peaks are of the whole process. The
-splitting (admm) is the faster one at every accuracy here; the interior point takes limits on the change of trades, which
-the splitting refuses, and its prices balance the marginal costs to more digits.
+measure and as its iterate stands; its violation is what it breaks the limits by. Peaks are of the whole process.
+The splitting (admm) is the faster one at every accuracy here; the interior point takes limits on the change of trades,
+which the splitting refuses, and its prices balance the marginal costs to more digits.
 
 ## Against what a user would run today
 
