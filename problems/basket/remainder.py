@@ -142,7 +142,7 @@ def _later(limit: Any, problem: BasketProblem, over: int, done: FloatArray) -> A
     return replace(limit, **changes)
 
 
-def caught_up(rest: BasketProblem, plan: FloatArray, slack: FloatArray) -> FloatArray:
+def caught_up(rest: BasketProblem, plan: FloatArray, slack: FloatArray, beyond: bool = True) -> FloatArray:
     """Return a plan (T, N) changed as little as need be to trade what is left of each order.
 
     What is too much is scaled away by name. What is missing goes to the slices that trade, in proportion, as far as the
@@ -156,6 +156,8 @@ def caught_up(rest: BasketProblem, plan: FloatArray, slack: FloatArray) -> Float
         The plan as it was.
     slack
         Differences (N,) [currency] that are left as they are.
+    beyond
+        Whether what finds no room is traded all the same; otherwise it stays, and every trade keeps its box.
     """
     from crosswind.optim.limits import GroupCap, TradeLimit
 
@@ -165,6 +167,8 @@ def caught_up(rest: BasketProblem, plan: FloatArray, slack: FloatArray) -> Float
     for limit in rest.limits:
         if isinstance(limit, TradeLimit):
             low, high = np.maximum(low, limit.lower), np.minimum(high, limit.upper)
+    if not beyond:
+        out = np.clip(out, low, high)
     caps = [limit for limit in rest.limits if isinstance(limit, GroupCap)]
     used = [np.abs(out) @ limit.membership.T for limit in caps]
     planned = out.sum(axis=0)
@@ -191,7 +195,7 @@ def caught_up(rest: BasketProblem, plan: FloatArray, slack: FloatArray) -> Float
             step = np.minimum(room, abs(missing) * weight / weight.sum())
             out[:, i] += np.sign(missing) * step
             missing -= float(np.sign(missing) * step.sum())
-        if abs(missing) > slack[i]:
+        if abs(missing) > slack[i] and beyond:
             out[:, i] += missing / len(out)
         for limit, taken in zip(caps, used, strict=True):
             taken += np.outer(np.abs(out[:, i]) - before, limit.membership[:, i])

@@ -299,7 +299,8 @@ class ScheduleSession:
             As :meth:`book`; or a forecast that is malformed. Nothing is taken in then.
         InfeasibleProblem, SolverFailure
             What is left has no schedule, or none was found. The fills are booked and the present plan, repaired for
-            them, stays; the new forecasts are not taken over.
+            them, stays, as far as participation, windows and group caps leave room: it may fall short of completion.
+            The new forecasts are not taken over.
         """
         unknown = [name for name in forecasts if name not in UPDATABLE]
         if unknown:
@@ -323,10 +324,17 @@ class ScheduleSession:
         if self._on_plan(over) and not forecasts and not resolve:
             self._seen, self._decided = self._done.copy(), over
             return self._stands("on plan", 0.0, False)
-        repaired = caught_up(rest, self._plan[over:], _DUST * np.maximum(np.abs(self._order()), 1e-300))
+        slack, kept = _DUST * np.maximum(np.abs(self._order()), 1e-300), self._plan[over:].copy()
+        repaired = caught_up(rest, kept, slack)
         self._plan[over:], self._fresh = repaired, False
         self._seen, self._decided = self._done.copy(), over
-        found = rest.solve(self.solver, self.tol, self.accept, **self.settings | self._start(rest))
+        try:
+            found = rest.solve(self.solver, self.tol, self.accept, **self.settings | self._start(rest))
+        except CrosswindError:
+            # Whoever trades on after this error must not break limits: completion gives way to them.
+            present = rest if not forecasts else rest_of(self.problem, self._done, self._left(), over, self.forecasts)
+            self._plan[over:] = caught_up(present, kept, slack, beyond=False)
+            raise
         self.forecasts, self.last = merged, found
         return self._decide(rest, repaired, found, over)
 

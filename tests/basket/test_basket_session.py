@@ -139,6 +139,28 @@ def test_infeasible_rest_leaves_a_usable_session(make: Maker) -> None:
     session.step(problem.times[2], session.next_slice)
 
 
+def test_a_desk_that_trades_on_after_a_refusal_keeps_its_limits(make: Maker) -> None:
+    """Nothing is filled for hours: completion is out of reach, and the plan must not chase it over the caps."""
+    sectors = pd.Series({"IBM": "tech", "BAC": "fin", "AIG": "fin"})
+    problem = make(participation=0.05, sectors=sectors, sector_cap=pd.Series({"fin": 1.2e6}))
+    session = ScheduleSession(problem)
+    refused = 0
+    for start in problem.times[1:]:
+        try:
+            session.step(start, 0.0 * session.next_slice)
+        except InfeasibleProblem:
+            refused += 1
+        plan = session.plan
+        assert (plan.abs() <= 0.05 * problem.volume.loc[plan.index] * (1 + 1e-9)).all().all()  # type: ignore[union-attr]
+        assert (plan[["BAC", "AIG"]].abs().sum(axis=1) <= 1.2e6 * (1 + 1e-9)).all()
+        assert (plan * np.sign(problem.inventory) >= 0.0).all().all()
+    assert refused >= 3
+    last = problem.times[-1]
+    assert session.next_slice["IBM"] == pytest.approx(0.05 * problem.volume.loc[last, "IBM"])  # type: ignore[union-attr]
+    session.step(last + pd.Timedelta("1h"), session.next_slice)
+    assert (session.left.abs() > 1e5).all()  # it says what was not done
+
+
 def test_fills_by_time_are_bucketed_and_late_ones_found(make: Maker) -> None:
     problem = make()
     t = problem.times
@@ -372,8 +394,13 @@ def test_any_session_keeps_its_promises(seed: int) -> None:
         booked += fills.to_numpy()
         np.testing.assert_allclose(session.fills.sum(), booked, atol=1e-6 * problem.parent_notional)
         np.testing.assert_allclose(session.left, problem.inventory - booked, atol=1e-6 * problem.parent_notional)
-        if len(session.plan):
+        if len(session.plan) and step is not None:
             np.testing.assert_allclose(session.plan.sum(), session.left, atol=1e-6 * problem.parent_notional)
+        elif len(session.plan):  # as much of it as the limits leave room for, and not more
+            dust = 1e-6 * problem.parent_notional
+            assert (session.plan.sum().abs() <= session.left.abs() + dust).all()
+            broken = problem.breaches(session.fills.add(session.plan, fill_value=0.0), tol=1e-6)
+            assert set(broken["limit"]) <= {"completion"}, broken
         if step is not None and len(step.plan):
             rest = problem.breaches(session.fills.add(step.plan, fill_value=0.0), tol=1e-6)
             assert rest.empty, rest
