@@ -125,8 +125,9 @@ def main() -> None:
         "",
         *("| " + " | ".join(line) + " |" for line in body),
         "",
-        "crosswind's side solves with PIQP, Clarabel or both, through sparse lowering. Structured solvers for these "
-        "programs are not in this release, and neither is the embedded controller: its step here is Python.",
+        "crosswind's side solves with PIQP, Clarabel or both, through sparse lowering. The solvers made for these "
+        "programs have pages of their own: [fits](impact-fit-speed.md), [baskets](basket-speed.md), [the hedge's core]"
+        "(mpc-speed.md).",
         "",
         f"Python {platform.python_version()}, {versions}; {platform.machine()}, {os.cpu_count()} cores, one BLAS "
         "thread.",

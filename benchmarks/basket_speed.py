@@ -271,6 +271,11 @@ def sizes(quick: bool) -> str:
         logs = np.array([[1.0, np.log(n), np.log(t)] for n, t in known])
         fitted = np.linalg.lstsq(logs, np.log(list(known.values())), rcond=None)[0]
         text += f"\n\nAt {tol:.0e}, time grows as N^{fitted[1]:.2f} T^{fitted[2]:.2f} (least squares over the grid)."
+    text += """
+
+One step costs N·T for the recursions over cells and T·p³ for the p exposures of factors, bands and impact, the same for
+all N: less than proportional in N where that second part counts. In T the table shows the rest: the number of steps
+grows unevenly with T, most at 1e-6, because a trade early in a long day is felt by every band after it."""
     return text
 
 
