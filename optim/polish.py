@@ -16,7 +16,7 @@ from scipy.sparse import linalg
 from crosswind.optim.checks import FloatArray
 from crosswind.solvers.certify import certify
 from crosswind.solvers.program import QuadraticProgram
-from crosswind.solvers.solution import Solution
+from crosswind.solvers.solution import Solution, Status
 
 __all__ = ["polish"]
 
@@ -68,6 +68,7 @@ def polish(qp: QuadraticProgram, solution: Solution, rounds: int = 6, max_size: 
                 z=dual_new[m:],
                 certificate=certificate,
                 objective=certificate.objective,
+                status=Status.OPTIMAL,  # what the backend fell short of, the corner has
             )
         value = A @ x_new
         wrong = (at_low & (dual_new > 1e-13)) | (at_high & (dual_new < -1e-13))

@@ -76,8 +76,15 @@ def obstacle(problem: BasketProblem) -> str | None:
 
 
 def prefers_structured(problem: BasketProblem) -> bool:
-    """Return whether "auto" takes the structured solver: large and without an obstacle, whether factorised or dense."""
-    return problem.n_names * problem.n_slices >= _CELLS and obstacle(problem) is None
+    """Return whether "auto" takes the structured solver: large and without an obstacle.
+
+    Dense matrices of fewer names than there are slices stay sparse in the general program, and go there.
+    """
+    if problem.n_names * problem.n_slices < _CELLS or obstacle(problem) is not None:
+        return False
+    factored = all(isinstance(mode.matrix, FactorMatrix) for mode in problem.modes)
+    factored &= problem.risk_aversion == 0.0 or isinstance(problem.arrays.covariance, FactorMatrix)
+    return factored or problem.n_names >= problem.n_slices
 
 
 def _preferred_method(schedule: FactorSchedule, tol: float) -> str:

@@ -147,6 +147,9 @@ def test_a_dense_model_of_a_large_basket_is_solved_to_the_end_by_its_structure()
         covariance=pd.DataFrame(problem.covariance.aligned(problem.names, 1.0).dense(), problem.names, problem.names),  # type: ignore[union-attr]
     )
     assert prefers_structured(dense)
+    few = index_basket(20, 130)
+    assert prefers_structured(few)
+    assert not prefers_structured(few.replace(model=few.model.to_model()))  # type: ignore[union-attr]
     made = dense.solve()
     assert made.backend == "structured (interior)"
     assert made.certificate.gap_rel <= 1e-8
