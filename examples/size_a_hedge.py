@@ -1,6 +1,6 @@
 # %% [markdown]
 # # Size a hedge
-# A book of two coins is hedged with perpetuals: how many contracts, what a fall does to each line, what holding it earns,
+# A book of two coins is hedged with perpetuals: how many contracts, what a fall does to each line, what it earns,
 # how far a liquidation is, and when to size again. Positions are signed (a short is negative); positive is gained.
 
 # %%

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crosswind.solvers.schedule.certificate import Bounder, SchedulePrices
+from crosswind.solvers.schedule.path import schedule_path
 from crosswind.solvers.schedule.problem import FactorSchedule, ScheduleViolations
 from crosswind.solvers.schedule.solution import FactorScheduleSolution, ScheduleProgress, ScheduleState
 from crosswind.solvers.schedule.solve import solve_schedule
@@ -15,5 +16,6 @@ __all__ = [
     "ScheduleProgress",
     "ScheduleState",
     "ScheduleViolations",
+    "schedule_path",
     "solve_schedule",
 ]

@@ -59,9 +59,9 @@ def solve_schedule(
     progress
         Called with each certified moment, in order.
     method
-        "admm": a splitting whose linear step costs O(T N p) and no dense block; for any size, up to accuracies of about
-        1e-7. "interior": dense blocks of slices and factors; for small and middle sizes, high accuracy, and for limits
-        on the change of trades, which the splitting does not take.
+        "admm": a splitting whose linear step costs O(T N p) and no dense block; for any size. "interior": dense blocks
+        of slices and factors; for small and middle sizes, prices to many digits, and for limits on the change of
+        trades, which the splitting does not take.
 
     Returns
     -------
