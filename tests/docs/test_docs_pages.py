@@ -142,8 +142,8 @@ def test_api_pages_describe_the_public_names(site: Path, page: Path) -> None:
         module = importlib.import_module(name)
         # Aliases of types and tables of constants have no docstring of their own: a page need not list them.
         missing = [n for n in module.__all__ if n not in short and inspect.isroutine(getattr(module, n))]
-            classes = [n for n in module.__all__ if n not in short and inspect.isclass(getattr(module, n))]
-            missing += [n for n in classes if getattr(module, n).__name__ == n]
+        classes = [n for n in module.__all__ if n not in short and inspect.isclass(getattr(module, n))]
+        missing += [n for n in classes if getattr(module, n).__name__ == n]
         assert not missing, name
     text = unescape(re.sub(r"<[^>]+>", "", html))
     assert not re.findall(r":(?:func|class|meth|mod|data|exc|attr):\S*", text)
