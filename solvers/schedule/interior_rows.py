@@ -99,10 +99,15 @@ class Rows:
                 moves[0] = False
             else:
                 before = p.previous
-            limit = np.maximum(p.change, _THIN * unit) + pad
+            # A change next to a fixed cell is as large as the trade beside it: the fixed cell has no size of its own.
+            own = np.where(free, unit, 0.0)
+            near = own.copy()
+            near[1:] = np.maximum(near[1:], own[:-1])
+            near = np.where(near > 0.0, near, 1.0)
+            limit = np.maximum(p.change, _THIN * near) + relaxed * near
             shift = np.zeros(free.shape)
             shift[0] = before
-            parts += [(limit - shift, moves, unit), (limit + shift, moves, unit)]
+            parts += [(limit - shift, moves, near), (limit + shift, moves, near)]
         cells = np.where(free, unit, 0.0)
         gross = np.cumsum(cells, axis=0) @ np.abs(self.banded)
         touched = np.cumsum(free.astype(np.float64), axis=0) @ np.abs(self.banded) > 0.0

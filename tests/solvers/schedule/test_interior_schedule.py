@@ -59,19 +59,12 @@ def test_cost_is_clarabels(batch):
         assert ours.lower_bound <= above + room, seed
 
 
-FLAT = {1014}  # permanent impact only, no temporary cost, slices without risk, open boxes: nothing bends the bound
-
-
 @pytest.mark.parametrize("batch", range(4))
 def test_weights_over_sixteen_decades(batch):
     programs = _programs()
     for seed in range(1000 + 25 * batch, 1025 + 25 * batch):
         out = solve(programs.random_schedule(seed, extreme=True))
-        if seed in FLAT:
-            assert out.status is Status.INACCURATE, seed
-            assert out.violations.worst <= 1e-9, seed
-        else:
-            assert good(out), seed
+        assert good(out), seed
 
 
 @pytest.mark.parametrize("aversion", [0.0, 1e-4, 1.0, 1e4, 1e8])
