@@ -9,7 +9,7 @@ export OPENBLAS_NUM_THREADS = 1
 export OMP_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 
-.PHONY: setup demo test lint types docs check clean
+.PHONY: setup demo test guards lint types docs check clean
 
 setup: $(STAMP)
 
@@ -25,6 +25,11 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 $(TESTARGS)
 
+# Guard and ledger code: every branch is run by its own tests, or this fails.
+guards: setup
+	$(BIN)/python -m coverage run --rcfile=.ci/guards.ini -m pytest -m guard tests/hedge tests/replay
+	$(BIN)/python -m coverage report --rcfile=.ci/guards.ini
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,7 +40,7 @@ types: setup
 docs: setup
 	$(BIN)/mkdocs build --strict --site-dir site
 
-check: lint types test
+check: lint types guards test
 
 clean:
 	rm -rf $(VENV) .typing site build *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache crosswind-out

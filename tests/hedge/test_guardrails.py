@@ -27,6 +27,7 @@ from crosswind.problems.hedge import (
 )
 from crosswind.solvers.errors import InvalidInput
 
+pytestmark = pytest.mark.guard
 S = 1_000_000_000
 CAPS = {"index": {"normal": 1e6, "stress": 4e5}, "coin": {"normal": 2e5}}
 

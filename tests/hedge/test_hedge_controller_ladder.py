@@ -27,6 +27,7 @@ from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.native import COMPILED
 from crosswind.solvers.solution import Status
 
+pytestmark = pytest.mark.guard
 BAD_PLAN = np.full((20, 1), math.nan)
 
 

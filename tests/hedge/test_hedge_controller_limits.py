@@ -19,6 +19,7 @@ from crosswind.problems.hedge.controller import (
     OrderReport,
 )
 
+pytestmark = pytest.mark.guard
 BAD = (math.nan, math.inf, -math.inf, -1.0, 1e308, 0.0, None, "x")
 
 

@@ -348,6 +348,7 @@ class Wild:
         return HedgeAction(answer, Rung.OPTIMAL, "wild")
 
 
+@pytest.mark.guard
 def test_orders_of_a_wild_policy_are_rejected_in_a_replay():
     """Wired to order entry: what reaches the venue is within the guards, and the decisions say why."""
     answers = [math.nan, 1e12, -1e12, None, math.inf, 0.0, 1e12, -1e12, 5.0, 1e12, 1e12, 1e12]
@@ -365,6 +366,7 @@ def test_orders_of_a_wild_policy_are_rejected_in_a_replay():
     assert run.attribution.ledger_error < 1e-9
 
 
+@pytest.mark.guard
 def test_a_calm_policy_passes_unchanged():
     wide = GuardrailConfig(gap=GapLimits({"": {"": 50.0}}), notional=NotionalLimit(50.0, 500.0))
     bare = replay_hedge(parent_of(3), PlanHedge(0.5), market_of(3), beliefs_of())
@@ -373,6 +375,7 @@ def test_a_calm_policy_passes_unchanged():
     assert kept.hedge_cost == bare.hedge_cost
 
 
+@pytest.mark.guard
 def test_stale_data_holds_a_guarded_policy_until_it_is_fresh():
     ages = iter([0.0, 9.0, 9.0, 0.0, 0.0, *[0.0] * 10])
     policy = GuardedHedge(ImmediateHedge(), GuardrailConfig(), observe=lambda state: {"data_age_s": next(ages)})

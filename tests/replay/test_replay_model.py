@@ -125,6 +125,7 @@ def test_bad_input_is_refused_with_field_and_remedy(kind: str) -> None:
     assert caught.value.remedy
 
 
+@pytest.mark.guard
 def test_ledger_by_hand() -> None:
     ledger = Ledger(cash=1000.0)
     ledger.book("A", 10.0, 5.0, fee=1.0)
@@ -137,6 +138,7 @@ def test_ledger_by_hand() -> None:
     assert ledger.wealth({"A": 7.0, "F": 99.0}) - ledger.wealth({"A": 7.0, "F": 100.0}) == 100.0
 
 
+@pytest.mark.guard
 def test_ledger_refuses() -> None:
     ledger = Ledger()
     for bad in (
