@@ -99,7 +99,7 @@ def test_immediate_where_the_rule_has_no_number_and_its_latch() -> None:
         ({"half_spread": (-1.0,)}, "no instrument"),
         ({"tradeable": (False,)}, "no instrument"),
         ({"reliance": math.nan}, "required"),
-        ({"mid": ()}, "IndexError"),
+        ({"mid": ()}, "not those of 1"),
         ({"required": ("x",)}, ""),
         ({"time_s": math.nan}, "no time"),
     ],

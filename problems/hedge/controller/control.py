@@ -27,7 +27,12 @@ from crosswind.problems.hedge.controller.fallback import FallbackRules
 from crosswind.problems.hedge.controller.journal import decode_state, encode_state, record_of
 from crosswind.problems.hedge.controller.ladder import Latch
 from crosswind.problems.hedge.controller.limits import LastCheck
-from crosswind.problems.hedge.controller.messages import HedgeDecision, HedgeObservation, HedgeOrder
+from crosswind.problems.hedge.controller.messages import (
+    HedgeDecision,
+    HedgeObservation,
+    HedgeOrder,
+    sound_bounds,
+)
 from crosswind.problems.hedge.controller.model import HedgeRank, HedgeSetup
 from crosswind.problems.hedge.controller.program import ControllerProgram
 from crosswind.problems.hedge.controller.quotes import QuoteCheck
@@ -105,7 +110,7 @@ class HedgeController:
         self._loadings = setup.loadings.tolist()
         self._unit, self._per = self._program.unit, 1.0 / self._program.unit
         self._rated = [j for j, i in enumerate(setup.instruments) if i.rate < math.inf]
-        self._severe = len(setup.regimes) - 1
+        self._severe, self._far = len(setup.regimes) - 1, _FAR * setup.scale
         self._forced_late: bool | None = None
         self.reset()
 
@@ -176,8 +181,10 @@ class HedgeController:
         usable, spread, trouble = self._quotes.take(seen, book, alarms)
         required = [float(r) for r in seen.required]
         reliance = float(seen.reliance)
-        if len(required) != k or not all(map(math.isfinite, required)) or not 0.0 <= reliance <= 1.0:
-            trouble = "the required hedge is not finite, or of another number of exposures"
+        if len(required) != k or not all(abs(r) <= self._far for r in required) or not 0.0 <= reliance <= 1.0:
+            trouble = "the required hedge is no number or beyond measure, or of another number of exposures"
+        if not (isinstance(seen.ceiling, (int, np.integer)) and 0 <= seen.ceiling <= _HOLD):
+            trouble = f"the best rank that is allowed is none: {seen.ceiling!r}"
         if not 0.0 <= seen.age_s <= setup.max_age_s:
             trouble = f"data are {seen.age_s:.6g} s old"
         if self._data_latch.report(not trouble):
@@ -247,9 +254,12 @@ class HedgeController:
                 self._displaced.add(j, filled / self._lot[j] * self._quotes.value[j] * self._per)
 
     def _adopt(self, position: Any, alarms: list[str]) -> None:
+        if len(position) != self._m:
+            alarms.append(f"reported positions are of {len(position)} instruments, not of {self._m}")
+            return
         for j, contracts in enumerate(position):
             known = self._book.position[j]
-            if not abs(contracts) * self._quotes.value[j] <= _FAR * self.setup.scale:
+            if not abs(contracts) * self._quotes.value[j] <= self._far:
                 alarms.append(f"reported position of {self._names[j]} makes no sense: {contracts}")
             elif abs(contracts - known) > 1e-9 * self._lot[j]:
                 alarms.append(f"position of {self._names[j]} taken over: {contracts:.6g} for {known:.6g}")
@@ -322,7 +332,8 @@ class HedgeController:
             found, reason = None, f"{type(err).__name__}: {err}"
         late = self._forced_late if self._forced_late is not None else False
         if watched and self._forced_late is None:
-            late = self._stopwatch() - began > setup.watchdog_s
+            # A stopwatch that goes back, or tells no number, has not seen a solve in time.
+            late = not 0.0 <= self._stopwatch() - began <= setup.watchdog_s
         good = found is not None and not late
         self._program_latch.report(good)
         if out:
@@ -398,7 +409,7 @@ class HedgeController:
         binding: tuple[str, ...] = ()
         orders: tuple[HedgeOrder, ...] = ()
         if any(lots):
-            bounds = None if seen.bounds is None else self._sound_bounds(seen.bounds, alarms)
+            bounds = None if seen.bounds is None else sound_bounds(seen.bounds, self.setup.exposures, alarms)
             lots, binding = self._check.cut(lots, value, room, gap, caps, self._book, self._clock.now, bounds)
             if rank < _RELAXED and not self._check.keeps_rate(lots, value):
                 rank = _RELAXED
@@ -419,20 +430,6 @@ class HedgeController:
             self._sequence, float(seen.time_s), orders, tuple(lots), tuple(wanted), rank, reason, tuple(alarms),
             binding, tuple(gap), objective, proof, work, late,
         )  # fmt: skip
-
-    def _sound_bounds(self, bounds: Any, alarms: list[str]) -> list[tuple[float, float]]:
-        """Return the bounds by exposure; where they are crossed or no numbers, no trade is allowed."""
-        out = [(0.0, 0.0)] * self._k
-        for i in range(self._k):
-            try:
-                low, high = bounds[i]
-                if low <= 0.0 <= high:
-                    out[i] = (low, high)
-                    continue
-            except (TypeError, ValueError, IndexError):
-                pass
-            alarms.append(f"bounds of {self.setup.exposures[i]} are crossed or no numbers: no trade")
-        return out
 
     # ---- looking back ------------------------------------------------------------------------------------------------
 

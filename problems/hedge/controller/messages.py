@@ -179,3 +179,18 @@ def under_verdict(seen: HedgeObservation, verdict: Verdict) -> HedgeObservation:
         ceiling=max(seen.ceiling, int(ceiling)),
         bounds=((verdict.low, verdict.high),),
     )
+
+
+def sound_bounds(bounds: Any, exposures: tuple[str, ...], alarms: list[str]) -> list[tuple[float, float]]:
+    """Return an observation's bounds by exposure; where they are crossed or no numbers, no trade is allowed."""
+    out = [(0.0, 0.0)] * len(exposures)
+    for i, name in enumerate(exposures):
+        try:
+            low, high = bounds[i]
+            if low <= 0.0 <= high:
+                out[i] = (low, high)
+                continue
+        except (TypeError, ValueError, IndexError):
+            pass
+        alarms.append(f"bounds of {name} are crossed or no numbers: no trade")
+    return out

@@ -27,6 +27,7 @@ from crosswind.problems.hedge.controller.messages import HedgeObservation
 from crosswind.problems.hedge.controller.model import HedgeSetup
 from crosswind.problems.hedge.core_step import terminal_value
 from crosswind.problems.replay.model import FloatArray
+from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.mpc import MpcModel, MpcSolver, MpcStep
 
 __all__ = ["ControllerProgram"]
@@ -216,7 +217,7 @@ class ControllerProgram:
         self._unusual_caps = True
         cap[:] = self._clips
         if seen.liquidity is not None and self._limited:
-            believed = np.asarray(seen.liquidity, dtype=np.float64).reshape(-1, self.m)[: self.H]
+            believed = self._rows("liquidity", seen.liquidity)
             share = setup.regimes[self.regime].liquidity_floor
             floor = share * self._usual if share > 0.0 else np.zeros(self.m)
             believed = np.maximum(believed, np.where(np.isfinite(floor), floor, 0.0))
@@ -236,19 +237,29 @@ class ControllerProgram:
         linear.fill(0.0)
         self._unusual_linear = True
         held = np.zeros((H, self.m))
-        for j, time_s, rate in seen.funding:
+        for settlement in seen.funding:
+            j, time_s, rate = _settled(settlement, self.m)
             # The position at the settlement is what the slices begun by then have traded.
-            s = math.ceil((time_s - now) / self.setup.dt_s - 1e-9) - 1
-            if 0 <= s < H:
-                held[s, j] += rate
+            slices = (time_s - now) / self.setup.dt_s - 1e-9
+            if 0.0 < slices <= H:
+                held[math.ceil(slices) - 1, j] += rate
         if seen.basis_drift is not None:
             held -= np.asarray(seen.basis_drift, dtype=np.float64)
         if seen.funding or seen.basis_drift is not None:
             with np.errstate(over="ignore", invalid="ignore"):  # the core refuses what is not finite
                 linear += np.cumsum(held[::-1], axis=0)[::-1]
         if seen.linear is not None:
-            given = np.asarray(seen.linear, dtype=np.float64).reshape(-1, self.m)[:H]
+            given = self._rows("linear", seen.linear)
             linear[: len(given)] += given
+
+    def _rows(self, name: str, value: Any) -> FloatArray:
+        """Return what was given by slice and instrument, (n, m), for at most the horizon."""
+        rows = np.asarray(value, dtype=np.float64)
+        if rows.ndim == 1 and self.m == 1:
+            rows = rows[:, None]
+        if rows.ndim != 2 or rows.shape[1] != self.m:
+            raise InvalidInput(f"is not (n, {self.m})", field=name, value=rows.shape, remedy="one row for each slice")
+        return rows[: self.H]
 
     # ---- solving -----------------------------------------------------------------------------------------------------
 
@@ -305,3 +316,16 @@ class ControllerProgram:
         for solver, text in zip(self.solvers, saved["solvers"], strict=True):
             solver.restore(bytes.fromhex(text))
         self.last_solved = [int(s) for s in saved["solved"]]
+
+
+def _settled(settlement: Any, instruments: int) -> tuple[int, float, float]:
+    """Return a settlement's instrument, time and rate; InvalidInput where one is missing or makes no sense."""
+    try:
+        j, time_s, rate = settlement
+        if isinstance(j, (int, np.integer)) and 0 <= j < instruments and math.isfinite(time_s):
+            return int(j), float(time_s), float(rate)
+    except (TypeError, ValueError):
+        pass
+    raise InvalidInput(
+        "is not (instrument, time, rate)", field="funding", value=settlement, remedy="give each settlement its time"
+    )

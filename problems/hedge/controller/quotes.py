@@ -44,6 +44,8 @@ class QuoteCheck:
         value, trades, trouble = self.value, seen.tradeable, ""
         m = len(value)
         usable, spread = [True] * m, [0.0] * m
+        if len(seen.mid) != m or len(seen.half_spread) != m or (trades is not None and len(trades) != m):
+            return [False] * m, spread, f"prices or halts are not those of {m} instruments"
         for j in range(m):
             new, half = seen.mid[j] * self._unit[j], seen.half_spread[j]
             if not (0.0 < new < math.inf and 0.0 <= half < math.inf):
@@ -83,8 +85,8 @@ class QuoteCheck:
                 room[j] = 0.0
                 continue
             if seen.liquidity is not None and self._share[j] < math.inf:
-                first: Any = seen.liquidity[0]
-                depth = float(first[j]) if np.ndim(first) else float(first)
+                first = np.ravel(seen.liquidity[0]) if len(seen.liquidity) else ()
+                depth = float(first[j]) if len(first) == len(room) else 0.0
                 room[j] = min(room[j], self._share[j] * (depth if 0.0 <= depth < math.inf else 0.0))
             if gross[j]:
                 room[j] = max(room[j] - gross[j] * self.value[j], 0.0)
