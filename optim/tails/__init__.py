@@ -13,8 +13,8 @@ _EXPORTS = {
     "logistic": ("LogisticCertificate", "MultinomialLogistic"),
     "mixture": ("Mixture", "TailedQuantiles"),
     "quantiles": ("QuantileRegression",),
-    "reliability": ("BrierScore", "Reliability", "brier", "log_loss", "pinball_loss", "reliability"),
     "risk": ("TailRisk", "cvar", "rockafellar_uryasev", "tail_risk", "value_at_risk"),
+    "scores": ("BrierScore", "Reliability", "brier", "log_loss", "pinball_loss", "reliability"),
 }
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -158,7 +160,7 @@ def joint_optimum(X: np.ndarray, y: np.ndarray, levels: tuple[float, ...], ridge
     lines = [a[k] + X @ B[k] for k in range(len(levels))]
     loss = sum(cp.sum(cp.maximum(t * (y - f), (t - 1) * (y - f))) for t, f in zip(levels, lines, strict=True)) / len(y)
     penalty = 0.5 * ridge * cp.sum_squares(B @ np.diag(X.std(axis=0)))
-    limits = [] if crossing else [f <= g for f, g in zip(lines, lines[1:], strict=False)]
+    limits = [] if crossing else [f <= g for f, g in pairwise(lines)]
     problem = cp.Problem(cp.Minimize(loss + penalty), limits)
     problem.solve(solver="CLARABEL", tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
     return float(problem.value)
