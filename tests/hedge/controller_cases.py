@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from crosswind.problems.hedge.controller import (
     HedgeDecision,
     HedgeInstrument,
     HedgeObservation,
+    HedgeRank,
     HedgeRegime,
     HedgeSetup,
     OrderReport,
@@ -103,6 +105,45 @@ class Venue:
         """Return what is still to be told."""
         out, self.queue = self.queue, []
         return tuple(out)
+
+
+class Umpire:
+    """Holds decisions against the limits from what was sent alone, by code of its own."""
+
+    def __init__(self, setup: HedgeSetup) -> None:
+        self.setup = setup
+        m = len(setup.instruments)
+        self.slice, self.total, self.before, self.gross = 0, np.zeros(m), np.zeros(m), np.zeros(m)
+        self.stamps: deque[float] = deque()
+        self.sent = 0
+
+    def judge(self, slice_now: int, time_s: float, value: np.ndarray, decision: HedgeDecision) -> None:
+        setup = self.setup
+        if slice_now != self.slice:
+            self.before = self.total if slice_now == self.slice + 1 else np.zeros_like(self.total)
+            self.total, self.gross, self.slice = np.zeros_like(self.total), np.zeros_like(self.total), slice_now
+        assert isinstance(decision.rank, HedgeRank)
+        assert decision.reason
+        if decision.rank is HedgeRank.HOLD:
+            assert not decision.orders
+        names = [i.name for i in setup.instruments]
+        for order in decision.orders:
+            j = names.index(order.instrument)
+            instrument, lots = setup.instruments[j], order.contracts / setup.instruments[j].lot
+            assert lots == round(lots) != 0
+            assert abs(lots) <= instrument.order_lots
+            self.total[j] += lots
+            self.gross[j] += abs(lots)
+            assert self.gross[j] * value[j] <= instrument.clip * (1 + 1e-9)
+            change, turned = abs(self.total[j] - self.before[j]), self.total[j] * self.before[j] < 0
+            assert change * value[j] <= instrument.rate * (1 + 1e-9) + 1e-6 or (
+                abs(self.total[j]) < abs(self.before[j]) and not turned
+            )
+            self.stamps.append(time_s)
+            self.sent += 1
+        while self.stamps and self.stamps[0] <= time_s - setup.message_window_s:
+            self.stamps.popleft()
+        assert len(self.stamps) <= setup.messages
 
 
 def names_of(controller: HedgeController) -> list[str]:

@@ -3,63 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from typing import Any
 
 import numpy as np
 import pytest
-from controller_cases import PRICE, SCALE, VALUE, Venue, future, names_of, seen_of, setup_of
+from controller_cases import PRICE, SCALE, VALUE, Umpire, Venue, future, names_of, seen_of, setup_of
 
 from crosswind.problems.hedge.controller import (
     HedgeController,
-    HedgeDecision,
     HedgeObservation,
     HedgeRank,
-    HedgeSetup,
     OrderReport,
 )
 
 pytestmark = pytest.mark.guard
 BAD = (math.nan, math.inf, -math.inf, -1.0, 1e308, 0.0, None, "x")
-
-
-class Umpire:
-    """Holds decisions against the limits from what was sent alone, by code of its own."""
-
-    def __init__(self, setup: HedgeSetup) -> None:
-        self.setup = setup
-        m = len(setup.instruments)
-        self.slice, self.total, self.before, self.gross = 0, np.zeros(m), np.zeros(m), np.zeros(m)
-        self.stamps: deque[float] = deque()
-        self.sent = 0
-
-    def judge(self, slice_now: int, time_s: float, value: np.ndarray, decision: HedgeDecision) -> None:
-        setup = self.setup
-        if slice_now != self.slice:
-            self.before = self.total if slice_now == self.slice + 1 else np.zeros_like(self.total)
-            self.total, self.gross, self.slice = np.zeros_like(self.total), np.zeros_like(self.total), slice_now
-        assert isinstance(decision.rank, HedgeRank)
-        assert decision.reason
-        if decision.rank is HedgeRank.HOLD:
-            assert not decision.orders
-        names = [i.name for i in setup.instruments]
-        for order in decision.orders:
-            j = names.index(order.instrument)
-            instrument, lots = setup.instruments[j], order.contracts / setup.instruments[j].lot
-            assert lots == round(lots) != 0
-            assert abs(lots) <= instrument.order_lots
-            self.total[j] += lots
-            self.gross[j] += abs(lots)
-            assert self.gross[j] * value[j] <= instrument.clip * (1 + 1e-9)
-            change, turned = abs(self.total[j] - self.before[j]), self.total[j] * self.before[j] < 0
-            assert change * value[j] <= instrument.rate * (1 + 1e-9) + 1e-6 or (
-                abs(self.total[j]) < abs(self.before[j]) and not turned
-            )
-            self.stamps.append(time_s)
-            self.sent += 1
-        while self.stamps and self.stamps[0] <= time_s - setup.message_window_s:
-            self.stamps.popleft()
-        assert len(self.stamps) <= setup.messages
 
 
 def spoil(rng: np.random.Generator, seen: HedgeObservation, m: int, k: int) -> HedgeObservation:
