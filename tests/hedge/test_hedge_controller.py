@@ -93,6 +93,14 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"futures": (future("perp", temporary=2e-11), future("Q"))},
         {"plan": PATH[:, :1], "funding": ((0, 130.0, 3e-5), (0, 500.0, -1e-5)), "basis_drift": (0.0, 1e-6)},
     ),
+    "two futures, one index, two modes": (
+        {
+            "futures": (future(), future("Q", clip=2e6, temporary=2e-11)),
+            "decay_per_s": [1.0 / 90.0, 1.0 / 1200.0],
+            "impact": 1e-11 * np.array([[[1.0, 0.4], [0.4, 0.8]], [[0.5, 0.2], [0.2, 0.6]]]),
+        },
+        {"plan": PATH[:, :1], "half_spread": (1e-5, 2e-5)},
+    ),
     "ES and NQ": (
         {
             "futures": (future(), future("NQ", clip=3e6)),
