@@ -38,7 +38,8 @@ class RollFill:
     Parameters
     ----------
     time_ns, bar
-        When: arrival of the order that crossed, or the bar's end for a resting one [ns since 1970 UTC; index].
+        When: arrival of the order that crossed, or the end of the part of a bar for a resting one [ns since 1970 UTC;
+        index in the market].
     instrument
         'spread', 'near' or 'far'.
     units
@@ -90,12 +91,15 @@ class Costs:
         Of one contract of one leg [currency].
     arrival
         Arrival price of the spread [points].
+    first
+        Index of the window's bar 0 in its market.
     """
 
     side: int
     multiplier: float
     fee: float
     arrival: float
+    first: int = 0
     fills: list[RollFill] = field(default_factory=list)
 
     def spread(
@@ -117,13 +121,13 @@ class Costs:
         self.fills.append(
             RollFill(
                 when[0],
-                when[1],
+                self.first + when[1],
                 "spread",
                 self.side * quantity,
                 price,
                 kind,
                 attempt,
-                decided,
+                self.first + decided,
                 math.nan,
                 worth * (best - mid) + fees,
                 0.0 if forced else walk,
@@ -152,13 +156,13 @@ class Costs:
         self.fills.append(
             RollFill(
                 when[0],
-                when[1],
+                self.first + when[1],
                 instrument,
                 side * quantity,
                 price,
                 "first leg",
                 attempt,
-                decided,
+                self.first + decided,
                 math.nan,
                 worth * (side * best - side * other_mid - self.side * mid) + fees,
                 side * worth * (price - best),
@@ -191,13 +195,13 @@ class Costs:
         self.fills.append(
             RollFill(
                 when[0],
-                when[1],
+                self.first + when[1],
                 instrument,
                 side * quantity,
                 price,
                 kind,
                 attempt,
-                decided,
+                self.first + decided,
                 let_s,
                 worth * (best - mid) + fees,
                 0.0 if forced else walk,

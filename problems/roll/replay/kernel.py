@@ -214,7 +214,7 @@ def _against_ledger(
     booked as a trade at the price that it is charged.
     """
     market, order, fee = episode.market, episode.order, session.venue.fee_per_contract
-    near_bid = market.leg_bid[episode.first : episode.last + 1, 0].tolist()
+    near_bid = market.leg_bid[: episode.last + 1, 0].tolist()
     ledger, c = Ledger(), market.multiplier
 
     def book(units: int, price: float, bar: int, charge: float) -> None:
@@ -227,7 +227,7 @@ def _against_ledger(
         else:
             ledger.book(fill.instrument, fill.units, fill.price, fee * abs(fill.units), c)
     if residual:
-        book(order.side * residual, session.mid[-1] + order.side * beyond, session.bars, 0.0)
+        book(order.side * residual, session.mid[-1] + order.side * beyond, episode.last, 0.0)
     held = ledger.positions
     if held.get("near", 0.0) != -order.quantity or held.get("far", 0.0) != order.quantity:
         raise LimitBreach(

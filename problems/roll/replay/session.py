@@ -93,7 +93,7 @@ class RollSession:
         self._market, self._part = market, part
         self._legs: list[Face] | None = None
         self.queue = Queue(self.spread)
-        self.costs = Costs(self.side, market.multiplier, venue.fee_per_contract, episode.arrival)
+        self.costs = Costs(self.side, market.multiplier, venue.fee_per_contract, episode.arrival, first)
         self.draws = Draws((episode.seed, seed), self.bars, venue.max_retries + 1)
         self.half_life_ns = venue.refill_half_life_s * 1e9
         self.messages: list[_Message] = []
