@@ -50,7 +50,7 @@ class RollMetricsConfig:
     """
 
     rpc_window_s: float = 300.0
-    cde_window_s: float = 120.0
+    cde_window_s: float = 300.0
     bdz_window_s: float = 1800.0
     pace_window_s: float = 600.0
     let_window_s: float = 600.0

@@ -186,7 +186,7 @@ class MetricStream:
         )
 
     @property
-    def values(self) -> dict[str, float]:
+    def latest(self) -> dict[str, float]:
         """The metrics at the last bar."""
         return dict(self._values)
 

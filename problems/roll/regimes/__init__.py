@@ -7,6 +7,7 @@ from crosswind.problems.roll.regimes.config import PRIORITY, RegimeConfig, Regim
 from crosswind.problems.roll.regimes.diagram import machine_diagram, machine_edges, trigger_table
 from crosswind.problems.roll.regimes.machine import RegimeMachine
 from crosswind.problems.roll.regimes.run import RegimeRun, run_machine
+from crosswind.problems.roll.regimes.watch import RegimeWatch
 
 __all__ = [
     "PRIORITY",
@@ -16,6 +17,7 @@ __all__ = [
     "RegimeRun",
     "RegimeTransition",
     "RegimeTrigger",
+    "RegimeWatch",
     "default_triggers",
     "machine_diagram",
     "machine_edges",

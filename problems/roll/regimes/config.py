@@ -94,10 +94,10 @@ def default_triggers() -> tuple[RegimeTrigger, ...]:
     """Return the triggers that come with the toolkit; `docs/roll/regimes.md` says what they were chosen on."""
     return (
         RegimeTrigger("rpc", Regime.CROWDED, enter=1.8, leave=1.3),
-        RegimeTrigger("cde", Regime.CROWDED, enter=-0.5, leave=-0.2, side="below"),
+        RegimeTrigger("cde", Regime.CROWDED, enter=-0.7, leave=-0.2, side="below"),
         RegimeTrigger("rdp", Regime.CROWDED, enter=1.0, leave=0.7),
-        RegimeTrigger("bdz", Regime.BASIS_STRESS, enter=4.0, leave=2.0, side="outside"),
-        RegimeTrigger("let_s", Regime.BASIS_STRESS, enter=180.0, leave=60.0),
+        RegimeTrigger("bdz", Regime.BASIS_STRESS, enter=5.0, leave=2.5, side="outside"),
+        RegimeTrigger("let_s", Regime.BASIS_STRESS, enter=120.0, leave=30.0),
     )
 
 
