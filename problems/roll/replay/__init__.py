@@ -13,7 +13,7 @@ from crosswind.problems.roll.replay.baselines import (
 )
 from crosswind.problems.roll.replay.costs import COMPONENTS, RollFill
 from crosswind.problems.roll.replay.episodes import STRESS_RATES, RollEpisode, roll_episodes, stressed
-from crosswind.problems.roll.replay.kernel import RollMonitor, RollReplayConfig, replay_roll
+from crosswind.problems.roll.replay.kernel import RollReplayConfig, replay_roll
 from crosswind.problems.roll.replay.result import RollReplay
 from crosswind.problems.roll.replay.rules import RollVenue
 
@@ -27,7 +27,6 @@ __all__ = [
     "PassiveThenCross",
     "RollEpisode",
     "RollFill",
-    "RollMonitor",
     "RollReplay",
     "RollReplayConfig",
     "RollVenue",

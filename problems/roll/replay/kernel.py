@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
 from crosswind.problems.replay.ledger import Ledger
 from crosswind.problems.roll.churn import ChurnGovernor, ChurnLimits
-from crosswind.problems.roll.model import Regime, RollAction, RollMarket, RollOrder, RollPolicy, RollState
-from crosswind.problems.roll.replay.costs import COMPONENTS
+from crosswind.problems.roll.model import Regime, RollAction, RollPolicy, RollState
+from crosswind.problems.roll.regimes import RegimeTransition, RegimeWatch
+from crosswind.problems.roll.replay.costs import COMPONENTS, RollFill
 from crosswind.problems.roll.replay.episodes import RollEpisode
 from crosswind.problems.roll.replay.result import RollReplay
 from crosswind.problems.roll.replay.rules import RollVenue
@@ -20,22 +20,10 @@ from crosswind.problems.roll.replay.session import RollSession
 from crosswind.problems.roll.replay.views import see
 from crosswind.solvers.errors import InvalidInput, LimitBreach, SolverFailure
 
-__all__ = ["RollMonitor", "RollReplayConfig", "replay_roll"]
+__all__ = ["RollReplayConfig", "replay_roll"]
 
 _NO_METRICS: Mapping[str, float] = {}
 _LEDGER_RTOL = 1e-9
-
-
-class RollMonitor(Protocol):
-    """What watches a roll day: regime and metrics, bar by bar."""
-
-    def start(self, order: RollOrder, market: RollMarket) -> None:
-        """Forget the last episode; ``market`` ends before the first decision."""
-        ...
-
-    def look(self, market: RollMarket, remaining: int, bars_left: int) -> tuple[Regime, Mapping[str, float]]:
-        """Return the regime and the metrics at the last bar of ``market``."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -48,15 +36,16 @@ class RollReplayConfig:
         Rules of the venue.
     churn
         Anti-churn limits.
-    monitor
-        Watches the day for the policy; None leaves every bar in PRE_ROLL without metrics.
+    watch
+        Watches the day for the policy: metrics and regimes; None leaves every bar in PRE_ROLL without metrics. It is
+        started afresh for each order.
     seed
         Of the venue's draws, with the seeds of the episodes.
     """
 
     venue: RollVenue = field(default_factory=RollVenue)
     churn: ChurnLimits = field(default_factory=ChurnLimits)
-    monitor: RollMonitor | None = None
+    watch: RegimeWatch | None = None
     seed: int = 0
 
 
@@ -75,7 +64,7 @@ def replay_roll(
     policy
         Reset, then asked once a bar.
     config
-        Default: :class:`RollReplayConfig` without a monitor.
+        Default: :class:`RollReplayConfig` without a watch.
     label
         Name of the policy in the result; default its ``name`` or its class.
 
@@ -96,24 +85,25 @@ def replay_roll(
     market, order, first = episode.market, episode.order, episode.first
     governor = ChurnGovernor(settings.churn)
     session = RollSession(episode, settings.venue, governor, settings.seed)
-    monitor = settings.monitor
+    watch = settings.watch
     known = see(market, first + 1)
     policy.reset(order, known)
-    if monitor is not None:
-        monitor.start(order, known)
+    if watch is not None:
+        watch.start(order, known)
     bars = episode.bars
     remaining = np.zeros(bars, dtype=np.int64)
     regimes: list[Regime] = []
     seen: list[Mapping[str, float]] = []
     regime, metrics = Regime.PRE_ROLL, _NO_METRICS
-    most_replaces = 0
+    most_replaces = told = 0
     ends, queue = session.ends, session.queue
     for i in range(bars):
         known = see(market, first + i + 1)
         left = session.remaining
-        if monitor is not None:
-            regime, metrics = monitor.look(known, left, bars - i)
-            seen.append(dict(metrics))
+        if watch is not None:
+            told = _tell(watch, session.costs.fills, told)
+            regime, metrics = watch.look(known, session.size - session.done, bars - i)
+            seen.append(metrics)
         regimes.append(regime)
         remaining[i] = left
         tickets, lots, now = queue.tickets, session.lots, ends[i]
@@ -153,7 +143,17 @@ def replay_roll(
         tuple(regimes),
         {name: np.array([m.get(name, math.nan) for m in seen]) for name in (seen[0] if seen else ())},
         most_replaces,
+        () if watch is None else tuple(watch.machine.transitions),
     )
+
+
+def _tell(watch: RegimeWatch, fills: list[RollFill], told: int) -> int:
+    """Tell the watch the fills that are new; return how many it knows."""
+    for fill in fills[told:]:
+        near = {"spread": -fill.units, "near": fill.units}.get(fill.instrument, 0)
+        far = {"spread": fill.units, "far": fill.units}.get(fill.instrument, 0)
+        watch.fill(fill.time_ns, near, far)
+    return len(fills)
 
 
 def _result(
@@ -165,6 +165,7 @@ def _result(
     regimes: tuple[Regime, ...],
     metrics: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]],
     most_replaces: int,
+    transitions: tuple[RegimeTransition, ...],
 ) -> RollReplay:
     market, order, costs = episode.market, episode.order, session.costs
     beyond = session.venue.residual_ticks * market.tick
@@ -201,6 +202,7 @@ def _result(
         remaining=remaining,
         regimes=regimes,
         metrics=metrics,
+        transitions=transitions,
     )
 
 

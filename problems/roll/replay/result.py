@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from crosswind.problems.roll.model import Regime
+from crosswind.problems.roll.regimes import RegimeTransition
 from crosswind.problems.roll.replay.costs import COMPONENTS, RollFill
 
 __all__ = ["RollReplay"]
@@ -57,6 +58,8 @@ class RollReplay:
         Regime at each decision (n,).
     metrics
         Metrics at each decision, name → (n,).
+    transitions
+        Changes of regime with their causes, those before the start among them.
     """
 
     episode: str
@@ -81,6 +84,7 @@ class RollReplay:
     remaining: np.ndarray[Any, np.dtype[np.int64]] = field(repr=False)
     regimes: tuple[Regime, ...] = field(repr=False, default=())
     metrics: dict[str, np.ndarray[Any, np.dtype[np.float64]]] = field(repr=False, default_factory=dict)
+    transitions: tuple[RegimeTransition, ...] = field(repr=False, default=())
 
     @property
     def per_contract(self) -> float:

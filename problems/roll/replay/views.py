@@ -51,6 +51,7 @@ class SeenMarket(RollMarket):
 
     _whole: RollMarket
     _end: int
+    _times: pd.DatetimeIndex | None = None
 
     def __init__(self, whole: RollMarket, end: int) -> None:
         put = object.__setattr__
@@ -70,7 +71,11 @@ class SeenMarket(RollMarket):
     @property
     def times(self) -> pd.DatetimeIndex:
         """Bar ends up to the last finished bar, UTC."""
-        return self._whole.times[: self._end]
+        held = self._times
+        if held is None:  # slicing an index of times costs more than all arrays together
+            held = self._whole.times[: self._end]
+            object.__setattr__(self, "_times", held)
+        return held
 
     @property
     def mid(self) -> Any:
