@@ -21,7 +21,7 @@ import pandas as pd
 
 from crosswind.problems.market import FuturesQuotes
 from crosswind.problems.market.readers.lean_futures import read_lean_futures
-from crosswind.problems.market.simulator.spread_book import RollParameters
+from crosswind.problems.market.simulator.spread_book import RollDay, RollParameters
 from crosswind.problems.market.simulator.spread_book_days import simulate_roll
 from crosswind.problems.roll import RollMarket, RollOrder
 from crosswind.problems.roll.metrics import METRICS, MetricStream, RollMetricsConfig, RollVolumeBaseline, roll_metrics
@@ -47,7 +47,7 @@ def days_of(parameters: RollParameters, first: int, count: int) -> list[RollMark
     return [market_of(simulate_roll(parameters, days=1, seed=first + k).days[0], parameters) for k in range(count)]
 
 
-def market_of(day: object, p: RollParameters) -> RollMarket:
+def market_of(day: RollDay, p: RollParameters) -> RollMarket:
     """Return the books of a simulated session as a roll's market."""
     from crosswind.problems.roll.replay.episodes import market_of_day
 
@@ -138,8 +138,8 @@ def recorded(folder: Path) -> list[str]:
         "| quantile | " + " | ".join(METRICS) + " |",
         "|---|" + "---:|" * len(METRICS),
     ]
-    for level, row in quantiles.iterrows():
-        lines.append(f"| {float(level):.0%} | " + " | ".join(f"{v:.2f}" for v in row) + " |")
+    for level, row in zip(quantiles.index.to_numpy(dtype=float), quantiles.to_numpy(), strict=True):
+        lines.append(f"| {level:.0%} | " + " | ".join(f"{v:.2f}" for v in row) + " |")
     lines += ["", "Audit trail, without the simulated baseline:", "", "```text", *run.summary().splitlines(), "```"]
     return lines
 

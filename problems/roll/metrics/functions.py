@@ -158,10 +158,11 @@ def basis_z(
         rows = judged[low : low + step]
         count = n[rows]
         held = offsets < count[:, None]
-        block = values[np.minimum(first[rows][:, None] + offsets, len(values) - 1)]
+        # Relative to the value judged: a level far from zero would cost digits.
+        block = values[np.minimum(first[rows][:, None] + offsets, len(values) - 1)] - values[rows][:, None]
         middle, scale = (_median_mad if robust else _mean_sd)(block, held, count)
         with np.errstate(divide="ignore", invalid="ignore"):
-            out[known[rows]] = (values[rows] - middle) / np.maximum(scale, floor)
+            out[known[rows]] = -middle / np.maximum(scale, floor)
     return out
 
 
@@ -234,12 +235,9 @@ def _middle(block: Array, n: Ints) -> Array:
 
 
 def _mean_sd(block: Array, held: NDArray[np.bool_], n: Ints) -> tuple[Array, Array]:
-    # Relative to the oldest value of each window: the level would cost digits.
-    anchor = block[:, :1]
-    moved = np.where(held, block - anchor, 0.0)
-    mean = moved.sum(axis=1) / n
-    deviation = np.where(held, moved - mean[:, None], 0.0)
-    return anchor[:, 0] + mean, np.sqrt((deviation * deviation).sum(axis=1) / (n - 1))
+    mean = np.where(held, block, 0.0).sum(axis=1) / n
+    deviation = np.where(held, block - mean[:, None], 0.0)
+    return mean, np.sqrt((deviation * deviation).sum(axis=1) / (n - 1))
 
 
 def _sums(values: Array, first: NDArray[np.intp], last: NDArray[np.intp]) -> Array:

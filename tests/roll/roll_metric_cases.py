@@ -1,0 +1,60 @@
+"""Markets for the tests of roll metrics: damaged bars as plain columns, sound ones as a RollMarket."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from crosswind.problems.roll import RollMarket
+
+FIELDS = ("bid", "ask", "bid_size", "ask_size", "sold", "bought")
+
+
+def columns(bars, seed=0, damaged=0.0, level=-6.3):
+    """Return random bars of a spread book as a dict; a share of them without a sound book or with unknown flow."""
+    rng = np.random.default_rng(seed)
+    mid = level + np.cumsum(rng.normal(0.0, 0.02, bars))
+    half = 0.025 * rng.integers(1, 3, bars)
+    out = {
+        "bid": mid - half,
+        "ask": mid + half,
+        "bid_size": rng.integers(0, 2000, bars).astype(float),
+        "ask_size": rng.integers(0, 2000, bars).astype(float),
+        "sold": rng.poisson(40, bars) * (rng.random(bars) < 0.8).astype(float),
+        "bought": rng.poisson(40, bars) * (rng.random(bars) < 0.8).astype(float),
+    }
+    hit = rng.random((3, bars)) < damaged
+    out["bid"][hit[0]] = np.nan
+    out["bid"][hit[1]] = out["ask"][hit[1]]  # locked
+    out["sold"][hit[2]] = np.nan
+    return out
+
+
+def axis(bars, bar_s=5.0, seed=0, gaps=0.0, start="2024-03-06 14:30"):
+    """Return bar ends, with a share of the bars left out."""
+    times = pd.date_range(start, periods=bars, freq=pd.Timedelta(bar_s, "s"), tz="UTC")
+    times = times.as_unit("ns")
+    return times[np.random.default_rng(seed).random(bars) >= gaps] if gaps else times
+
+
+def market(bars=600, bar_s=5.0, seed=0, start="2024-03-06 14:30", source="simulated for a test", level=-6.3, scale=1.0):
+    data = {k: v.copy() for k, v in columns(bars, seed, level=level).items()}
+    for name in ("sold", "bought"):
+        data[name] = data[name] * scale
+    two = np.ones((bars, 2))
+    return RollMarket(
+        times=axis(bars, bar_s, start=start),
+        bar_s=bar_s,
+        **data,
+        cancelled=0 * two,
+        leg_bid=1800.0 * two,
+        leg_ask=1800.25 * two,
+        leg_bid_size=100 * two,
+        leg_ask_size=100 * two,
+        leg_volume=1000 * two,
+        tick=0.05,
+        leg_tick=0.25,
+        multiplier=50.0,
+        legs=("202403", "202406"),
+        source=source,
+    )
