@@ -14,6 +14,7 @@ from crosswind.problems.roll.replay.baselines import (
 from crosswind.problems.roll.replay.costs import COMPONENTS, RollFill
 from crosswind.problems.roll.replay.episodes import STRESS_RATES, RollEpisode, roll_episodes, stressed
 from crosswind.problems.roll.replay.kernel import RollReplayConfig, replay_roll
+from crosswind.problems.roll.replay.recorded import SpreadRule, real_roll_day, roll_market_of
 from crosswind.problems.roll.replay.result import RollReplay
 from crosswind.problems.roll.replay.rules import RollVenue
 
@@ -30,9 +31,12 @@ __all__ = [
     "RollReplay",
     "RollReplayConfig",
     "RollVenue",
+    "SpreadRule",
     "TwapSpread",
     "VolumeFollowing",
+    "real_roll_day",
     "replay_roll",
     "roll_episodes",
+    "roll_market_of",
     "stressed",
 ]

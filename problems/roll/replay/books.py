@@ -45,8 +45,10 @@ class Face:
         Contracts withdrawn in each bar from the side on which we rest.
     mid
         Mid at the bars' ends [points].
-    share, level_share
-        Share of the displayed size that we can take at the best price, and at each worse one.
+    share
+        Share of the displayed size that we can take at each price, one contract at least.
+    level_depth
+        Size at each worse price over that at the best one.
     levels
         Number of prices.
     least
@@ -64,7 +66,7 @@ class Face:
     cancelled: list[int]
     mid: list[float]
     share: float
-    level_share: float
+    level_depth: float
     levels: int
     least: int
     missing: float = 0.0
@@ -75,7 +77,14 @@ class Face:
         return self.side * price * self.step
 
     def take(
-        self, quantity: int, book: int, competing: int, now_ns: int, half_life_ns: float, endless: bool = False
+        self,
+        quantity: int,
+        book: int,
+        competing: int,
+        now_ns: int,
+        half_life_ns: float,
+        endless: bool = False,
+        share: float | None = None,
     ) -> list[tuple[int, int]]:
         """Cross the book; return (price, contracts) from the best price on.
 
@@ -95,6 +104,8 @@ class Face:
             Of what is missing; inf: it is never refilled.
         endless
             Whether to go on beyond ``levels``.
+        share
+            In place of the face's.
         """
         if self.missing > 0.0 and half_life_ns != math.inf:
             self.missing *= 0.5 ** ((now_ns - self.missing_ns) / half_life_ns)
@@ -102,8 +113,9 @@ class Face:
         shown = max(0, self.other_size[book] - competing)
         missing, left, out = math.ceil(self.missing - 1e-9), quantity, []
         price = self.other[book]
-        room = int(self.share * shown)
-        deep = max(int(self.level_share * shown), self.least)
+        share = self.share if share is None else share
+        room = max(int(share * shown), min(shown, 1))
+        deep = max(int(share * self.level_depth * shown), self.least, min(shown, 1))
         level = 0
         while left > 0 and (endless or level < self.levels):
             there = room if level == 0 else deep
@@ -240,7 +252,7 @@ def face_of(
     flows: tuple[FloatArray, FloatArray],
     cancelled: FloatArray | None,
     share: float,
-    level_share: float,
+    level_depth: float,
     levels: int,
     least: int,
     field: str,
@@ -249,7 +261,7 @@ def face_of(
 
     Parameters
     ----------
-    side, step, share, level_share, levels, least
+    side, step, share, level_depth, levels, least
         As in :class:`Face`.
     quotes, sizes
         Bid and ask, (n+1,) each.
@@ -293,7 +305,7 @@ def face_of(
         cancelled=[0] * len(bid) if cancelled is None else np.floor(cancelled).astype(np.int64).tolist(),
         mid=(0.5 * (quotes[0] + quotes[1])).tolist(),
         share=share,
-        level_share=level_share,
+        level_depth=level_depth,
         levels=levels,
         least=least,
     )

@@ -146,8 +146,8 @@ def market_of_day(day: RollDay, bar_s: float, multiplier: float, outright_tick: 
 def stressed(parameters: RollParameters, stress: str) -> RollParameters:
     """Return the parameters of a stressed day.
 
-    'jumps': eight shocks a session instead of two, half as large again; 'thin': a third of the depth, which takes
-    three times as long to refill; 'one_sided': three in five aggressors more on one side than on the other.
+    'jumps': four times as many shocks, half as large again; 'thin': a third of the depth, which takes three times as
+    long to refill, and a fifth of the volume; 'one_sided': nine aggressors in ten buy (or sell, with a coin's toss).
 
     Raises
     ------
@@ -158,8 +158,12 @@ def stressed(parameters: RollParameters, stress: str) -> RollParameters:
     kinds: dict[str, dict[str, Any]] = {
         "calm": {},
         "jumps": {"jumps_per_day": 4.0 * p.jumps_per_day, "jump_vol_points": 1.5 * p.jump_vol_points},
-        "thin": {"depth_contracts": p.depth_contracts / 3.0, "refill_half_life_s": 3.0 * p.refill_half_life_s},
-        "one_sided": {"one_sidedness": 0.6},
+        "thin": {
+            "depth_contracts": p.depth_contracts / 3.0,
+            "refill_half_life_s": 3.0 * p.refill_half_life_s,
+            "spread_volume_per_day": p.spread_volume_per_day / 5.0,
+        },
+        "one_sided": {"one_sidedness": 0.8},
     }
     if stress not in kinds:
         raise InvalidInput("is no stress", field="stress", value=stress, remedy=f"use one of {', '.join(kinds)}")

@@ -30,7 +30,10 @@ class RollVenue:
     queue
         Share of the displayed size that is ahead of an order that joins.
     participation, leg_participation
-        Share of the displayed size that an order of ours can take at each price, in the spread and in the leg books.
+        Share of the displayed size that an order of ours can take at each price, in the spread and in the leg books;
+        one contract at least where any is displayed.
+    forced_participation
+        The same at the cutoff's forced cross of the spread.
     level_depth
         Size at each worse price over that at the best one; the legs' books go on for ever, the spread's has
         ``levels`` prices.
@@ -57,6 +60,7 @@ class RollVenue:
     queue: float = 0.9
     participation: float = 0.2
     leg_participation: float = 0.5
+    forced_participation: float = 1.0
     level_depth: float = 1.0
     levels: int = 10
     refill_half_life_s: float = 30.0
@@ -64,7 +68,7 @@ class RollVenue:
     residual_ticks: float = 20.0
 
     def __post_init__(self) -> None:
-        shares = ("reject_probability", "queue", "participation", "leg_participation")
+        shares = ("reject_probability", "queue", "participation", "leg_participation", "forced_participation")
         for item in fields(self):
             value = getattr(self, item.name)
             number = _number(value)
@@ -85,7 +89,7 @@ class RollVenue:
                     value=value,
                     remedy=f"pass an integer from {least} to {most}",
                 )
-        for name in ("participation", "leg_participation", "refill_half_life_s"):
+        for name in ("participation", "leg_participation", "forced_participation", "refill_half_life_s"):
             if getattr(self, name) == 0.0:
                 raise InvalidInput("is zero", field=f"RollVenue.{name}", value=0.0, remedy="pass a positive number")
 

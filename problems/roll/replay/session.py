@@ -76,7 +76,6 @@ class RollSession:
         self.side, self.size = order.side, order.size
         self.ends: list[int] = market.times.asi8[part].tolist()
         self.mid: list[float] = (0.5 * (market.bid[part] + market.ask[part])).tolist()
-        deep = venue.participation * venue.level_depth
         self.spread = face_of(
             self.side,
             market.tick,
@@ -85,7 +84,7 @@ class RollSession:
             (market.sold[part], market.bought[part]),
             market.cancelled[part, 0 if self.side > 0 else 1],
             venue.participation,
-            deep,
+            venue.level_depth,
             venue.levels,
             0,
             "spread quotes",
@@ -123,7 +122,7 @@ class RollSession:
                     (half[:, leg], half[:, leg]),
                     None,
                     v.leg_participation,
-                    v.leg_participation * v.level_depth,
+                    v.level_depth,
                     v.levels,
                     1,
                     f"quotes of {m.legs[leg]}",
@@ -363,7 +362,8 @@ class RollSession:
         self, quantity: int, book: int, competing: int, when: tuple[int, int], kind: str, attempt: int, decided: int
     ) -> None:
         face = self.spread
-        got = face.take(quantity, book, competing, when[0], self.half_life_ns)
+        share = self.venue.forced_participation if kind == "forced" else None
+        got = face.take(quantity, book, competing, when[0], self.half_life_ns, share=share)
         best = face.points(face.other[book])
         total = 0
         for price, count in got:
