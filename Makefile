@@ -27,7 +27,7 @@ test: setup
 
 # Guard and ledger code: every branch is run by its own tests, or this fails.
 guards: setup
-	$(BIN)/python -m coverage run --rcfile=.ci/guards.ini -m pytest -m guard tests/hedge tests/replay
+	$(BIN)/python -m coverage run --rcfile=.ci/guards.ini -m pytest -m guard tests/hedge tests/replay tests/roll
 	$(BIN)/python -m coverage report --rcfile=.ci/guards.ini
 
 lint: setup

@@ -311,6 +311,12 @@ def test_batch_steps_and_watch_are_one():
     assert local.regimes.tolist() == got
     # A run of the first bars is the beginning of the run of all.
     assert run_machine(None, frame.iloc[:500], order.cutoff).regimes.tolist() == got[:500]
+    recorded = RegimeWatch(baseline=RollVolumeBaseline.fit([market(50, source="recorded")]))
+    with pytest.raises(InvalidInput, match="earlier days"):
+        recorded.start(order, m)
+    bare = RegimeWatch()
+    bare.start(order, m)
+    assert math.isnan(bare.stream.latest["rpc"])
     watch.fill(m.times[-1] + pd.Timedelta("1s"), -1.0, 0.0)
     with pytest.raises(InvalidInput, match="start"):
         RegimeWatch().look(m, 1, 1)
@@ -392,3 +398,4 @@ def test_times_with_a_zone_are_as_good_as_nanoseconds():
     machine.step(stamp, CALM, 1.0)
     assert machine.transitions[0].time == stamp
     assert isinstance(machine.regime, Regime)
+    assert RegimeMachine().step(stamp, CALM, "soon") is GREEN  # no number of minutes: the deadline rule waits
