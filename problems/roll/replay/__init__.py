@@ -11,6 +11,7 @@ from crosswind.problems.roll.replay.baselines import (
     TwapSpread,
     VolumeFollowing,
 )
+from crosswind.problems.roll.replay.compare import RollComparison, compare_rolls
 from crosswind.problems.roll.replay.costs import COMPONENTS, RollFill
 from crosswind.problems.roll.replay.episodes import STRESS_RATES, RollEpisode, roll_episodes, stressed
 from crosswind.problems.roll.replay.kernel import RollReplayConfig, replay_roll
@@ -26,6 +27,7 @@ __all__ = [
     "AllLate",
     "Legged",
     "PassiveThenCross",
+    "RollComparison",
     "RollEpisode",
     "RollFill",
     "RollReplay",
@@ -34,6 +36,7 @@ __all__ = [
     "SpreadRule",
     "TwapSpread",
     "VolumeFollowing",
+    "compare_rolls",
     "real_roll_day",
     "replay_roll",
     "roll_episodes",

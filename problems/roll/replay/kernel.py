@@ -187,6 +187,7 @@ def _result(
         source=market.source,
         size=order.size,
         side=order.side,
+        first=episode.first,
         components=parts,
         total=total,
         fees=math.fsum(fill.fees for fill in costs.fills),

@@ -9,9 +9,10 @@ from crosswind.problems.roll.model import Regime
 from crosswind.problems.roll.replay.costs import COMPONENTS
 
 if TYPE_CHECKING:
+    from crosswind.problems.roll.replay.compare import RollComparison
     from crosswind.problems.roll.replay.result import RollReplay
 
-__all__ = ["replay_figure"]
+__all__ = ["comparison_figure", "replay_figure"]
 
 _SHADE = {Regime.CROWDED: "#E69F00", Regime.BASIS_STRESS: "#D55E00", Regime.DEADLINE: "#0072B2"}
 
@@ -57,4 +58,30 @@ def replay_figure(replay: RollReplay) -> Any:
             line_width=0,
             layer="below",
         )
+    return fig
+
+
+def comparison_figure(comparison: RollComparison) -> Any:
+    """Return the mean components by policy as stacked bars, with q95 and its bounds as marks."""
+    go, table = graph_objects(), comparison.table()
+    fig = figure(
+        f"Roll cost by component, {comparison.episodes} orders ({'; '.join(comparison.sources)})",
+        "policy",
+        "cost per spread [currency; positive: money lost]",
+    )
+    for colour, name in zip(PALETTE, COMPONENTS, strict=False):
+        bar = go.Bar(x=list(table.index), y=table[name].to_numpy(), name=name.replace("_", " "), marker_color=colour)
+        fig.add_trace(bar)
+    q95 = table["q95"]
+    bounds = {
+        "type": "data",
+        "symmetric": False,
+        "array": (table["q95_high"] - q95).to_numpy(),
+        "arrayminus": (q95 - table["q95_low"]).to_numpy(),
+    }
+    marker = {"color": PALETTE[-1], "symbol": "diamond", "size": 8}
+    fig.add_trace(
+        go.Scatter(x=list(table.index), y=q95.to_numpy(), name="q95", mode="markers", marker=marker, error_y=bounds)
+    )
+    fig.update_layout(barmode="relative")
     return fig

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -27,6 +28,8 @@ class RollReplay:
         Where the spread book comes from, as the market says it.
     size, side
         Of the order [spreads], ±1.
+    first
+        Bar of the first decision in its market.
     components
         The five costs [currency]; they sum to ``total``.
     total
@@ -69,6 +72,7 @@ class RollReplay:
     source: str
     size: int
     side: int
+    first: int
     components: dict[str, float]
     total: float
     fees: float
@@ -116,6 +120,22 @@ class RollReplay:
     def regime_s(self) -> dict[Regime, int]:
         """Decisions spent in each regime."""
         return {regime: self.regimes.count(regime) for regime in dict.fromkeys(self.regimes)}
+
+    def by_regime(self) -> dict[Regime, tuple[int, float]]:
+        """Return regime → spreads, and cost [currency], of the fills whose decision was taken in it.
+
+        Second legs add their cost to the regime in which the pair was decided; the forced cross belongs to the last
+        one, a residual's charge to none.
+        """
+        out: dict[Regime, tuple[int, float]] = {}
+        if not self.regimes:
+            return out
+        for fill in self.fills:
+            regime = self.regimes[min(max(fill.decided - self.first, 0), len(self.regimes) - 1)]
+            spreads, cost = out.get(regime, (0, 0.0))
+            new = 0 if fill.let_s == fill.let_s else abs(fill.units)
+            out[regime] = (spreads + new, cost + math.fsum(getattr(fill, name) for name in COMPONENTS))
+        return out
 
     def to_frame(self) -> pd.DataFrame:
         """Return the fills: time (UTC) → the fields of :class:`~crosswind.problems.roll.replay.costs.RollFill`."""
