@@ -21,6 +21,7 @@ WINDOW_S = 300.0
 FEATURES: dict[str, str] = {
     "log_queue": "log of (ahead + clip) over the flow expected against the own side until the time-out",
     "log_ahead": "log of what is ahead over that flow",
+    "log_clip": "log of the clip",
     "log_clip_depth": "log of the clip over what is displayed on the own side",
     "imbalance": "(own − other displayed size) / both",
     "width": "quoted width [ticks]",
@@ -42,7 +43,7 @@ FEATURES: dict[str, str] = {
     "spread_move": "vol · √time-out [currency per spread]",
     "leg_move": "leg_vol · √max_let [currency per spread]",
     "walk": "ticks that the clip pays when it is crossed now, beyond the best price [currency per spread]",
-    "leg_walk": "the same in the legs, first leg [currency per spread]",
+    "leg_walk": "the same in both legs, at their mean displayed sizes over the window [currency per spread]",
     "horizon_move": "vol · √(time to the cutoff, at most two time-outs) [currency per spread]",
     "regime": "regime at the decision, a value of Regime",
 }
@@ -111,12 +112,15 @@ def decision_features(
     spread_vol = vol(m.mid, m.tick)
     leg_vol = vol(m.leg_mid[:, 0], m.leg_tick)
     money, leg_money = m.tick * m.multiplier, m.leg_tick * m.multiplier
-    near, far = (np.where(buys, x, y) for x, y in _leg_sizes(m, k))
+    # Displayed where each leg is crossed: a buyer of spreads sells the near and buys the far leg, a seller the reverse.
+    near = np.where(buys, mean(m.leg_bid_size[:, 0]), mean(m.leg_ask_size[:, 0]))
+    far = np.where(buys, mean(m.leg_ask_size[:, 1]), mean(m.leg_bid_size[:, 1]))
     slack = np.log(np.maximum(left, 1e-9) / timeout)
     pressure = metrics["rdp"].to_numpy(dtype=np.float64)
     columns = {
         "log_queue": np.log((before + d.clip) / expected),
         "log_ahead": np.log((before + 1.0) / expected),
+        "log_clip": np.log(d.clip),
         "log_clip_depth": np.log(d.clip / (own_size + 1.0)),
         "imbalance": _share(own_size, other_size),
         "width": width,
@@ -138,7 +142,7 @@ def decision_features(
         "spread_move": spread_vol * np.sqrt(timeout) * money,
         "leg_move": leg_vol * np.sqrt(let) * leg_money,
         "walk": _worse(d.clip, participation * other_size) * money,
-        "leg_walk": _worse(d.clip, leg_participation * np.minimum(near, far)) * leg_money,
+        "leg_walk": (_worse(d.clip, leg_participation * near) + _worse(d.clip, leg_participation * far)) * leg_money,
         "horizon_move": spread_vol * np.sqrt(np.minimum(left, 2.0 * timeout)) * money,
     }
     for name in ("log_queue", "log_ahead", "log_clip_depth", "log_slack", "log_rpc", "log_rdp"):
@@ -208,13 +212,6 @@ def branch_features(
         participation,
         leg_participation,
     )
-
-
-def _leg_sizes(m: RollMarket, k: Any) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    # Displayed where each leg is crossed: a buyer of spreads sells the near and buys the far leg, a seller the reverse.
-    near = m.leg_bid_size[k, 0], m.leg_ask_size[k, 0]
-    far = m.leg_ask_size[k, 1], m.leg_bid_size[k, 1]
-    return near, far
 
 
 def _share(a: Array, b: Array) -> Array:

@@ -21,15 +21,16 @@ from crosswind.solvers.errors import DataGap, InvalidInput
 __all__ = ["LeggingCost"]
 
 Array = NDArray[np.float64]
+_BENDS = (0.25, 0.5, 0.75, 0.95)
 
 
 class LeggingCost(Estimator):
     """Cost of waiting for the second leg [currency per spread] given how long it took, LET [s].
 
     With m = σ √LET, σ the leg's volatility known at the decision [currency per √min] and LET in minutes, mean and
-    quantiles are linear in m with two bends: E[C | LET] = a + b m + Σ_j c_j (m − k_j)⁺, by least squares, the quantiles
-    jointly without crossing. Corrections are conformal over whole sessions, by class of LET; beyond the last level the
-    excess in units of q − q_50 is generalised Pareto.
+    quantiles are linear in m with bends: E[C | LET] = a + b m + Σ_j c_j (m − k_j)⁺, by least squares, the quantiles
+    jointly without crossing. Corrections are conformal over whole sessions; beyond the last level the excess in units
+    of q − q_50 is generalised Pareto.
 
     A long exposure is one in which the resting leg was left behind: E[C | LET] is what was paid, given that it took so
     long, and not what waiting longer would cause.
@@ -41,7 +42,8 @@ class LeggingCost(Estimator):
     calibration_share
         Share of the sessions kept for corrections and the tail.
     edges_s
-        Edges of the classes of LET for which corrections are learnt [s].
+        Edges of classes of LET [s] in each of which coverage is to hold: each learns its own correction, and the curves
+        step there. Empty: one correction.
     least
         Fewest legged decisions in the fit.
     seed
@@ -50,9 +52,9 @@ class LeggingCost(Estimator):
     Attributes
     ----------
     mean_
-        Coefficients (a, b, c_1, c_2).
+        Coefficients (a, b, c_1, …).
     knots_
-        k_j: the 50 % and the 90 % quantile of m.
+        k_j: quantiles of m.
     quantiles_, conformal_, tail_
         As in :class:`~crosswind.problems.roll.branches.costs.BranchCosts`.
     sigma_
@@ -74,7 +76,7 @@ class LeggingCost(Estimator):
         self,
         levels: Any = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95),
         calibration_share: float = 0.4,
-        edges_s: Any = (15.0, 60.0),
+        edges_s: Any = (),
         least: int = 100,
         seed: int = 0,
     ) -> None:
@@ -120,7 +122,7 @@ class LeggingCost(Estimator):
         sigma = leg_sigma(inside)
         self.sigma_ = float(np.median(sigma))
         m, y = _move(inside.let_s, sigma), inside.legging.astype(np.float64)
-        self.knots_ = np.asarray(np.quantile(m, [0.5, 0.9]), dtype=np.float64)
+        self.knots_ = np.asarray(np.quantile(m, _BENDS), dtype=np.float64)
         X = self._basis(m)
         D = np.column_stack([np.ones(len(X)), X])
         self.mean_ = np.asarray(np.linalg.lstsq(D, y, rcond=None)[0], dtype=np.float64)

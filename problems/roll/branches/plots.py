@@ -93,7 +93,7 @@ def plot_legging(model: LeggingCost) -> Any:
     """Draw E[C | LET], q50, q95 and CVaR95 at the median volatility, and the classes of the data."""
     go = graph_objects()
     data = model.bins_
-    let = np.linspace(1.0, float(data["let_s"].max()) * 1.1, 120)
+    let = np.linspace(float(data["let_s"].min()), float(data["let_s"].max()) * 1.05, 160)
     table = model.predict(let)
     fig = figure(
         f"Cost of waiting for the second leg (σ {model.sigma_:.1f} per √min)",
