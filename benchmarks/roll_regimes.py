@@ -61,11 +61,25 @@ def on_schedule(order: RollOrder, market: RollMarket) -> pd.Series:
     return pd.Series(np.ceil(order.size * np.clip(left, 0.0, 1.0)), index=market.times)
 
 
-def watched(market: RollMarket, baseline: RollVolumeBaseline | None, size: int) -> RegimeRun:
+def watched(
+    market: RollMarket, baseline: RollVolumeBaseline | None, size: int, config: RollMetricsConfig | None = None
+) -> RegimeRun:
     """Return the regimes of a day with an order that is worked evenly from first to last bar."""
     order = RollOrder("even", size, market.times[0], market.times[-1])
-    frame = roll_metrics(market, order, baseline, remaining=on_schedule(order, market))
+    frame = roll_metrics(market, order, baseline, config=config, remaining=on_schedule(order, market))
     return run_machine(RegimeConfig(), frame, order.cutoff)
+
+
+def triggers() -> list[str]:
+    """Return the table of triggers, from the configuration that comes with the toolkit."""
+    lines = ["| trigger | calls for | holds from | until |", "|---|---|---|---|"]
+    for t in RegimeConfig().triggers:
+        rise, fall = t.text().replace("|", "\\|").split(", until ")
+        lines.append(f"| `{t.name}` | {t.regime.name} | {rise} | {fall} |")
+    c = RegimeConfig()
+    lines.append(f"| `deadline` | DEADLINE | minutes left ≤ {c.deadline_min:g} | never |")
+    lines.append(f"| `late` | DEADLINE | minutes left ≤ {c.late_min:g} and rdp ≥ {c.late_rdp:g} | never |")
+    return lines
 
 
 def simulated(first: tuple[int, int], count: int) -> list[str]:
@@ -126,14 +140,16 @@ def recorded(folder: Path) -> list[str]:
     p = RollParameters(bar_s=60.0)
     baseline = RollVolumeBaseline.fit(days_of(p, FRESH[0], 12), tz=ZONE)
     scale = float(np.nansum(market.volume) / np.nansum(baseline.expected(market.times, 60.0)))
-    run = watched(market, None, 2000)
+    # Quotes that the legs imply move by their tick, not by the spread's: so does the least scale of the basis.
+    config = RollMetricsConfig(sigma_floor_points=market.leg_tick / np.sqrt(12.0))
+    run = watched(market, None, 2000, config)
     order = RollOrder("even", 2000, market.times[0], market.times[-1])
-    frame = roll_metrics(market, order, baseline, remaining=on_schedule(order, market))
+    frame = roll_metrics(market, order, baseline, config=config, remaining=on_schedule(order, market))
     quantiles = frame[list(METRICS)].replace([np.inf], np.nan).quantile([0.01, 0.05, 0.5, 0.95, 0.99])
     lines = [
         f"{market.bars} minute bars of regular hours, {market.facts['bars left out']} left out; legs "
         f"{market.legs[0]} and {market.legs[1]}; spread book {market.source}; baseline {baseline.source}: the day's "
-        f"volume is {scale:.2f} of it.",
+        f"volume is {scale:.2f} of it. Least scale of the basis: the legs' tick/√12.",
         "",
         "| quantile | " + " | ".join(METRICS) + " |",
         "|---|" + "---:|" * len(METRICS),
@@ -185,7 +201,7 @@ def main() -> None:
     args = parser.parse_args()
     first = CALIBRATION if args.calibration else FRESH
     folder = Path(os.environ.get("CROSSWIND_DATA", ROOT.parent / "shared" / "data")) / "lean"
-    page = ["### Simulated days", "", *simulated(first, args.days), ""]
+    page = ["### Triggers", "", *triggers(), "", "### Simulated days", "", *simulated(first, args.days), ""]
     if folder.is_dir():
         page += ["### ES on 2013-12-18", "", *recorded(folder), ""]
     page += ["### Cost", "", *speed()]

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -342,12 +343,27 @@ def test_the_picture_and_the_table_are_those_of_the_machine():
     picture = machine_diagram(config)
     assert "|bdz| ≥ 7.5, until ≤ 3.25" in picture
     assert "minutes left ≤ 11" in picture
+    assert "CROWDED" not in picture  # nothing leads there
+    assert "rdp" not in machine_diagram(RegimeConfig(deadline_min=15.0, late_min=15.0, triggers=config.triggers))
     assert len(machine_edges()) == 6 + 3
     import xml.etree.ElementTree as ElementTree
 
     ElementTree.fromstring(machine_diagram())
     table = trigger_table(config)
     assert table.loc["bdz"].tolist() == ["BASIS_STRESS", "bdz", "outside", 7.5, 3.25]
+
+
+def test_the_page_shows_this_machine():
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    assert (docs / "img" / "roll-regimes.svg").read_text(encoding="utf-8") == machine_diagram()
+    page = (docs / "roll" / "regimes.md").read_text(encoding="utf-8")
+    for name, row in trigger_table().iterrows():
+        assert f"| `{name}` | {row['regime']} |" in page
+        assert f" {row['enter']:g} | " in page
+        assert f" {row['leave']:g} |" in page
+    config = RegimeConfig()
+    assert f"**{config.dwell_s:g} s**" in page
+    assert f"**{config.quiet_s:g} s**" in page
 
 
 def test_every_change_in_the_table_is_made():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from html import escape
-from itertools import pairwise
+from itertools import combinations
 
 import pandas as pd
 
@@ -67,26 +67,25 @@ def machine_diagram(config: RegimeConfig | None = None) -> str:
         Triggers, dwell and deadline rule; None: those that come with the toolkit.
     """
     c = RegimeConfig() if config is None else config
-    edges = machine_edges(c)
-    up = set(zip(edges["source"], edges["target"], strict=True))
-    boxes = {regime: 30 + k * (_HEIGHT + _GAP) for k, regime in enumerate(PRIORITY)}
+    live = [r for r in PRIORITY if r is Regime.DEADLINE or r.name in set(machine_edges(c)["source"])]
+    boxes = {regime: 30 + k * (_HEIGHT + _GAP) for k, regime in enumerate(live)}
     parts: list[str] = []
     for regime, top in boxes.items():
-        parts.append(_box(regime, top))
         lines = [t.text() for t in c.of(regime)]
         if regime is Regime.PRE_ROLL:
             lines = ["no trigger holds"]
         elif regime is Regime.DEADLINE:
             lines = [*_deadline_text(c).split(" or "), "at once, whatever the dwell; never left"]
-        parts += _words(_LEFT + _BOX + 130, top + 18, lines)
-    live = [r for r in PRIORITY[:-1] if r.name in set(edges["source"])]
-    for low, high in pairwise(live):
-        parts += _straight(boxes[low] + _HEIGHT, boxes[high], both=(high.name, low.name) in up)
-    if len(live) == 3:
-        parts.append(_arc(boxes[live[0]], boxes[live[2]], "both", _LEFT, -64))
-    for k, regime in enumerate(live):
-        depth = 30 + 24 * (len(live) - k)
-        parts.append(_arc(boxes[regime], boxes[Regime.DEADLINE], "end", _LEFT + _BOX, depth, dashed=True))
+        parts += [_box(regime, top), *_words(_LEFT + _BOX + 130, top + 18, lines)]
+    # The table holds every pair of the lower regimes both ways, and each of them to DEADLINE.
+    for low, high in combinations(live[:-1], 2):
+        if live.index(high) == live.index(low) + 1:
+            parts.append(_straight(boxes[low] + _HEIGHT, boxes[high]))
+        else:
+            parts.append(_arc(boxes[low], boxes[high], _LEFT, -64, both=True))
+    for k, regime in enumerate(live[:-1]):
+        depth = 30 + 24 * (len(live) - 1 - k)
+        parts.append(_arc(boxes[regime], boxes[Regime.DEADLINE], _LEFT + _BOX, depth, both=False))
     notes = [
         f"dwell {c.dwell_s:g} s before any",
         "solid arrow is taken;",
@@ -128,15 +127,17 @@ def _words(left: int, top: int, lines: list[str]) -> list[str]:
     return [f'<text x="{left}" y="{top + 17 * k}">{escape(line)}</text>' for k, line in enumerate(lines)]
 
 
-def _straight(top: int, bottom: int, both: bool) -> list[str]:
+def _straight(top: int, bottom: int) -> str:
     x = _LEFT + _BOX // 2
-    start = ' marker-start="url(#tip)"' if both else ""
-    return [f'<path d="M{x},{top} L{x},{bottom}" stroke="#444" fill="none"{start} marker-end="url(#tip)"/>']
+    return _path(f"M{x},{top} L{x},{bottom}", both=True)
 
 
-def _arc(top: int, bottom: int, tips: str, edge: int, depth: int, dashed: bool = False) -> str:
+def _arc(top: int, bottom: int, edge: int, depth: int, both: bool) -> str:
     y1, y2 = top + _HEIGHT // 2, bottom + _HEIGHT // 2
-    start = ' marker-start="url(#tip)"' if tips == "both" else ""
-    style = ' stroke-dasharray="5 4"' if dashed else ""
-    path = f"M{edge},{y1} C{edge + depth},{y1} {edge + depth},{y2} {edge},{y2}"
-    return f'<path d="{path}" stroke="#444" fill="none"{style}{start} marker-end="url(#tip)"/>'
+    return _path(f"M{edge},{y1} C{edge + depth},{y1} {edge + depth},{y2} {edge},{y2}", both)
+
+
+def _path(path: str, both: bool) -> str:
+    """Return a line with a tip at its end: solid with one at both ends, or dashed."""
+    style = ' marker-start="url(#tip)"' if both else ' stroke-dasharray="5 4"'
+    return f'<path d="{path}" stroke="#444" fill="none"{style} marker-end="url(#tip)"/>'
