@@ -58,3 +58,33 @@ def market(bars=600, bar_s=5.0, seed=0, start="2024-03-06 14:30", source="simula
         legs=("202403", "202406"),
         source=source,
     )
+
+
+def implied_market(quotes, near, far):
+    """Return recorded legs with the spread book that they imply: far bid − near ask, far ask − near bid."""
+    names = ("bid", "ask", "bid_size", "ask_size", "volume")
+    frames = {name: getattr(quotes, name)[[near, far]] for name in names}
+    sound = (frames["bid"] < frames["ask"]).all(axis=1)
+    bid, ask, bid_size, ask_size, volume = (frame[sound].to_numpy() for frame in frames.values())
+    half = 0.5 * volume.min(axis=1)
+    return RollMarket(
+        times=pd.DatetimeIndex(quotes.index[sound]),
+        bar_s=quotes.bar_s,
+        bid=bid[:, 1] - ask[:, 0],
+        ask=ask[:, 1] - bid[:, 0],
+        bid_size=np.minimum(bid_size[:, 1], ask_size[:, 0]),
+        ask_size=np.minimum(ask_size[:, 1], bid_size[:, 0]),
+        sold=half,
+        bought=half,
+        cancelled=np.zeros((len(bid), 2)),
+        leg_bid=bid,
+        leg_ask=ask,
+        leg_bid_size=bid_size,
+        leg_ask_size=ask_size,
+        leg_volume=volume,
+        tick=0.05,
+        leg_tick=quotes.tick,
+        multiplier=quotes.multiplier,
+        legs=(near, far),
+        source="synthesised from the legs",
+    )

@@ -26,6 +26,7 @@ from crosswind.problems.roll.metrics import (
     executable_pace,
     legging_exposure,
     legging_pairs,
+    metric_bands,
     roll_metrics,
     roll_participation,
 )
@@ -380,6 +381,53 @@ def test_a_missing_book_has_no_basis_and_no_depth():
         assert math.isnan(got["bdz"])
         assert math.isnan(got["cde"])
     assert stream.update(times[34], **good)["bdz"] == pytest.approx(0.0, abs=1e-12)
+
+
+anything = st.one_of(st.floats(), st.floats(-10.0, 10.0), st.sampled_from([0.0, 50.0, 1e308, -1e308, 5e-324]))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([5, 5, 5, 5, 60, 3600, 0, -60]), *[anything] * 7), min_size=1, max_size=40),
+    st.booleans(),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_stream_survives_whatever_it_is_fed(rows, robust):
+    short = {f"{name}_window_s": 30.0 for name in ("rpc", "cde", "bdz", "pace", "let")}
+    config = RollMetricsConfig(**short, robust=robust)
+    base = RollVolumeBaseline.fit([market(600, seed=1)], tz=NEW_YORK)
+    start = axis(1)[0].value
+    order = RollOrder("o", 10, axis(1)[0], axis(60)[-1])
+    stream, fresh = (MetricStream(config, base, order=order) for _ in range(2))
+    at = start
+    for wait, *values in rows:
+        at += wait * NS
+        got = stream.update(at, **dict(zip((*FIELDS, "remaining"), values, strict=True)))
+        assert set(got) == set(METRICS)
+        assert got["let_s"] == 0.0
+    # Once all of it has left the windows, the stream is as good as a new one.
+    at = max(at, start + 10**6 * NS) + 10**5 * NS
+    sound = columns(30, seed=9)
+    for k in range(30):
+        bar = {name: float(sound[name][k]) for name in FIELDS}
+        one, two = (s.update(at + 5 * k * NS, **bar) for s in (stream, fresh))
+        close(list(one.values()), list(two.values()))
+    assert math.isfinite(one["bdz"])
+
+
+def test_bands_of_past_days_follow_the_wall_clock():
+    frames = [roll_metrics(market(720, seed=k), baseline=None) for k in range(5)]
+    today = axis(720, start="2024-07-03 13:30")  # 09:30 in New York, in summer
+    bands = metric_bands(frames, today, tz=NEW_YORK)
+    third = slice(120, 180)  # bars of the third slot, 09:40 to 09:45
+    means = [f["cde"].iloc[third].mean() for f in frames]
+    close(bands[("cde", "mean")].iloc[150], np.mean(means))
+    close(bands[("cde", "low")].iloc[150], np.quantile(means, 0.25))
+    close(bands[("cde", "high")].iloc[150], np.quantile(means, 0.75))
+    assert bands["rpc"].isna().all().all()
+    assert bands.attrs["market"] == "simulated for a test"
+    for bad in ({"past": []}, {"quantiles": (0.9, 0.1)}, {"past": [pd.DataFrame({"x": [1.0]}, index=today[:1])]}):
+        with pytest.raises(InvalidInput):
+            metric_bands(**({"past": frames, "times": today} | bad))
 
 
 @pytest.mark.parametrize(

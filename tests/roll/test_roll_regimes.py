@@ -315,6 +315,12 @@ def test_batch_steps_and_watch_are_one():
     recorded = RegimeWatch(baseline=RollVolumeBaseline.fit([market(50, source="recorded")]))
     with pytest.raises(InvalidInput, match="earlier days"):
         recorded.start(order, m)
+    brief = RegimeWatch(baseline=base, history_s=1800.0)
+    brief.start(order, see(m, 700))
+    assert brief.stream.latest["bdz"] == pytest.approx(frame["bdz"].iloc[699], rel=1e-12)
+    assert brief.machine.held_s() + sum(t.held_s for t in brief.machine.transitions) == 1800.0
+    with pytest.raises(InvalidInput, match="history_s"):
+        RegimeWatch(history_s=-1.0)
     bare = RegimeWatch()
     bare.start(order, m)
     assert math.isnan(bare.stream.latest["rpc"])

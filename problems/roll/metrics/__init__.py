@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crosswind.problems.roll.metrics.bands import metric_bands
 from crosswind.problems.roll.metrics.baseline import RollVolumeBaseline
 from crosswind.problems.roll.metrics.batch import roll_metrics
 from crosswind.problems.roll.metrics.config import METRICS, RollMetricsConfig
@@ -26,6 +27,7 @@ __all__ = [
     "executable_pace",
     "legging_exposure",
     "legging_pairs",
+    "metric_bands",
     "roll_metrics",
     "roll_participation",
 ]

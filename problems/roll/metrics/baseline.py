@@ -103,7 +103,7 @@ class RollVolumeBaseline:
         slots = round(_DAY_S / slot_s)
         rates = np.full((len(markets), slots), np.nan)
         for row, market in enumerate(markets):
-            slot = _slots(market.times, market.bar_s, tz, slot_s)
+            slot = slots_of(market.times, market.bar_s, tz, slot_s)
             seen = np.bincount(slot, minlength=slots) * market.bar_s
             total = np.bincount(slot, weights=market.volume, minlength=slots)
             covered = seen > 0.0
@@ -230,13 +230,9 @@ class RollVolumeBaseline:
         return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
     def _at(self, values: Array, times: pd.DatetimeIndex, bar_s: float | None) -> pd.Series[Any]:
-        if not isinstance(times, pd.DatetimeIndex) or times.tz is None:
-            raise InvalidInput(
-                "is not a tz-aware DatetimeIndex", field="times", value=type(times).__name__, remedy="localise"
-            )
         length = self.bar_s if bar_s is None else float(bar_s)
         _check_slots(self.slot_s, length)
-        return pd.Series(values[_slots(times, length, self.tz, self.slot_s)] * length, index=times)
+        return pd.Series(values[slots_of(times, length, self.tz, self.slot_s)] * length, index=times)
 
 
 def _check_slots(slot_s: float, bar_s: float) -> None:
@@ -247,8 +243,12 @@ def _check_slots(slot_s: float, bar_s: float) -> None:
         raise InvalidInput("is not within a slot", field="bar_s", value=bar_s, remedy=f"pass at most {slot_s:g} s")
 
 
-def _slots(times: pd.DatetimeIndex, bar_s: float, tz: str, slot_s: float) -> NDArray[np.int64]:
-    """Return the slot of the local day in which each bar's middle lies."""
+def slots_of(times: pd.Index[Any], bar_s: float, tz: str, slot_s: float) -> NDArray[np.int64]:
+    """Return the slot of the local day in which each bar's middle lies (B,)."""
+    if not isinstance(times, pd.DatetimeIndex) or times.tz is None:
+        raise InvalidInput(
+            "is not a tz-aware DatetimeIndex", field="times", value=type(times).__name__, remedy="localise"
+        )
     try:
         zone = ZoneInfo(tz)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 from crosswind.problems.roll.metrics import MetricStream, RollMetricsConfig, RollVolumeBaseline
+from crosswind.problems.roll.metrics.config import NS
 from crosswind.problems.roll.model import Regime, RollMarket, RollOrder
 from crosswind.problems.roll.regimes.config import RegimeConfig
 from crosswind.problems.roll.regimes.machine import RegimeMachine
@@ -26,6 +29,9 @@ class RegimeWatch:
         Windows and scales; None: likewise.
     baseline
         Expected roll volume, of earlier rolls; None: RPC is not known and its trigger never moves.
+    history_s
+        How much of the session before the first decision is taken in [s]; None: all of it. A little more than the
+        longest window will do, and saves time where many orders share a day.
 
     Attributes
     ----------
@@ -41,10 +47,13 @@ class RegimeWatch:
         regimes: RegimeConfig | None = None,
         metrics: RollMetricsConfig | None = None,
         baseline: RollVolumeBaseline | None = None,
+        history_s: float | None = None,
     ) -> None:
+        if history_s is not None and not 0.0 <= history_s < math.inf:
+            raise InvalidInput("is out of range", field="history_s", value=history_s, remedy="pass 0 or more, or None")
         self.regimes = RegimeConfig() if regimes is None else regimes
         self.metrics = RollMetricsConfig() if metrics is None else metrics
-        self.baseline = baseline
+        self.baseline, self.history_s = baseline, history_s
         self.machine = RegimeMachine(self.regimes)
         self._order: RollOrder | None = None
         self._seen = 0
@@ -62,6 +71,9 @@ class RegimeWatch:
         self.stream = MetricStream.of(market, self.metrics, self.baseline, order)
         self.machine = RegimeMachine(self.regimes)
         self._order, self._seen = order, 0
+        if self.history_s is not None:
+            times = market.times.asi8
+            self._seen = int(np.searchsorted(times, times[-1] - round(self.history_s * NS)))
         self._take(market, None)
 
     def fill(self, time: pd.Timestamp | int, near: float, far: float) -> None:
@@ -97,5 +109,5 @@ class RegimeWatch:
         for bar in range(self._seen, len(times)):
             ns = int(times[bar])
             values = self.stream.update_bar(market, bar, remaining)
-            self.machine.step(ns, values, (order.cutoff.value - ns) / 60e9)
+            self.machine.step(ns, values, (order.cutoff.value - ns) / (60.0 * NS))
         self._seen = len(times)
