@@ -24,7 +24,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, lu_factor, lu_solve
+from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.lapack import dgetrf, dgetrs
 
 from crosswind.solvers.tail.problem import Array, TailProgram
 
@@ -133,7 +134,7 @@ def begin(folded: Folded, warm: Array | None = None) -> Point:
     """Return a start: x spread over its rows (moved towards ``warm``, unscaled), the tail's weights spread evenly."""
     f, p = folded, folded.program
     bounds = p.bounds / f.x_unit
-    count = np.asarray((f.equal != 0.0).sum(axis=1), dtype=np.float64).ravel()
+    count = (f.equal_dense != 0.0).sum(axis=1)
     x = bounds / max(1.0, float(count.max(initial=1.0)))
     x = np.maximum(x, 1e-8)
     if warm is not None:
@@ -260,7 +261,12 @@ class _System:
             first = len(f.equal_to)
             S[-1, first : first + len(self.stiff)] += 1.0
             S[first : first + len(self.stiff), -1] += 1.0
-        self.schur = lu_factor(S, check_finite=False) if len(S) else None
+        self.schur: tuple[Any, Any] | None = None
+        if len(S):
+            lu, pivots, info = dgetrf(S)
+            if info != 0:
+                raise np.linalg.LinAlgError("the small system is singular")
+            self.schur = (lu, pivots)
 
     def _inverse(self, rhs: Array) -> Array:
         """Return M⁻¹ rhs, refined once."""
@@ -289,7 +295,7 @@ class _System:
         dx = self._inverse(rhs)
         dzeta, eta = 0.0, np.zeros(0)
         if self.schur is not None:
-            eta = lu_solve(self.schur, self.C @ dx - np.concatenate(aims), check_finite=False)
+            eta, _ = dgetrs(*self.schur, self.C @ dx - np.concatenate(aims))
             dx = dx - self.solved @ eta
         nu = eta[: len(f.equal_to)]
         dw = dtheta = du = dt = at.w
@@ -323,7 +329,7 @@ def step(f: Folded, at: Point, r: Residuals) -> tuple[Point, float]:
     """Return the next point and the length of the step; LinAlgError where the matrix is not positive definite."""
     system = _System(f, at, r)
     products = (at.x * at.mu, at.g * at.y, at.t * at.w, at.u * at.theta)
-    aim = system.direction(*(-value for value in products), r.tail, r.dual)
+    aim = system.direction(-products[0], -products[1], -products[2], -products[3], r.tail, r.dual)
     reach = _longest(at, aim)
     after = (
         sum(
@@ -337,7 +343,7 @@ def step(f: Folded, at: Point, r: Residuals) -> tuple[Point, float]:
     tail = r.tail - 0.5 * f.bend(aim.x)[f.tail] * reach**2 if len(f.tail) and f.curved else r.tail
     second = (aim.x * aim.mu, aim.g * aim.y, aim.t * aim.w, aim.u * aim.theta)
     aims = [target - value - reach**2 * cross for value, cross in zip(products, second, strict=True)]
-    d = system.direction(*aims, tail, r.dual)
+    d = system.direction(aims[0], aims[1], aims[2], aims[3], tail, r.dual)
     length = _longest(at, d)
     moved = {
         name: getattr(at, name) + length * getattr(d, name)

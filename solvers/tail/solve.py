@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
 from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.solution import Attempt, Status
-from crosswind.solvers.tail.certificate import lower_bound
-from crosswind.solvers.tail.interior import Folded, begin, residuals, step
+from crosswind.solvers.tail.grade import KEPT, graded
+from crosswind.solvers.tail.interior import Folded, Point, begin, residuals, step
 from crosswind.solvers.tail.problem import Array, TailProgram
 from crosswind.solvers.tail.solution import TailSolution
 from crosswind.solvers.threads import one_blas_thread
 
 __all__ = ["solve_tail"]
 
-KEPT = 1e-9  # largest relative miss of a limit in an answer that counts as OPTIMAL
 _STALL = 8  # steps shorter than _SHORT in a row, and the iteration is given up
 _SHORT = 1e-4
 
@@ -89,7 +89,7 @@ def _interior(program: TailProgram, tol: float, max_iter: int, x0: Array | None)
                 note = "the iterate is not finite"
                 break
             scale = 1.0 + abs(float(folded.weight @ r.cost))
-            if r.mean * folded.pairs <= 10.0 * tol * scale and r.reach <= 1e-7 or done >= max_iter:
+            if (r.mean * folded.pairs <= 10.0 * tol * scale and r.reach <= 1e-7) or done >= max_iter:
                 found = _grade(program, folded, at, tol, done, begun)
                 if best is None or _key(found) < _key(best):
                     best = found
@@ -114,71 +114,20 @@ def _interior(program: TailProgram, tol: float, max_iter: int, x0: Array | None)
     if not status.ok and done >= max_iter:
         status = Status.ITERATION_LIMIT
     attempt = Attempt("interior", note or "stuck", status, best.seconds, note)
-    return TailSolution(**{**vars(best), "status": status, "attempts": (attempt,)})
+    return replace(best, status=status, attempts=(attempt,))
 
 
 def _key(found: TailSolution) -> tuple[bool, float]:
     return (found.violation > KEPT, found.gap if found.violation <= KEPT else found.violation)
 
 
-def _grade(program: TailProgram, folded: Folded, at: object, tol: float, done: int, begun: float) -> TailSolution:
-    x = np.maximum(at.x, 0.0) * folded.x_unit  # type: ignore[attr-defined]
+def _grade(program: TailProgram, folded: Folded, at: Point, tol: float, done: int, begun: float) -> TailSolution:
+    x = np.maximum(at.x, 0.0) * folded.x_unit
     price = folded.c_unit / folded.x_unit
-    nu, y = at.nu * price, at.y * price  # type: ignore[attr-defined]
+    nu, y = at.nu * price, at.y * price
     weights = np.zeros(program.scenarios)
     if folded.risk:
-        weights[folded.tail] = at.w / folded.risk  # type: ignore[attr-defined]
+        weights[folded.tail] = at.w / folded.risk
     elif program.risk:
         weights = program.caps / program.caps.sum()
     return graded(program, x, weights, nu, y, tol, done, begun, "interior")
-
-
-def graded(
-    program: TailProgram,
-    x: Array,
-    weights: Array,
-    nu: Array,
-    y: Array,
-    tol: float,
-    done: int,
-    begun: float,
-    method: str,
-) -> TailSolution:
-    """Grade a point and its multipliers, whoever found them."""
-    if not all(np.isfinite(part).all() for part in (x, weights, nu, y)):
-        x, weights = np.zeros(program.n), program.caps / max(float(program.caps.sum()), 1.0)
-        nu, y = np.zeros_like(program.equal_to), np.zeros_like(program.rows_to)
-        status = Status.NUMERICAL
-    else:
-        status = Status.INACCURATE
-    bound = lower_bound(program, x, weights, nu, y)
-    costs = program.costs(x)
-    objective = program.objective(x)
-    parts = float(program.probabilities @ np.abs(costs - program.constant) + np.abs(program.base) @ x)
-    if program.risk:
-        parts += program.risk * float(np.abs(costs).max())
-    missed = float(np.abs(nu) @ np.abs(program.equal @ x - program.equal_to))
-    missed += float(bound.rows @ np.maximum(program.rows @ x - program.rows_to, 0.0))
-    gap = (abs(objective - bound.value) + missed) / max(parts, 1e-300)
-    violation = program.violation(x)
-    if status is Status.INACCURATE and gap <= tol and violation <= KEPT:
-        status = Status.OPTIMAL
-    for part in (x, costs):
-        part.setflags(write=False)
-    return TailSolution(
-        x,
-        objective,
-        bound.value,
-        gap,
-        violation,
-        status,
-        costs,
-        bound.weights,
-        bound.equal,
-        bound.rows,
-        bound.reduced,
-        tol,
-        done,
-        time.perf_counter() - begun,
-        method,
-    )

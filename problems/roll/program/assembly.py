@@ -17,6 +17,7 @@ the future, and its costs are convex in x.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,7 +124,7 @@ class Assembly:
         T = self.scenarios.slices
         key = self.channel * (T + 1) + self.slice
         if weight is None:
-            return np.bincount(key, x, minlength=3 * (T + 1)).reshape(3, T + 1)
+            return np.asarray(np.bincount(key, x, minlength=3 * (T + 1)), dtype=np.float64).reshape(3, T + 1)
         place = sp.csr_array((np.ones(len(key)), (key, np.arange(len(key)))), shape=(3 * (T + 1), len(key)))
         return np.asarray((place @ (weight * x).T).T).reshape(len(weight), 3, T + 1)
 
@@ -188,7 +189,7 @@ def assemble(
     rest_drift = _running(gone * (worth * sc.drift[:, :T, None]))
     cross_fees = psi * (fees + worth * sc.half_width[:, :, None])
     drift = worth * sc.drift[:, :, None]
-    blocks = []
+    blocks: list[tuple[int, Sequence[int], FloatArray, FloatArray, FloatArray | None, FloatArray]] = []
     if carry:
         blocks.append((0, range(T + 1), rest_fees + cross_fees, rest_drift + psi * drift, None, psi))
     else:

@@ -1,4 +1,4 @@
-"""From paths of a spread book in short steps to scenarios in slices: what reaches an order at rest, what crossing meets.
+"""From paths of a spread book in short steps to scenarios in slices.
 
 The order that rests is small for the book: it does not change what others do.
 """

@@ -175,7 +175,8 @@ class RollPlan:
             f"{self.name}: {'buy' if self.side > 0 else 'sell'} {q:.0f} spreads, "
             f"{a.scenarios.count} scenarios × {a.scenarios.slices} slices ({a.scenarios.source})",
             f"{self.solution.status.name}: {self.solution.status.text}",
-            f"  now: rest {first.rest:.1f}, cross {first.cross:.1f}, legs {first.legs_at_once + first.legs_one_by_one:.1f}"
+            f"  now: rest {first.rest:.1f}, cross {first.cross:.1f}, "
+            f"legs {first.legs_at_once + first.legs_one_by_one:.1f}"
             f" within {first.seconds:.0f} s",
             f"  cost a spread (positive: money lost): mean {self.mean / q:+.3f}, Q{level:.0f} {self.q95 / q:+.3f}, "
             f"CVaR{level:.0f} {self.cvar95 / q:+.3f}",

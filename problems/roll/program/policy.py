@@ -254,9 +254,7 @@ class ScheduledRoll:
         taken = np.zeros((3, a.scenarios.slices + 1, J))
         one = a.slab >= 0
         np.add.at(taken, (a.channel[one], a.slice[one], a.slab[one]), plan.plan[one])
-        np.add.at(
-            taken, (a.channel[~one], a.slice[~one]), np.repeat(plan.plan[~one, None] / J, J, axis=1)
-        )
+        np.add.at(taken, (a.channel[~one], a.slice[~one]), np.repeat(plan.plan[~one, None] / J, J, axis=1))
         still = taken[:, number:].sum(axis=(0, 1))
         # The front of the queue fills first, so what is left lies at the back; more than planned is overdue.
         left = max(0.0, state.remaining - float(self._due.sum()))

@@ -29,9 +29,9 @@ _ROUNDS = 12  # of the refinement
 class RollProblem:
     r"""Roll what is left of an order: min E[C] + λ₉₅ CVaR_α[C] + λ_T E[underfill] over scenarios.
 
-    ``C = C_spread/fees + C_impact + C_basis drift + C_legging + C_timing`` per scenario. The plan decides, for each part
-    of the order by place in the queue, when what is still unfilled is given up to the spread book, to the legs or to
-    the forced cross; until then it rests. See :mod:`crosswind.problems.roll.program.assembly` for the program.
+    ``C = C_spread/fees + C_impact + C_basis drift + C_legging + C_timing`` per scenario. The plan decides, for each
+    part of the order by place in the queue, when what is still unfilled is given up to the spread book, to the legs or
+    to the forced cross; until then it rests. See :mod:`crosswind.problems.roll.program.assembly` for the program.
     Q₉₅ is not convex; CVaR₉₅ is, and bounds it from above (Rockafellar and Uryasev 2000). Both are reported.
 
     Parameters
@@ -141,8 +141,8 @@ class RollProblem:
         Returns
         -------
         DataFrame
-            λ₉₅ → ``mean``, ``q95``, ``cvar95`` [currency a spread], ``underfill`` [contracts], ``rest`` and ``cross`` of
-            the first slice, ``status``, ``gap``, ``iterations``.
+            λ₉₅ → ``mean``, ``q95``, ``cvar95`` [currency a spread], ``underfill`` [contracts], ``rest`` and ``cross``
+            of the first slice, ``status``, ``gap``, ``iterations``.
         """
         weights = [float(w) for w in tail_weights] or [0.0, *np.geomspace(0.02, 10.0, 29)]
         assembly = self.assembly()
@@ -279,7 +279,8 @@ class QuantileRefinement:
         q = self.first.quantity
         return (
             f"{self.reason}\n  CVaR plan: mean {self.first.mean / q:+.3f}, Q {self.first.q95 / q:+.3f}, CVaR "
-            f"{self.first.cvar95 / q:+.3f} a spread\n  kept: mean {self.plan.mean / q:+.3f}, Q {self.plan.q95 / q:+.3f}, "
+            f"{self.first.cvar95 / q:+.3f} a spread\n"
+            f"  kept: mean {self.plan.mean / q:+.3f}, Q {self.plan.q95 / q:+.3f}, "
             f"CVaR {self.plan.cvar95 / q:+.3f} a spread"
         )
 
@@ -311,12 +312,13 @@ def evaluate(plan: RollPlan, scenarios: RollScenarios) -> pd.DataFrame:
         carry=plan.carry,
         prune=False,
     )
-    where = {
-        key: i for i, key in enumerate(zip(full.channel.tolist(), full.slice.tolist(), full.slab.tolist(), strict=True))
-    }
+
+    def keys(of: Assembly) -> list[tuple[int, int, int]]:
+        return list(zip(of.channel.tolist(), of.slice.tolist(), of.slab.tolist(), strict=True))
+
+    where = {key: i for i, key in enumerate(keys(full))}
     x = np.zeros(full.program.n)
-    for value, *key in zip(plan.plan.tolist(), a.channel.tolist(), a.slice.tolist(), a.slab.tolist(), strict=True):
-        x[where[tuple(key)]] = value
+    x[[where[key] for key in keys(a)]] = plan.plan
     return pd.DataFrame(
         full.components(x), columns=list(COMPONENTS), index=pd.RangeIndex(scenarios.count, name="scenario")
     )

@@ -190,9 +190,14 @@ class RollScenarios:
                 f"{self.count} scenarios × {self.slices} slices of {self.dt_s.mean():.0f} s ({self.source})",
                 f"  basis move to the cutoff: sd {end.std():.2f}, 95 % {np.quantile(end, 0.95):+.2f} currency a spread "
                 "(positive: against the order)",
-                f"  contracts that reach a resting order: median {np.median(np.minimum(self.flow, 1e9).sum(axis=1)):.0f}",
+                f"  a resting order of any size is filled in {np.isinf(self.flow).any(axis=1).mean():.0%} of them; "
+                f"else {np.median(_finite(self.flow).sum(axis=1)):.0f} contracts reach it in the median",
             ]
         )
+
+
+def _finite(flow: FloatArray) -> FloatArray:
+    return np.where(np.isinf(flow), 0.0, flow)
 
 
 def _array(name: str, value: Any, shape: tuple[int, ...], least: float | None, *, endless: bool = False) -> FloatArray:
