@@ -59,7 +59,7 @@ class RollEpisode:
     """
 
     name: str
-    market: RollMarket
+    market: RollMarket = field(repr=False)
     order: RollOrder
     block: str
     stress: str = "calm"

@@ -219,29 +219,23 @@ class RollSession:
         if type(value) is int:
             count = value
         else:
-            try:
-                number = float(value)  # type: ignore[arg-type]
-            except (TypeError, ValueError, OverflowError):
-                number = math.nan
-            if math.isnan(number):
+            number = _number(value)
+            if not number >= 0.0:  # NaN among them
                 self.counts["unsound"] += 1
                 return 0
-            count = most if number >= most else max(0, int(number))
+            count = most if number >= most else int(number)
         if count < 0:
             self.counts["unsound"] += 1
             return 0
         return min(count, most)
 
     def _let(self, value: object) -> int:
-        """Return a time in ns, cut to the window."""
-        try:
-            seconds = float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError, OverflowError):
-            seconds = math.nan
-        if math.isnan(seconds) or seconds < 0.0:
+        """Return a time in ns, cut to what is longer than any window of the order."""
+        seconds = _number(value)
+        if not seconds >= 0.0:
             self.counts["unsound"] += 1
             return 0
-        return round(min(seconds, (self.ends[-1] - self.ends[0]) / 1e9) * 1e9)
+        return round(min(seconds, 2e-9 * (self.ends[-1] - self.ends[0])) * 1e9)
 
     # -- what the market does ------------------------------------------------------------------------------------------
 
@@ -487,3 +481,15 @@ class RollSession:
         if left > 0:
             self._cross(left, bar, 0, when, "forced", 0, bar)
         return self.size - self.done
+
+
+def _number(value: object) -> float:
+    """Return a number as a float, NaN where it is none."""
+    if isinstance(value, str):
+        return math.nan
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan
+    except OverflowError:  # an integer beyond all floats
+        return math.inf if value > 0 else -math.inf  # type: ignore[operator]
