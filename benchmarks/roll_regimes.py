@@ -98,6 +98,48 @@ def simulated(first: tuple[int, int], count: int) -> list[str]:
     return lines
 
 
+def chosen_on(count: int) -> list[str]:
+    """Return quantiles of the metrics on the days on which the thresholds were chosen."""
+    base = RollParameters()
+    baseline = RollVolumeBaseline.fit(days_of(base, CALIBRATION[0], 12), tz=ZONE)
+    lines = ["| days | RPC 50 % | 99 % | 99.9 % | CDE 1 % | 0.1 % | abs(BDZ) 99 % | 99.9 % |", "|---|" + "---:|" * 7]
+    for world, changed in WORLDS.items():
+        days = days_of(replace(base, **changed), CALIBRATION[1], count)
+        frame = pd.concat([roll_metrics(m, None, baseline) for m in days])
+        cells = [
+            *frame["rpc"].quantile([0.5, 0.99, 0.999]),
+            *frame["cde"].quantile([0.01, 0.001]),
+            *frame["bdz"].abs().quantile([0.99, 0.999]),
+        ]
+        lines.append(f"| {world} | " + " | ".join(f"{value:.2f}" for value in cells) + " |")
+    return lines
+
+
+def patience(count: int) -> list[str]:
+    """Return what dwell and quiet cost and save, on the days on which they were chosen."""
+    base = RollParameters()
+    baseline = RollVolumeBaseline.fit(days_of(base, CALIBRATION[0], 12), tz=ZONE)
+    shocked = replace(base, **WORLDS["8 shocks, half as large again"])
+    usual = [roll_metrics(m, None, baseline) for m in days_of(base, CALIBRATION[1], count)]
+    books = [simulate_roll(shocked, days=1, seed=CALIBRATION[1] + k).days[0] for k in range(count)]
+    frames = [roll_metrics(market_of(day, shocked), None, baseline) for day in books]
+    lines = [
+        "| dwell | quiet | changes a usual day | shocks of 0.2 points or more that turn it red within 2 min |",
+        "|---:|---:|---:|---:|",
+    ]
+    for dwell, quiet in ((5.0, 0.0), (60.0, 0.0), (60.0, 60.0), (120.0, 60.0), (300.0, 60.0), (600.0, 60.0)):
+        config = RegimeConfig(dwell_s=dwell, quiet_s=quiet)
+        changes = [len(run_machine(config, f, f.index[-1]).machine.transitions) for f in usual]
+        caught = []
+        for day, frame in zip(books, frames, strict=True):
+            red = run_machine(config, frame, frame.index[-1]).to_frame()["regime"].eq("BASIS_STRESS").to_numpy()
+            for bar, size in zip(day.shock_bars, day.shock_points, strict=True):
+                if abs(size) >= 0.2 and 360 <= bar < len(red) - 204:
+                    caught.append(red[bar : bar + 25].any())
+        lines.append(f"| {dwell:.0f} s | {quiet:.0f} s | {np.mean(changes):.1f} | {sum(caught)} of {len(caught)} |")
+    return lines
+
+
 def legs_market(quotes: FuturesQuotes, near: str, far: str) -> RollMarket:
     """Return a roll's market with the spread book that the legs imply.
 
@@ -156,6 +198,11 @@ def recorded(folder: Path) -> list[str]:
     ]
     for level, row in zip(quantiles.index.to_numpy(dtype=float), quantiles.to_numpy(), strict=True):
         lines.append(f"| {level:.0%} | " + " | ".join(f"{v:.2f}" for v in row) + " |")
+    moves = []
+    for minutes in (1, 2, 5):
+        gone = np.abs(market.leg_mid[minutes:, 1] - market.leg_mid[:-minutes, 1]) * market.multiplier
+        moves.append(f"{np.quantile(gone, 0.95):.0f} after {minutes} min")
+    lines += ["", f"q95 of what the second leg moves while it waits, $ a contract: {', '.join(moves)}."]
     lines += ["", "Audit trail, without the simulated baseline:", "", "```text", *run.summary().splitlines(), "```"]
     return lines
 
@@ -201,7 +248,10 @@ def main() -> None:
     args = parser.parse_args()
     first = CALIBRATION if args.calibration else FRESH
     folder = Path(os.environ.get("CROSSWIND_DATA", ROOT.parent / "shared" / "data")) / "lean"
-    page = ["### Triggers", "", *triggers(), "", "### Simulated days", "", *simulated(first, args.days), ""]
+    page = ["### Triggers", "", *triggers(), ""]
+    page += ["On the days on which the thresholds were chosen:", "", *chosen_on(args.days), ""]
+    page += ["### Dwell and quiet", "", *patience(args.days), ""]
+    page += ["### Simulated days", "", *simulated(first, args.days), ""]
     if folder.is_dir():
         page += ["### ES on 2013-12-18", "", *recorded(folder), ""]
     page += ["### Cost", "", *speed()]
