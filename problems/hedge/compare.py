@@ -156,7 +156,7 @@ def compare_policies(
     policies: Mapping[str, HedgePolicy],
     markets: Mapping[str, ReplayMarket] | ReplayMarket,
     beliefs: HedgeBeliefs | Mapping[str, HedgeBeliefs],
-    venue: SimulatedVenue | None = None,
+    venue: SimulatedVenue | Mapping[str, SimulatedVenue] | None = None,
     *,
     baseline: str | None = None,
     integer: bool = False,
@@ -178,7 +178,7 @@ def compare_policies(
     beliefs
         What the policies believe, by parent name or one for all.
     venue
-        True rules of execution; default: no latency, no impact.
+        True rules of execution, by parent name or one for all; default: no latency, no impact.
     baseline
         Label that differences refer to; default "P1" where present, else the first.
     integer
@@ -214,14 +214,15 @@ def compare_policies(
     if baseline not in policies:
         raise InvalidInput("is not compared", field="baseline", value=baseline, remedy=f"use one of {list(policies)}")
     venue = SimulatedVenue() if venue is None else venue
+    true = {name: _pick(venue, name, "venue") for name in names}
     replays: dict[tuple[str, str], HedgeReplay] = {}
-    again = zero_impact and bool(venue.modes)
+    again = zero_impact and any(rules.modes for rules in true.values())
     for number, parent in enumerate(parents, start=1):
         market = _pick(markets, parent.name, "markets")
         believed = _pick(beliefs, parent.name, "beliefs")
         first: HedgeReplay | None = None
         for label, policy in policies.items():
-            run = replay_hedge(parent, policy, market, believed, venue, integer=integer, label=label)
+            run = replay_hedge(parent, policy, market, believed, true[parent.name], integer=integer, label=label)
             first = run if first is None else first
             _same_cash(first, run)
             replays[parent.name, label] = run
@@ -234,7 +235,7 @@ def compare_policies(
             policies,
             markets,
             beliefs,
-            venue.without_impact(),
+            {name: rules.without_impact() for name, rules in true.items()},
             baseline=baseline,
             integer=integer,
             seed=seed,

@@ -60,7 +60,7 @@ def tune_policy(
     parents: Sequence[HedgeParent],
     markets: Mapping[str, ReplayMarket] | ReplayMarket,
     beliefs: HedgeBeliefs | Mapping[str, HedgeBeliefs],
-    venue: SimulatedVenue | None = None,
+    venue: SimulatedVenue | Mapping[str, SimulatedVenue] | None = None,
     *,
     integer: bool = False,
     progress: Callable[[float], None] | None = None,

@@ -237,6 +237,8 @@ def hedge_stage(
     index: str | None,
     seed: int,
     assumptions: HedgeAssumptions | None = None,
+    grids: Mapping[str, tuple[Any, Mapping[str, Sequence[Any]]]] | None = None,
+    tune: bool = True,
     progress: Callable[[float], None] | None = None,
 ) -> HedgeStage | None:
     """Tune the hedge policies on the fitting days and replay them on the last.
@@ -259,6 +261,10 @@ def hedge_stage(
     assumptions
         Latency, fees, participation, size of the parents; by default :class:`HedgeAssumptions`, with the latency that a
         simulated market was given.
+    grids
+        Class and grid of parameters by policy, beside P0 and P1; by default those of the main job.
+    tune
+        Tune on the parents of the fitting days; else every policy takes the middle of its grid.
     progress
         Called with the share of the stage that is done.
 
@@ -275,6 +281,8 @@ def hedge_stage(
     if not market.futures:
         return None
     a = _assumed(market) if assumptions is None else assumptions
+    if grids is None:
+        grids = tuning_grids(planned.schedule.problem.risk_aversion, a.horizon)
     root, quotes = next(iter(market.futures.items()))
     shares = _index_shares(market, index)
     rng = np.random.default_rng([seed, 2])
@@ -324,8 +332,8 @@ def hedge_stage(
         training_markets,
         beliefs,
         venue,
-        risk_aversion=planned.schedule.problem.risk_aversion,
-        horizon=a.horizon,
+        grids=grids,
+        tune=tune,
         progress=part(progress, 0.0, 0.7),
     )
     parents, cut = desk.parents(test, markets[last], ahead, rng)
@@ -349,7 +357,9 @@ def hedge_stage(
         notes.append(f"hedge: the fitting days were hedged with {', '.join(before)}")
     if len(parents) > 1 and a.stride_s < a.parent_s:
         notes.append("hedge: parents overlap in time, so that intervals over them are too narrow")
-    if edge := at_the_edge(parameters, tuning_grids(planned.schedule.problem.risk_aversion, a.horizon)):
+    if not tune:
+        notes.append("hedge: policies are not tuned; a rule that is not tuned is a straw man")
+    elif edge := at_the_edge(parameters, grids):
         notes.append(f"hedge: tuned to an end of its grid: {', '.join(edge)}")
     if market.truth is None:
         notes.append("hedge: impact on recorded data is assumed (the fitted kernel); see the rows without impact")

@@ -13,17 +13,20 @@ from crosswind.problems.hedge import (
     BatchedHedge,
     FractionHedge,
     ImmediateHedge,
+    MarginalRule,
     MPCHedge,
     NoHedge,
     PlanHedge,
+    SolvedOnceHedge,
     tune_policy,
 )
+from crosswind.solvers.errors import InvalidInput
 
 if TYPE_CHECKING:
     from crosswind.problems.hedge import HedgeBeliefs, HedgeParent
     from crosswind.problems.replay import ReplayMarket, SimulatedVenue
 
-__all__ = ["BASELINE", "MPC", "at_the_edge", "part", "tuned_policies", "tuning_grids"]
+__all__ = ["BASELINE", "MPC", "at_the_edge", "part", "rival_grids", "tuned_policies", "tuning_grids"]
 
 BASELINE, MPC = "P1 immediate", "P4 MPC"
 
@@ -38,6 +41,47 @@ def tuning_grids(risk_aversion: float, horizon: int) -> dict[str, tuple[Any, dic
         "BS plan + fraction": (PlanHedge, {"fraction": (0.1, 0.25, 0.5, 0.75)}),
         MPC: (MPCHedge, {"risk_aversion": tuple(f * risk_aversion for f in factors), "horizon": (horizon,)}),
     }
+
+
+def rival_grids(
+    keys: Sequence[str] | None, risk_aversion: float, horizon: int
+) -> dict[str, tuple[Any, dict[str, Sequence[Any]]]]:
+    """Return class and grid, of four points each, by policy: those of the main job and the further rivals.
+
+    Parameters
+    ----------
+    keys
+        First words of the labels, of P1c (a clip), P2, P3a, P3b, BF, BS, SO, P4; None: all. P0 and P1 have no
+        parameters: they may be named, and are always compared.
+    risk_aversion
+        λ that the controllers' grid begins at [1/currency].
+    horizon
+        Slices that P4 looks ahead.
+
+    Raises
+    ------
+    InvalidInput
+        For a key that is unknown.
+    """
+    main = tuning_grids(risk_aversion, horizon)
+    factors = main[MPC][1]["risk_aversion"]
+    grids: dict[str, tuple[Any, dict[str, Sequence[Any]]]] = {
+        "P1c immediate, clipped": (ImmediateHedge, {"clip_share": (0.02, 0.05, 0.1, 0.3)}),
+        "P2 batched": main["P2 batched"],
+        "P3a marginal rule": (MarginalRule, {"risk_aversion": factors}),
+        "P3b adaptive trigger": main["P3 adaptive trigger"],
+        "BF fraction of the gap": main["BF fraction of the gap"],
+        "BS plan + fraction": main["BS plan + fraction"],
+        "SO solved once": (SolvedOnceHedge, {"risk_aversion": factors}),
+        MPC: main[MPC],
+    }
+    known = {label.split()[0]: label for label in grids}
+    if keys is None:
+        return grids
+    unknown = [key for key in keys if key not in (*known, "P0", "P1")]
+    if unknown:
+        raise InvalidInput("is unknown", field="policies", value=unknown, remedy=f"use some of {', '.join(known)}")
+    return {label: grids[label] for key, label in known.items() if key in keys}
 
 
 def at_the_edge(
@@ -59,23 +103,28 @@ def part(progress: Callable[[float], None] | None, begin: float, share: float) -
 def tuned_policies(
     parents: Sequence[HedgeParent],
     markets: Mapping[str, ReplayMarket],
-    beliefs: HedgeBeliefs,
-    venue: SimulatedVenue,
+    beliefs: HedgeBeliefs | Mapping[str, HedgeBeliefs],
+    venue: SimulatedVenue | Mapping[str, SimulatedVenue],
     *,
-    risk_aversion: float,
-    horizon: int,
+    grids: Mapping[str, tuple[Any, Mapping[str, Sequence[Any]]]],
+    tune: bool = True,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Return the policies by label, each tuned on ½ mean + ½ q95 of the training parents, and their parameters.
 
-    P0 and P1 have nothing to tune. ``progress`` hears the share done, of which the controller is nearly all.
+    P0 and P1 have nothing to tune. ``progress`` hears the share done, of which the controller is nearly all. Without
+    ``tune`` every policy takes the middle of its grid, and nothing is replayed.
     """
-    grids = tuning_grids(risk_aversion, horizon)
     policies: dict[str, Any] = {"P0 none": NoHedge(), BASELINE: ImmediateHedge()}
     parameters: dict[str, dict[str, Any]] = {}
     begun = 0.0
+    weights = {label: 0.8 if label == MPC else 0.2 / max(len(grids) - 1, 1) for label in grids}
     for label, (make, grid) in grids.items():
-        share = 0.8 if label == MPC else 0.2 / (len(grids) - 1)
+        if not tune:
+            parameters[label] = {key: values[(len(values) - 1) // 2] for key, values in grid.items()}
+            policies[label] = make(**parameters[label])
+            continue
+        share = weights[label] / sum(weights.values())
         found = tune_policy(make, grid, parents, markets, beliefs, venue, progress=part(progress, begun, share))
         begun += share
         policies[label], parameters[label] = found.policy, found.parameters

@@ -24,7 +24,7 @@ def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
     return code, out, err
 
 
-@pytest.mark.parametrize("verb", ["run", "read", "simulate", "fit", "schedule", "solvers", "export-c"])
+@pytest.mark.parametrize("verb", ["run", "read", "simulate", "fit", "schedule", "hedge", "solvers", "export-c"])
 def test_help_shows_an_example_that_parses(verb: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as leave:
         main([verb, "--help"])

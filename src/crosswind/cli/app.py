@@ -12,13 +12,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from crosswind.cli import bench, export_c, fit, read, run, schedule, simulate, solvers
+from crosswind.cli import bench, export_c, fit, hedge, read, run, schedule, simulate, solvers
 from crosswind.cli.common import EXIT_GUARD, EXIT_INPUT, Outcome, emit, emit_error
 from crosswind.solvers.errors import CrosswindError, InvalidInput, LimitBreach
 
 __all__ = ["main"]
 
-_VERBS = (run, read, simulate, fit, schedule, solvers, bench, export_c)
+_VERBS = (run, read, simulate, fit, schedule, hedge, solvers, bench, export_c)
 
 
 def _parser() -> argparse.ArgumentParser:
