@@ -103,7 +103,7 @@ def test_all_early_and_all_late_and_legged() -> None:
 
 @pytest.fixture(scope="module")
 def compared() -> RollComparison:
-    drawn = roll_episodes(48, seed=21, bar_s=30.0, windows_min=(30, 60), stress={"thin": 0.4}, sizes=(100, 3000))
+    drawn = roll_episodes(48, seed=21, bar_s=60.0, windows_min=(30, 60), stress={"thin": 0.4}, sizes=(100, 3000))
     policies = [TwapSpread(), AdaptiveTwap(), AllLate(), AllEarly()]
     return compare_rolls(drawn, policies, RollReplayConfig(watch=RegimeWatch()), draws=300, keep=True)
 

@@ -26,6 +26,7 @@ SIZES = (100, 200, 500, 1000, 2000, 5000)
 WINDOWS_MIN = (60, 90, 120, 180)
 _DAYS_BEFORE = (9, 8, 7, 4, 3, 2)  # of the near's Friday: the sessions between which volume moves
 _YEARS = range(2015, 2026)
+_SESSION_S = 23400.0
 _OPENING_S, _CLOSING_S = 900.0, 300.0  # of the session, in which no order starts and none ends
 
 
@@ -233,6 +234,13 @@ def roll_episodes(
         raise InvalidInput("are not shares of days", field="stress", value=rates, remedy="pass shares with a sum ≤ 1")
     if not 0.0 <= naked_share <= 1.0:
         raise InvalidInput("is not a share", field="naked_share", value=naked_share, remedy="pass a number from 0 to 1")
+    if not (np.isfinite(bar_s) and bar_s > 0.0 and abs(_SESSION_S / bar_s - round(_SESSION_S / bar_s)) < 1e-9):
+        raise InvalidInput(
+            f"does not divide the session of {_SESSION_S:g} s",
+            field="bar_s",
+            value=bar_s,
+            remedy="pass e.g. 5, 10 or 60",
+        )
     base = replace(parameters, bar_s=bar_s)
     for kind in rates:
         stressed(base, kind)
@@ -245,7 +253,7 @@ def roll_episodes(
         if kind == "one_sided" and generator.random() < 0.5:  # short rollers crowd as well
             drawn = replace(drawn, one_sidedness=-drawn.one_sidedness)
         inner = int(generator.integers(2**31))
-        session = simulate_roll(drawn, days=1, seed=inner, start=day).days[0]
+        session = simulate_roll(drawn, days=1, seed=inner, start=day, session_s=_SESSION_S).days[0]
         market = market_of_day(session, bar_s, base.multiplier, base.outright_tick)
         for place in range(min(orders_per_day, count - len(out))):
             order = _order(generator, market, sizes, windows_min, naked_share, f"{number:05d}-{place}")
