@@ -319,6 +319,24 @@ def test_fills_after_a_bar_are_not_known_at_it():
     assert rows == [0.0] * 21 + [5.0, 10.0, 15.0, 20.0]
 
 
+def test_fills_out_of_order_or_late_are_not_lost():
+    m = market(60, seed=1)
+    stream, order = MetricStream.of(m), RollOrder("o", 10, m.times[0], m.times[-1])
+    stream.fill(m.times[9], 0, 1)
+    stream.fill(m.times[5], -2, 0)  # told second, happened first
+    rows = [stream.update_bar(m, k)["let_s"] for k in range(20)]
+    assert rows[4:10] == [0.0, 0.0, 5.0, 10.0, 15.0, 20.0]
+    stream.fill(m.times[12], 0, 1)  # its bar is over: it counts from the next one on, at its own time
+    assert rows[19] == 70.0
+    assert stream.update_bar(m, 20)["let_s"] == 35.0
+    late = MetricStream.of(m, order=order)
+    late.update_bar(m, 30)
+    late.fill(m.times[31], -1, 0)
+    late.update_bar(m, 31)
+    late.fill(m.times[29], 0, 1)  # before one that counts already: booked with it
+    assert late.update_bar(m, 32)["let_s"] == 0.0
+
+
 def test_a_stream_goes_on_from_its_snapshot():
     times, data = axis(800, 5.0, gaps=0.05), columns(800, seed=2, damaged=0.1)
     order = RollOrder("o", 500, times[0], times[-1])
@@ -457,8 +475,7 @@ def test_what_cannot_be_used_is_refused():
     with pytest.raises(InvalidInput, match="tick"):
         MetricStream(tick=0.0)
     stream = MetricStream.of(m)
-    stream.fill(m.times[3], -1, 0)
-    for bad in ((m.times[2], 0, 1), (m.times[4], NAN, 0)):
+    for bad in ((m.times[4], NAN, 0), (m.times[4].tz_localize(None), 1, 0)):
         with pytest.raises(InvalidInput):
             stream.fill(*bad)
     with pytest.raises(InvalidInput, match="near and far"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections import deque
+from operator import itemgetter
 from typing import Any
 
 import pandas as pd
@@ -42,10 +44,15 @@ class MetricStream:
 
     Attributes
     ----------
+    pace
+        Executable pace at the last bar [contracts per minute]; NaN while not known.
+    sides
+        Elasticity of ``bid`` and ``ask`` by themselves at the last bar.
     gaps
         Gaps seen so far.
-    refused
-        Bars that were ignored because time did not go forward, and the last of them as (time, last time).
+    refused_count, refused
+        How many bars were ignored because time did not go forward, and the last 1000 of them as (time, last time)
+        [ns].
     """
 
     def __init__(
@@ -98,26 +105,25 @@ class MetricStream:
     def fill(self, time: pd.Timestamp | int, near: float, far: float) -> None:
         """Tell a fill of the order; it counts from the first bar on that ends at its time or later.
 
-        A fill that is told late, after its bar was measured, is not lost: it counts from the next bar on.
+        Fills of one bar may be told in any order. One that is told late, after its bar was measured, is not lost: it
+        counts from the next bar on, and is never booked before one that counts already.
 
         Parameters
         ----------
         time
-            When (tz-aware, or ns since 1970 UTC), not before the last fill told.
+            When (tz-aware, or ns since 1970 UTC).
         near, far
             Signed contracts of each leg, buys positive.
 
         Raises
         ------
         InvalidInput
-            If it is not finite or out of order.
+            If it is not finite or its time has no zone.
         """
         ns = _ns(time)
         if not _finite(near, far):
             raise InvalidInput("is not finite", field="fill", value=(near, far), remedy="pass signed contracts")
-        if ns < max(self._last_fill, self._pending[-1][0] if self._pending else ns):
-            raise InvalidInput("is before the last fill", field="fill", value=str(time), remedy="tell fills in order")
-        self._pending.append((ns, float(near), float(far)))
+        insort(self._pending, (max(ns, self._last_fill), float(near), float(far)), key=itemgetter(0))
 
     def update(
         self,
