@@ -9,6 +9,7 @@ from hedge_cases import BETAS, beliefs_of, market_of, modes_of, parent_of, venue
 from crosswind.problems.hedge import (
     AdaptiveTrigger,
     BatchedHedge,
+    FractionHedge,
     HedgeComparison,
     HedgeParent,
     ImmediateHedge,
@@ -135,6 +136,29 @@ def test_one_parent_and_one_market_for_all() -> None:
     assert only.zero_impact is None
     assert "1 parents" in only.summary()
     assert "<table" in only._repr_html_()
+
+
+def test_each_parent_may_have_a_venue_of_its_own() -> None:
+    """Together on their own venues as each alone; only where one has impact is there a comparison without it."""
+    parents = [parent_of(seed) for seed in (1, 2)]
+    markets = {p.name: market_of(seed) for p, seed in zip(parents, (1, 2), strict=True)}
+    venues = {parents[0].name: venue_of(modes_of(1)), parents[1].name: venue_of((), 30.0)}
+    policies = {"P1": ImmediateHedge(), "BF": FractionHedge(0.3)}
+    both = compare_policies(parents, policies, markets, beliefs_of(), venues)
+    assert both.zero_impact is not None
+    for parent in parents:
+        name = parent.name
+        alone = compare_policies([parent], policies, markets[name], beliefs_of(), venues[name])
+        assert (alone.zero_impact is None) == (name == parents[1].name)
+        for policy in policies:
+            assert both.replays[name, policy].net == alone.replays[name, policy].net
+        silent = both.zero_impact.replays[name, "P1"].components
+        assert silent["cross"] == 0.0
+    with pytest.raises(InvalidInput) as caught:
+        compare_policies(parents, policies, markets, beliefs_of(), {parents[0].name: venues[parents[0].name]})
+    assert caught.value.field == "venue"
+    tuned = tune_policy(FractionHedge, {"fraction": (0.2, 0.6)}, parents, markets, beliefs_of(), venues)
+    assert len(tuned.table) == 2
 
 
 def test_figures_state_unit_and_sign(comparison: HedgeComparison) -> None:
