@@ -116,7 +116,7 @@ class Costs:
         """Record spreads filled at ``price`` where the best price was ``best`` and the mid ``mid``."""
         worth = self.side * quantity * self.multiplier
         fees = 2.0 * self.fee * quantity
-        walk = worth * (price - best)
+        walk = worth * (price - best) + 0.0  # no −0.0 in tables
         forced = kind == "forced"
         self.fills.append(
             RollFill(
@@ -131,7 +131,7 @@ class Costs:
                 math.nan,
                 worth * (best - mid) + fees,
                 0.0 if forced else walk,
-                worth * (mid - self.arrival),
+                worth * (mid - self.arrival) + 0.0,
                 0.0,
                 walk if forced else 0.0,
                 fees,
@@ -165,8 +165,8 @@ class Costs:
                 self.first + decided,
                 math.nan,
                 worth * (side * best - side * other_mid - self.side * mid) + fees,
-                side * worth * (price - best),
-                self.side * worth * (mid - self.arrival),
+                side * worth * (price - best) + 0.0,
+                self.side * worth * (mid - self.arrival) + 0.0,
                 0.0,
                 0.0,
                 fees,
@@ -190,7 +190,7 @@ class Costs:
     ) -> None:
         """Record second legs; ``mid`` is that leg's mid now, ``mid_at_first`` what it was at the first leg's fill."""
         worth, fees = side * quantity * self.multiplier, self.fee * quantity
-        walk = worth * (price - best)
+        walk = worth * (price - best) + 0.0  # no −0.0 in tables
         forced = kind == "forced leg"
         self.fills.append(
             RollFill(
@@ -206,7 +206,7 @@ class Costs:
                 worth * (best - mid) + fees,
                 0.0 if forced else walk,
                 0.0,
-                worth * (mid - mid_at_first),
+                worth * (mid - mid_at_first) + 0.0,
                 walk if forced else 0.0,
                 fees,
             )
