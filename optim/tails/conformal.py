@@ -60,10 +60,10 @@ class _Mondrian(Estimator):
 
     fallback: str
     groups_: list[Any]
+    pool_: FloatArray
     rows_: pd.Series[Any]
     pooled_: list[Any]
     _table: FloatArray
-    _all: FloatArray
 
     def _learn(self, scores: FloatArray, levels: FloatArray, groups: Any, clusters: Any) -> None:
         if self.fallback not in ("infinite", "pooled"):
@@ -77,12 +77,12 @@ class _Mondrian(Estimator):
             return [conformal_quantile(scores[rows, k], level, inside) for k, level in enumerate(levels)]
 
         table = np.array([bounds(codes == g) for g in range(len(labels))]).reshape(len(labels), len(levels))
-        self._all = np.array(bounds(np.ones(n, dtype=bool)))
+        self.pool_ = np.array(bounds(np.ones(n, dtype=bool)))
         poor = np.isinf(table).any(axis=1)
         self.pooled_ = []
         if self.fallback == "pooled":
             self.pooled_ = [labels[g] for g in np.flatnonzero(poor)]
-            table = np.where(np.isinf(table), self._all, table)
+            table = np.where(np.isinf(table), self.pool_, table)
         self._table, self.groups_ = table, list(labels)
         self.rows_ = pd.Series(np.bincount(codes, minlength=len(labels)), index=pd.Index(labels, name="group"))
         self._grouped = groups is not None
@@ -94,7 +94,7 @@ class _Mondrian(Estimator):
             raise InvalidInput("is missing", field="groups", value=None, remedy="pass the group of each row")
         codes, labels = check_groups(groups, rows)
         known = {label: g for g, label in enumerate(self.groups_)}
-        default = self._all if self.fallback == "pooled" else np.full(self._table.shape[1], np.inf)
+        default = self.pool_ if self.fallback == "pooled" else np.full(self._table.shape[1], np.inf)
         table = np.array([self._table[known[x]] if x in known else default for x in labels])
         return table.reshape(len(labels), self._table.shape[1])[codes]
 
@@ -118,6 +118,8 @@ class ConformalQuantiles(_Mondrian):
     ----------
     correction_
         Groups × levels.
+    pool_
+        Corrections of all groups together (K,); infinite where even these are too few.
     rows_
         Scores by group.
     pooled_
@@ -195,7 +197,7 @@ class SplitConformal(_Mondrian):
     ----------
     correction_
         By group, in units of the scale.
-    rows_, pooled_
+    pool_, rows_, pooled_
         As in :class:`ConformalQuantiles`.
 
     References

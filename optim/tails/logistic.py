@@ -74,6 +74,9 @@ class MultinomialLogistic(Estimator):
         :class:`LogisticCertificate`.
     cv_
         Ridge → mean log loss on left-out folds; None for a single ridge.
+    held_out_
+        Probabilities (n, K) of the rows by the fits that left their fold out, at the ridge used: what a calibration may
+        learn from. None for a single ridge.
     """
 
     classes_: NDArray[Any]
@@ -82,6 +85,7 @@ class MultinomialLogistic(Estimator):
     ridge_: float
     certificate_: LogisticCertificate
     cv_: pd.Series[Any] | None
+    held_out_: FloatArray | None
 
     def __init__(
         self,
@@ -138,10 +142,11 @@ class MultinomialLogistic(Estimator):
         scale = np.sqrt(np.maximum(mass @ (X - centre) ** 2 / len(X), 0.0))
         used = scale > 1e-12 * np.maximum(1.0, np.abs(centre))
         Z = np.column_stack([np.ones(len(X)), (X[:, used] - centre[used]) / scale[used]])
-        self.cv_ = None
+        self.cv_, self.held_out_ = None, None
         if len(ridges) > 1:
-            self.cv_ = self._cross_validate(Z, Y, mass, ridges[::-1], groups, smoothing)
-            self.ridge_ = float(self.cv_.index[int(self.cv_.argmin())])
+            self.cv_, held_out = self._cross_validate(Z, Y, mass, ridges[::-1], groups, smoothing)
+            best = int(self.cv_.argmin())
+            self.ridge_, self.held_out_ = float(self.cv_.index[best]), held_out[best]
         else:
             self.ridge_ = float(ridges[0])
         found = _fit(Z, Y, mass, self.ridge_, smoothing, self.tol, None)
@@ -171,7 +176,7 @@ class MultinomialLogistic(Estimator):
 
     def _cross_validate(
         self, Z: FloatArray, Y: FloatArray, mass: FloatArray, ridges: FloatArray, groups: Any, smoothing: float
-    ) -> pd.Series[Any]:
+    ) -> tuple[pd.Series[Any], FloatArray]:
         codes = np.arange(len(Z)) if groups is None else check_groups(groups, len(Z))[0]
         folds = int(min(max(2, self.folds), codes.max() + 1))
         if folds < 2:
@@ -181,15 +186,20 @@ class MultinomialLogistic(Estimator):
         # Groups dealt out in turn: the folds are as like as the groups and need no seed.
         fold = codes % folds
         loss = np.zeros(len(ridges))
+        probabilities = np.zeros((len(ridges), *Y.shape))
+        # Each fold's loss is needed to a share of the differences between ridges only.
+        tol = max(self.tol, 1e-6)
         for k in range(folds):
             inside, start = fold != k, None
             # A class that the fold lacks would have probability zero: a hundredth of a row keeps the loss finite.
             least = max(smoothing, 0.01)
             for r, ridge in enumerate(ridges):
-                start = _fit(Z[inside], Y[inside], mass[inside], float(ridge), least, self.tol, start).x
-                logit = Z[~inside] @ start.reshape(Y.shape[1], -1).T
-                loss[r] -= float(mass[~inside] @ np.log((softmax(logit) * Y[~inside]).sum(axis=1)))
-        return pd.Series(loss / mass.sum(), index=pd.Index(ridges, name="ridge"), name="log_loss")
+                start = _fit(Z[inside], Y[inside], mass[inside], float(ridge), least, tol, start).x
+                P = softmax(Z[~inside] @ start.reshape(Y.shape[1], -1).T)
+                probabilities[r, ~inside] = P
+                loss[r] -= float(mass[~inside] @ np.log((P * Y[~inside]).sum(axis=1)))
+        table = pd.Series(loss / mass.sum(), index=pd.Index(ridges, name="ridge"), name="log_loss")
+        return table, probabilities
 
     def decision_function(self, X: Any) -> FloatArray:
         """Return the logits a_k + b_k'x (n, K).

@@ -34,23 +34,31 @@ _DRIVERS = (
     "mean_width",
     "log_queue",
     "log_slack",
+    "log_clip",
     "log_clip_depth",
 )
+_BENT = {
+    "log_queue": (-1.0, 0.0, 1.0, 2.0),
+    "log_clip": (4.0, 5.5),
+    "log_slack": (-0.5, 0.7),
+    "log_clip_depth": (-2.0, 0.0),
+}
 
 
 class BranchCosts(Estimator):
     """Costs [currency per spread] of each branch given what is known at the decision.
 
-    For each branch: the mean by least squares; the quantiles of ``levels`` by one joint linear program that keeps them
-    from crossing; corrections by regime, from sessions that the program has not seen, so that P(C ≤ q_τ) ≥ τ holds for
-    a decision of a new session; and a generalised Pareto law of (C − q)/(q − q_50) beyond the last level.
+    For each branch: the quantiles of ``levels`` by one joint program that keeps them from crossing; corrections by
+    regime, from sessions that the program has not seen, so that P(C ≤ q_τ) ≥ τ holds for a decision of a new session;
+    and a generalised Pareto law of (C − q)/(q − q_50) beyond the last level. The mean is that of the law before the
+    corrections, which lean to the dear side where sessions are few.
 
     Parameters
     ----------
     levels
         Of the quantiles; 0.5 and at least one above it among them.
     ridge
-        Of mean and quantiles, in standard deviations of the drivers, over the mean absolute deviation of the cost.
+        Of the quantiles' slopes in standard deviations of the drivers, over the mean absolute deviation of the cost.
     calibration_share
         Share of the sessions kept for corrections and tails.
     least
@@ -60,20 +68,21 @@ class BranchCosts(Estimator):
 
     Attributes
     ----------
-    mean_
-        Branch → coefficients of the mean, intercept first.
     quantiles_
         Branch → :class:`crosswind.optim.tails.QuantileRegression`.
     conformal_
         Branch → :class:`crosswind.optim.tails.ConformalQuantiles` by regime, sessions as clusters.
-    tails_
-        Branch → :class:`crosswind.optim.tails.ExcessTail`.
+    tails_, plain_tails_
+        Branch → :class:`crosswind.optim.tails.ExcessTail` beyond the last level, corrected and as fitted.
+    weak_
+        Branches that came on too few sessions for a level: their corrections take every decision for itself.
     """
 
-    mean_: dict[str, Array]
     quantiles_: dict[str, QuantileRegression]
     conformal_: dict[str, ConformalQuantiles]
     tails_: dict[str, ExcessTail]
+    plain_tails_: dict[str, ExcessTail]
+    weak_: list[str]
 
     def __init__(
         self,
@@ -115,7 +124,7 @@ class BranchCosts(Estimator):
         if outside is None:
             outside, inside = samples.split(self.calibration_share, self.seed)
         self._median, self._floor = levels.index(0.5), 0.0
-        self.mean_, self.quantiles_, self.conformal_, self.tails_ = {}, {}, {}, {}
+        self.quantiles_, self.conformal_, self.tails_, self.plain_tails_, self.weak_ = {}, {}, {}, {}, []
         money = inside.features["half_spread"].to_numpy()
         self._floor = 0.5 * float(money.min())  # a quarter of a tick's money: no scale below it
         for k, name in enumerate(BRANCHES):
@@ -128,17 +137,17 @@ class BranchCosts(Estimator):
                     remedy=f"pass more sessions: {self.least} decisions of each branch are needed",
                 )
             X = _drivers(mine)
-            self.mean_[name] = _least_squares(X, mine.cost, self.ridge)
             self.quantiles_[name] = QuantileRegression(levels, ridge=self.ridge / _spread(mine.cost)).fit(X, mine.cost)
             raw = self.quantiles_[name].predict(_drivers(other))
             scale = self._scale(raw)
-            conformal = ConformalQuantiles(levels, fallback="pooled")
-            conformal.fit(raw, other.cost, other.regime, clusters=other.day, scale=scale)
+            conformal, strict = corrected(levels, raw, other.cost, other.regime, other.day, scale, name)
             self.conformal_[name] = conformal
-            last = conformal.predict(raw, other.regime, scale)[:, -1]
-            finite = np.isfinite(last)
-            beyond = ((other.cost - last) / scale)[finite]
+            if not strict:
+                self.weak_.append(name)
+            beyond = (other.cost - conformal.predict(raw, other.regime, scale)[:, -1]) / scale
             self.tails_[name] = fit_excess(beyond[beyond > 1e-9])
+            beyond = (other.cost - raw[:, -1]) / scale
+            self.plain_tails_[name] = fit_excess(beyond[beyond > 1e-9])
         return self
 
     def _scale(self, quantiles: Array) -> Array:
@@ -155,19 +164,25 @@ class BranchCosts(Estimator):
         """
         self._require("tails_")
         frame = feature_table(x)
-        X = _drivers(frame)
+        mean = self.mean(frame)
         columns: dict[tuple[str, str], Array] = {}
         for name, law in self.laws(frame).items():
-            beta = self.mean_[name]
-            columns[(name, "mean")] = beta[0] + X @ beta[1:]
+            columns[(name, "mean")] = mean[:, BRANCHES.index(name)]
             columns |= {(name, f"q{100 * level:g}"): law.quantile(float(level)) for level in self.levels}
         return pd.DataFrame(columns, index=frame.index)
 
     def mean(self, x: Any) -> Array:
         """Return E[C | x, branch] (n, 4) [currency per spread]."""
         self._require("tails_")
-        X = _drivers(feature_table(x))
-        return np.column_stack([self.mean_[name][0] + X @ self.mean_[name][1:] for name in BRANCHES])
+        X = _drivers(x)
+        means = []
+        for name in BRANCHES:
+            raw, tail = self.quantiles_[name].predict(X), self.plain_tails_[name]
+            law = TailedQuantiles(
+                np.asarray(self.levels), raw, tail.scale * self._scale(raw), np.full(len(raw), tail.shape)
+            )
+            means.append(law.mean)
+        return np.column_stack(means)
 
     def laws(self, x: Any) -> dict[str, TailedQuantiles]:
         """Return each branch's law: corrected quantiles with the tail beyond the last.
@@ -185,7 +200,6 @@ class BranchCosts(Estimator):
             raw = self.quantiles_[name].predict(X)
             scale = self._scale(raw)
             values = self.conformal_[name].predict(raw, regime, scale)
-            values = np.where(np.isfinite(values), values, raw + 3.0 * scale[:, None])
             tail = self.tails_[name]
             out[name] = TailedQuantiles(np.asarray(self.levels), values, tail.scale * scale, np.asarray(tail.shape))
         return out
@@ -198,27 +212,52 @@ class BranchCosts(Estimator):
             rows = int(self.conformal_[name].rows_.sum())
             pooled = self.conformal_[name].pooled_
             few = f", pooled in {', '.join(map(str, pooled))}" if pooled else ""
+            few += ", sessions too few to stand for themselves" if name in self.weak_ else ""
             lines.append(f"{name}: {rows} decisions for corrections{few}; {self.tails_[name].summary()}")
         return "\n".join(lines)
+
+
+def corrected(
+    levels: list[float], raw: Array, y: Array, groups: Any, sessions: Any, scale: Array, name: str
+) -> tuple[ConformalQuantiles, bool]:
+    """Return conformal corrections over whole sessions; over single rows where the sessions are too few for a level.
+
+    Returns
+    -------
+    tuple
+        The corrections, and whether they stand on whole sessions.
+
+    Raises
+    ------
+    DataGap
+        Where the rows are too few as well.
+    """
+    made = ConformalQuantiles(levels, fallback="pooled").fit(raw, y, groups, sessions, scale)
+    if np.isfinite(made.pool_).all():
+        return made, True
+    made = ConformalQuantiles(levels, fallback="pooled").fit(raw, y, groups, None, scale)
+    if np.isfinite(made.pool_).all():
+        return made, False
+    need = int(np.ceil(max(levels) / (1.0 - max(levels)) - 1e-9))
+    raise DataGap(
+        "came too seldom on the sessions of the calibration",
+        field=name,
+        value=len(y),
+        remedy=f"pass more sessions: {need} rows at least, or lower levels",
+    )
 
 
 def _drivers(x: Any) -> Array:
     frame = feature_table(x)
     regime = frame["regime"].to_numpy(dtype=str)
     kinds = (Regime.CROWDED, Regime.BASIS_STRESS, Regime.DEADLINE)
+    hinges = [np.maximum(0.0, frame[name].to_numpy() - bend) for name, bends in _BENT.items() for bend in bends]
+    # What a cross walks counts as far as the queue has left something to cross.
+    unfilled = 1.0 / (1.0 + np.exp(-frame["log_queue"].to_numpy()))
+    hinges += [unfilled * frame[name].to_numpy() for name in ("walk", "half_spread", "horizon_move")]
     flags = [(regime == kind.value).astype(np.float64) for kind in kinds]
-    return np.column_stack([frame[list(_DRIVERS)].to_numpy(dtype=np.float64), *flags])
+    return np.column_stack([frame[list(_DRIVERS)].to_numpy(dtype=np.float64), *hinges, *flags])
 
 
 def _spread(cost: Array) -> float:
     return float(np.abs(cost - np.median(cost)).mean()) or 1.0
-
-
-def _least_squares(X: Array, y: Array, ridge: float) -> Array:
-    centre, scale = X.mean(axis=0), X.std(axis=0)
-    used = scale > 1e-12
-    Z = (X[:, used] - centre[used]) / scale[used]
-    gram = Z.T @ Z / len(y) + ridge * np.eye(int(used.sum()))
-    beta = np.zeros(X.shape[1])
-    beta[used] = np.linalg.solve(gram, Z.T @ (y - y.mean()) / len(y)) / scale[used]
-    return np.append(y.mean() - beta @ centre, beta)

@@ -82,7 +82,7 @@ class BranchForecast(Shown):
 
 
 class BranchForecaster(Estimator):
-    """Branch probabilities and costs in one: fitted on the same sessions, kept out of each other's calibration.
+    """Branch probabilities and costs in one, fitted on the same sessions.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class BranchForecaster(Estimator):
     costs
         :class:`BranchCosts`; None: one with its defaults.
     calibration_share
-        Share of the sessions on which both are calibrated.
+        Share of the sessions on which the costs' corrections and tails are learnt.
     seed
         Draws them.
 
@@ -124,10 +124,10 @@ class BranchForecaster(Estimator):
         InvalidInput, DataGap, SolverFailure
             As :meth:`BranchModel.fit` and :meth:`BranchCosts.fit` do.
         """
-        outside, inside = samples.split(self.calibration_share, self.seed)
+        outside, inside = samples.split(self.calibration_share, self.seed)  # refuses too few before any work
         model = BranchModel() if self.model is None else BranchModel(**self.model.get_params())
         costs = BranchCosts() if self.costs is None else BranchCosts(**self.costs.get_params())
-        self.model_ = model.fit(inside, outside)
+        self.model_ = model.fit(samples)
         self.costs_ = costs.fit(inside, outside)
         return self
 

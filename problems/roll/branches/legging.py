@@ -15,6 +15,7 @@ from crosswind.optim.tails.excess import ExcessTail, fit_excess
 from crosswind.optim.tails.mixture import TailedQuantiles
 from crosswind.optim.tails.quantiles import QuantileRegression
 from crosswind.optim.tails.risk import cvar
+from crosswind.problems.roll.branches.costs import corrected
 from crosswind.problems.roll.branches.model import BranchSamples
 from crosswind.solvers.errors import DataGap, InvalidInput
 
@@ -131,10 +132,9 @@ class LeggingCost(Estimator):
         self._floor = 1e-3 * (float(np.abs(y - np.median(y)).mean()) or 1.0)
         raw = self.quantiles_.predict(self._basis(_move(outside.let_s, leg_sigma(outside))))
         scale, classes = self._scale(raw), self._class(outside.let_s)
-        self.conformal_ = ConformalQuantiles(levels, fallback="pooled")
-        self.conformal_.fit(raw, outside.legging, classes, clusters=outside.day, scale=scale)
-        last = self.conformal_.predict(raw, classes, scale)[:, -1]
-        beyond = ((outside.legging - last) / scale)[np.isfinite(last)]
+        y_out = outside.legging.astype(np.float64)
+        self.conformal_, _ = corrected(levels, raw, y_out, classes, outside.day, scale, "samples")
+        beyond = (y_out - self.conformal_.predict(raw, classes, scale)[:, -1]) / scale
         self.tail_ = fit_excess(beyond[beyond > 1e-9])
         self.bins_ = _bins(inside, m)
         return self
@@ -169,7 +169,6 @@ class LeggingCost(Estimator):
         raw = self.quantiles_.predict(self._basis(_move(let, s)))
         scale = self._scale(raw)
         values = self.conformal_.predict(raw, self._class(let), scale)
-        values = np.where(np.isfinite(values), values, raw + 3.0 * scale[:, None])
         return TailedQuantiles(
             np.asarray(self.levels), values, self.tail_.scale * scale, np.full(len(let), self.tail_.shape)
         )

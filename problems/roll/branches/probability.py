@@ -70,7 +70,8 @@ class BranchModel(Estimator):
 
     log P(b | x) is linear in a basis: the features (money replaced by its logarithm), hinges max(0, x − k) at quantiles
     of those that decide, their products with the two flags of the cutoff, and the regimes. The fit is convex; the ridge
-    comes from cross-validation over whole sessions. A share of the sessions is kept out of it and used to calibrate.
+    comes from cross-validation over whole sessions. The calibration learns from the probabilities that each session got
+    from the fits that left it out.
 
     Parameters
     ----------
@@ -78,14 +79,10 @@ class BranchModel(Estimator):
         Candidates.
     calibration
         "vector", "temperature", "isotonic" or "none".
-    calibration_share
-        Share of the sessions kept for it.
     knots
         Hinges of each feature.
     folds
         Of the cross-validation.
-    seed
-        Draws the sessions that are kept.
 
     Attributes
     ----------
@@ -93,30 +90,25 @@ class BranchModel(Estimator):
         :class:`crosswind.optim.tails.MultinomialLogistic`.
     calibration_
         The fitted calibration, or None.
-    days_, calibration_days_
-        Sessions of the fit and of the calibration.
+    days_
+        Sessions of fit and calibration.
     """
 
     logistic_: MultinomialLogistic
     calibration_: Any
     days_: NDArray[Any]
-    calibration_days_: NDArray[Any]
 
     def __init__(
         self,
-        ridge: Any = (1e-5, 1e-4, 1e-3, 1e-2),
+        ridge: Any = (1e-5, 1e-4, 1e-3),
         calibration: str = "vector",
-        calibration_share: float = 0.3,
-        knots: int = 3,
+        knots: int = 4,
         folds: int = 4,
-        seed: int = 0,
     ) -> None:
         self.ridge = ridge
         self.calibration = calibration
-        self.calibration_share = calibration_share
         self.knots = knots
         self.folds = folds
-        self.seed = seed
 
     def fit(self, samples: BranchSamples, calibration: BranchSamples | None = None) -> Self:
         """Fit and calibrate.
@@ -126,12 +118,13 @@ class BranchModel(Estimator):
         samples
             Decisions with their branches.
         calibration
-            Sessions to calibrate on; None: a share of those of ``samples``, which the fit then does not see.
+            Other sessions to calibrate on; None: those of ``samples``, each by the fits that left it out.
 
         Raises
         ------
         InvalidInput
-            Unknown calibration, features that are not finite, too few sessions to split.
+            Unknown calibration, features that are not finite, a single ridge and nothing to calibrate on, less than two
+            sessions.
         SolverFailure
             No convergence.
         """
@@ -139,23 +132,29 @@ class BranchModel(Estimator):
             raise InvalidInput(
                 "is unknown", field="calibration", value=self.calibration, remedy=f"one of {list(_CALIBRATIONS)}"
             )
-        inside, outside = samples, calibration
-        if calibration is None and self.calibration != "none":
-            outside, inside = samples.split(self.calibration_share, self.seed)
-        frame = feature_table(inside)
+        frame = feature_table(samples)
         names = [name for name in FEATURES if name != "regime"]
         plain = _plain(frame[names])
         at = np.linspace(0.0, 1.0, self.knots + 2)[1:-1]
         self._knots = {name: np.unique(np.quantile(plain[name], at)) for name in _HINGED}
         self.logistic_ = MultinomialLogistic(
             ridge=self.ridge, classes=list(range(len(BRANCHES))), smoothing=1.0, folds=self.folds, tol=1e-7
-        ).fit(self._basis(frame), inside.branch, groups=inside.day)
-        self.days_ = inside.days
-        self.calibration_, self.calibration_days_ = None, np.array([])
-        if outside is not None and self.calibration != "none":
-            raw = self.logistic_.predict_proba(self._basis(feature_table(outside)))
-            self.calibration_ = _CALIBRATIONS[self.calibration]().fit(raw, outside.branch)
-            self.calibration_days_ = outside.days
+        ).fit(self._basis(frame), samples.branch, groups=samples.day)
+        self.days_, self.calibration_ = samples.days, None
+        if self.calibration == "none":
+            return self
+        raw, came = self.logistic_.held_out_, samples.branch
+        if calibration is not None:
+            raw, came = self.logistic_.predict_proba(self._basis(feature_table(calibration))), calibration.branch
+            self.days_ = np.concatenate([self.days_, calibration.days])
+        if raw is None:
+            raise InvalidInput(
+                "nothing is left out with a single one",
+                field="ridge",
+                value=self.ridge,
+                remedy="pass two or calibration",
+            )
+        self.calibration_ = _CALIBRATIONS[self.calibration]().fit(raw, came)
         return self
 
     def _basis(self, frame: pd.DataFrame) -> Array:
@@ -175,6 +174,10 @@ class BranchModel(Estimator):
             columns[f"{flag}·slack"] = on * slack[0]
         columns["queue·slack"] = queue[0] * slack[0]
         columns["queue·timeout"] = queue[0] * plain["log_timeout"].to_numpy()
+        # log(1 + clip/ahead): how wide the window is in which only a part fills.
+        part = queue[0] - plain["log_ahead"].to_numpy()
+        columns |= {f"part·queue{k}": part * values for k, values in enumerate(queue)}
+        columns["part²"] = part**2
         columns["ahead·depth"] = plain["log_ahead"].to_numpy() * plain["log_clip_depth"].to_numpy()
         regime = frame["regime"].to_numpy(dtype=str)
         for kind in (Regime.CROWDED, Regime.BASIS_STRESS, Regime.DEADLINE):
@@ -217,7 +220,7 @@ class BranchModel(Estimator):
             Where a session was seen before.
         """
         self._require("logistic_")
-        seen = np.isin(samples.days, np.concatenate([self.days_, self.calibration_days_]))
+        seen = np.isin(samples.days, self.days_)
         if seen.any():
             raise InvalidInput(
                 "holds sessions of the fit", field="samples", value=samples.days[seen][0], remedy="hold others out"
