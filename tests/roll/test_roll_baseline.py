@@ -41,6 +41,12 @@ def test_days_before_the_roll_are_told_apart():
     assert base.expected(past[0].times, days_to_roll=2).sum() > 4 * pooled.sum()
     with pytest.raises(DataGap, match="days_to_roll"):
         base.expected(past[0].times, days_to_roll=5)
+    near = base.only(7, within=1)
+    pd.testing.assert_series_equal(near.expected(past[0].times), pooled)
+    assert near.days_to_roll == (8, 8)
+    assert near.source.endswith("of them 2 about 7 days before the expiry")
+    with pytest.raises(DataGap, match="fit with days_to_roll"):
+        RollVolumeBaseline.fit(past).only(8)
 
 
 @pytest.mark.parametrize("zone", [NEW_YORK, "America/Chicago", "Europe/London", "Europe/Berlin"])

@@ -37,6 +37,7 @@ from crosswind.solvers.errors import InvalidInput
 
 NAN = math.nan
 NEW_YORK = "America/New_York"
+FIVE = {"tick": 0.05, "bar_s": 5.0}
 
 
 def close(one, two, tolerance=1e-12):
@@ -296,7 +297,7 @@ def test_nothing_is_seen_ahead(harm):
         else:
             np.random.default_rng(0).shuffle(values[cut:])
     runs = [by_functions(config, times, d, 5.0, 0.05, order, base.expected(times)) for d in (data, poisoned)]
-    streams = [fed(MetricStream(config, base, order=order), times, d) for d in (data, poisoned)]
+    streams = [fed(MetricStream(config, base, **FIVE, order=order), times, d) for d in (data, poisoned)]
     for one, two in (runs, streams):
         assert one.iloc[:cut].to_numpy().tobytes() == two.iloc[:cut].to_numpy().tobytes()
         assert one.iloc[cut:].to_numpy().tobytes() != two.iloc[cut:].to_numpy().tobytes()
@@ -343,20 +344,20 @@ def test_a_stream_goes_on_from_its_snapshot():
     for robust in (False, True):
         config = RollMetricsConfig(robust=robust, bdz_window_s=300.0)
         base = RollVolumeBaseline.fit([market(600, seed=1)], tz=NEW_YORK)
-        whole, first = (MetricStream(config, base, order=order) for _ in range(2))
+        whole, first = (MetricStream(config, base, **FIVE, order=order) for _ in range(2))
         for stream in (whole, first):
             stream.fill(times[10], -4, 0)
             stream.fill(times[390], 0, 2)
             stream.fill(times[450], 0, 2)
         want = fed(whole, times, data)
         fed(first, times[:400], data)
-        second = MetricStream(config, base, order=order)
+        second = MetricStream(config, base, **FIVE, order=order)
         second.restore(json.loads(json.dumps(first.snapshot())))
         got = fed(second, times[400:], {k: v[400:] for k, v in data.items()})
         assert got.to_numpy().tobytes() == want.iloc[400:].to_numpy().tobytes()
         assert json.dumps(second.snapshot()) == json.dumps(whole.snapshot())
         with pytest.raises(InvalidInput, match="other settings"):
-            MetricStream(replace(config, warm=0.9), base, order=order).restore(first.snapshot())
+            MetricStream(replace(config, warm=0.9), base, **FIVE, order=order).restore(first.snapshot())
 
 
 def test_a_clock_that_goes_back_changes_nothing():
@@ -380,7 +381,7 @@ def test_after_a_gap_metrics_wait_until_they_are_warm():
     config = RollMetricsConfig(cde_window_s=60.0, bdz_window_s=120.0, cde_least_share=0.0, warm=1.0)
     times = axis(100, 5.0)
     times = times[:60].append(times[60:] + pd.Timedelta("2h"))
-    frame = fed(MetricStream(config), times, columns(100, seed=6))
+    frame = fed(MetricStream(config, **FIVE), times, columns(100, seed=6))
     assert frame["bdz"].notna().iloc[24:60].all()
     assert frame["bdz"].isna().iloc[60:84].all()
     assert frame["cde"].isna().iloc[60:72].all()
@@ -388,7 +389,7 @@ def test_after_a_gap_metrics_wait_until_they_are_warm():
 
 
 def test_a_missing_book_has_no_basis_and_no_depth():
-    stream, times = MetricStream(RollMetricsConfig(bdz_window_s=60.0, cde_window_s=15.0)), axis(40, 5.0)
+    stream, times = MetricStream(RollMetricsConfig(bdz_window_s=60.0, cde_window_s=15.0), **FIVE), axis(40, 5.0)
     good = {"bid": -6.3, "ask": -6.25, "bid_size": 100, "ask_size": 100, "sold": 50, "bought": 50}
     for k in range(30):
         last = stream.update(times[k], **good)
@@ -415,7 +416,7 @@ def test_a_stream_survives_whatever_it_is_fed(rows, robust):
     base = RollVolumeBaseline.fit([market(600, seed=1)], tz=NEW_YORK)
     start = axis(1)[0].value
     order = RollOrder("o", 10, axis(1)[0], axis(60)[-1])
-    stream, fresh = (MetricStream(config, base, order=order) for _ in range(2))
+    stream, fresh = (MetricStream(config, base, **FIVE, order=order) for _ in range(2))
     at = start
     for wait, *values in rows:
         at += wait * NS
@@ -473,7 +474,9 @@ def test_what_cannot_be_used_is_refused():
     with pytest.raises(InvalidInput, match="do not increase"):
         basis_z(m.times[::-1], np.ones(50), 60.0)
     with pytest.raises(InvalidInput, match="tick"):
-        MetricStream(tick=0.0)
+        MetricStream(tick=0.0, bar_s=5.0)
+    with pytest.raises(InvalidInput, match="bar_s"):
+        MetricStream(None, RollVolumeBaseline.fit([m], slot_s=60.0), tick=0.05, bar_s=120.0)
     stream = MetricStream.of(m)
     for bad in ((m.times[4], NAN, 0), (m.times[4].tz_localize(None), 1, 0)):
         with pytest.raises(InvalidInput):

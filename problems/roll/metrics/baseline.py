@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -96,7 +96,7 @@ class RollVolumeBaseline:
         lengths = sorted({m.bar_s for m in markets})
         if len(lengths) > 1:
             raise InvalidInput("have bars of several lengths", field="past", value=lengths, remedy="resample to one")
-        _check_slots(slot_s, lengths[0])
+        check_slots(slot_s, lengths[0])
         offsets = None if days_to_roll is None else tuple(int(d) for d in days_to_roll)
         if offsets is not None and len(offsets) != len(markets):
             raise InvalidInput("is not one number per market", field="days_to_roll", value=len(offsets), remedy="match")
@@ -124,6 +124,40 @@ class RollVolumeBaseline:
             until=max(m.times[-1] for m in markets),
             source=f"{kind} ({len(markets)} days: {names})",
             simulated=any(made_up),
+        )
+
+    def only(self, days_to_roll: int, within: int = 0) -> RollVolumeBaseline:
+        """Return the baseline of those past days alone that lay so far before the roll's expiry.
+
+        Volume rises to the roll's peak and falls after it: a day is best held against its like.
+
+        Parameters
+        ----------
+        days_to_roll
+            Calendar days before the near leg's expiry.
+        within
+            Days that lie so many days nearer or further are taken as well.
+
+        Raises
+        ------
+        DataGap
+            If no past day lies there.
+        """
+        known = self.days_to_roll or ()
+        rows = [k for k, offset in enumerate(known) if abs(offset - days_to_roll) <= within]
+        if not rows:
+            raise DataGap(
+                "no past day lay so far before the roll",
+                field="days_to_roll",
+                value=days_to_roll,
+                remedy=f"choose among {sorted(set(known))}" if known else "fit with days_to_roll",
+            )
+        return replace(
+            self,
+            rates=self.rates[rows],
+            days=tuple(self.days[k] for k in rows),
+            days_to_roll=tuple(known[k] for k in rows),
+            source=f"{self.source}, of them {len(rows)} about {days_to_roll} days before the expiry",
         )
 
     def expected(
@@ -212,16 +246,7 @@ class RollVolumeBaseline:
     def _chosen(self, days_to_roll: int | None) -> Array:
         if days_to_roll is None:
             return self.rates
-        known = self.days_to_roll or ()
-        rows = [k for k, offset in enumerate(known) if offset == days_to_roll]
-        if not rows:
-            raise DataGap(
-                "no past day lay so far before the roll",
-                field="days_to_roll",
-                value=days_to_roll,
-                remedy=f"choose among {sorted(set(known))}" if known else "fit with days_to_roll",
-            )
-        return self.rates[rows]
+        return self.only(days_to_roll).rates
 
     def _mean(self, days_to_roll: int | None) -> Array:
         chosen = self._chosen(days_to_roll)
@@ -231,11 +256,11 @@ class RollVolumeBaseline:
 
     def _at(self, values: Array, times: pd.DatetimeIndex, bar_s: float | None) -> pd.Series[Any]:
         length = self.bar_s if bar_s is None else float(bar_s)
-        _check_slots(self.slot_s, length)
+        check_slots(self.slot_s, length)
         return pd.Series(values[slots_of(times, length, self.tz, self.slot_s)] * length, index=times)
 
 
-def _check_slots(slot_s: float, bar_s: float) -> None:
+def check_slots(slot_s: float, bar_s: float) -> None:
     slots = _DAY_S / slot_s if isinstance(slot_s, (int, float)) and slot_s > 0 else np.nan
     if not np.isfinite(slots) or abs(slots - round(slots)) > 1e-9:
         raise InvalidInput("does not divide a day", field="slot_s", value=slot_s, remedy="e.g. 300")

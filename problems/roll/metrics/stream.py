@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from crosswind.problems.roll.metrics.baseline import RollVolumeBaseline
+from crosswind.problems.roll.metrics.baseline import RollVolumeBaseline, check_slots
 from crosswind.problems.roll.metrics.config import METRICS, NS, RollMetricsConfig
 from crosswind.problems.roll.metrics.legging import LegLedger
 from crosswind.problems.roll.metrics.windows import MedianWindow, MomentWindow, SumWindow
@@ -60,8 +60,8 @@ class MetricStream:
         config: RollMetricsConfig | None = None,
         baseline: RollVolumeBaseline | None = None,
         *,
-        tick: float = 0.05,
-        bar_s: float = 5.0,
+        tick: float,
+        bar_s: float,
         order: RollOrder | None = None,
     ) -> None:
         self.config = RollMetricsConfig() if config is None else config
@@ -70,6 +70,8 @@ class MetricStream:
             if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0.0):
                 raise InvalidInput("must be positive and finite", field=name, value=value, remedy="see the market")
         self.tick, self.bar_s = float(tick), float(bar_s)
+        if baseline is not None:
+            check_slots(baseline.slot_s, self.bar_s)
         c = self.config
         self._least = {name: c.least(getattr(c, f"{name}_window_s"), bar_s) for name in ("rpc", "cde", "bdz", "pace")}
         self._span = {name: round(getattr(c, f"{name}_window_s") * NS) for name in ("rpc", "cde", "bdz", "pace")}
