@@ -106,7 +106,7 @@ def replay_roll(
             seen.append(metrics)
         regimes.append(regime)
         remaining[i] = left
-        tickets, lots, now = queue.tickets, session.lots, ends[i]
+        tickets, lots, now = queue.tickets, session.desk.lots, ends[i]
         recent = governor.replaces_last_minute(now)
         most_replaces = max(most_replaces, recent)
         action = policy.decide(
@@ -115,7 +115,7 @@ def replay_roll(
                 known,
                 order,
                 left,
-                session.imbalance if lots else 0,
+                session.desk.imbalance if lots else 0,
                 (now - lots[0].since_ns) / 1e9 if lots else 0.0,
                 queue.working if tickets else 0,
                 tickets[0].ahead if tickets else 0,
@@ -172,11 +172,11 @@ def _result(
     parts = costs.components(residual, session.mid[-1], beyond)
     total = math.fsum(parts.values())
     error = _against_ledger(episode, session, residual, beyond, total, parts)
-    if session.most_naked > order.max_naked:
+    if session.desk.most_naked > order.max_naked:
         raise LimitBreach(
             "the legs stood apart by more than the order allows",
             field="max_naked",
-            value=session.most_naked,
+            value=session.desk.most_naked,
             remedy="report it: the venue cuts every action to this limit",
         )
     return RollReplay(
@@ -195,7 +195,7 @@ def _result(
         residual=residual,
         over_cap=residual > order.carry_cap,
         forced=session.forced,
-        most_naked=session.most_naked,
+        most_naked=session.desk.most_naked,
         most_replaces=most_replaces,
         counts=session.counts,
         fills=tuple(costs.fills),

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from crosswind.problems.roll.churn import ChurnGovernor
 from crosswind.problems.roll.model import RollAction
-from crosswind.problems.roll.replay.books import Face, Queue, face_of
+from crosswind.problems.roll.replay.books import Queue, face_of
 from crosswind.problems.roll.replay.costs import Costs
 from crosswind.problems.roll.replay.draws import CROSS, LEG, REST, SECOND, Draws
 from crosswind.problems.roll.replay.episodes import RollEpisode
+from crosswind.problems.roll.replay.legs import LegDesk, Lot
 from crosswind.problems.roll.replay.rules import RollVenue
 
 __all__ = ["COUNTS", "RollSession"]
@@ -25,7 +26,7 @@ COUNTS = ("messages", "replaces", "rejects", "retries", "abandoned", "churn_refu
 _NEW, _ADD, _MOVE, _CUT = range(4)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Message:
     at_ns: int
     order: int
@@ -35,20 +36,6 @@ class _Message:
     let_ns: int
     decided: int
     working: int
-    attempt: int = 0
-
-
-@dataclass(slots=True)
-class _Lot:
-    """First legs that are done; ``leg`` is the one that is open, ``queue`` its resting order, None once it crosses."""
-
-    leg: int
-    left: int
-    since_ns: int
-    due_ns: int
-    mid: float
-    decided: int
-    queue: Queue | None
     attempt: int = 0
 
 
@@ -89,18 +76,14 @@ class RollSession:
             0,
             "spread quotes",
         )
-        self._market, self._part = market, part
-        self._legs: list[Face] | None = None
         self.queue = Queue(self.spread)
         self.costs = Costs(self.side, market.multiplier, venue.fee_per_contract, episode.arrival, first)
+        self.desk = LegDesk(episode, venue, self.costs, self.mid)
         self.draws = Draws((episode.seed, seed), self.bars, venue.max_retries + 1)
         self.half_life_ns = venue.refill_half_life_s * 1e9
         self.messages: list[_Message] = []
-        self.lots: list[_Lot] = []
         self.counts = dict.fromkeys(COUNTS, 0)
         self.done = 0  # spreads of which the first leg at least is done
-        self.naked = 0  # of them those whose second leg is open
-        self.most_naked = 0
         self.forced = 0
         self.cooldown_ns = round(governor.limits.cooldown_s * 1e9)
         self.blocked_ns = self.ends[0]  # nothing may be sent before
@@ -108,39 +91,9 @@ class RollSession:
         self._resting_under_way = False
 
     @property
-    def legs(self) -> list[Face]:
-        """Books of near and far, laid out when the first leg is traded."""
-        if self._legs is None:
-            m, part, v = self._market, self._part, self.venue
-            half = 0.5 * m.leg_volume[part]  # nothing tells which side traded: half of the volume each
-            self._legs = [
-                face_of(
-                    side,
-                    m.leg_tick,
-                    (m.leg_bid[part, leg], m.leg_ask[part, leg]),
-                    (m.leg_bid_size[part, leg], m.leg_ask_size[part, leg]),
-                    (half[:, leg], half[:, leg]),
-                    None,
-                    v.leg_participation,
-                    v.level_depth,
-                    v.levels,
-                    1,
-                    f"quotes of {m.legs[leg]}",
-                )
-                for leg, side in enumerate((-self.side, self.side))
-            ]
-        return self._legs
-
-    @property
     def under_way(self) -> int:
         """Spreads in messages that may still cross or start in the legs."""
         return sum(message.quantity for message in self.messages if message.kind != REST)
-
-    @property
-    def imbalance(self) -> int:
-        """Far done + near done [signed contracts]."""
-        # The open leg is what is missing: its side times what is left of it, the other way round.
-        return sum(-self.legs[lot.leg].side * lot.left for lot in self.lots)
 
     @property
     def remaining(self) -> int:
@@ -157,7 +110,7 @@ class RollSession:
         now = self.ends[bar]
         remaining = self.remaining
         cross = self._count(action.cross, remaining)
-        room = self.order.max_naked - self.naked
+        room = self.order.max_naked - self.desk.naked
         if room > 0 and self.messages:
             room -= sum(message.quantity for message in self.messages if message.kind == LEG)
         leg = self._count(action.leg, max(0, min(remaining - cross, room)))
@@ -242,25 +195,25 @@ class RollSession:
     def play(self, bar: int) -> None:
         """Run bar ``bar`` of the window, from the end of the one before to its own."""
         at = 0.0
-        if self.messages or self.lots:
+        if self.messages or self.desk.lots:
             at = self._events(bar)
         if self.queue.tickets:
             self._flow(bar, at, 1.0)
-        if self.lots:
-            self._leg_flow(bar, at, 1.0)
+        if self.desk.lots:
+            self.desk.flow(at, 1.0, (self.ends[bar], bar))
 
     def _events(self, bar: int) -> float:
         start, end = self.ends[bar - 1], self.ends[bar]
         at, turn = 0.0, self.draws.turn(bar)
         while True:
-            event: _Message | _Lot | None = None
+            event: _Message | Lot | None = None
             when = end + 1
             for message in self.messages:
                 if message.at_ns < when or (
                     message.at_ns == when and isinstance(event, _Message) and message.order < event.order
                 ):
                     event, when = message, message.at_ns
-            for lot in self.lots:
+            for lot in self.desk.lots:
                 if lot.due_ns < when:
                     event, when = lot, lot.due_ns
             if event is None:
@@ -270,11 +223,11 @@ class RollSession:
             if until > at:
                 if self.queue.tickets:
                     self._flow(bar, at, until)
-                if self.lots:
-                    self._leg_flow(bar, at, until)
+                if self.desk.lots:
+                    self.desk.flow(at, until, (self._moment(bar, until), bar))
                 at = until
-            if isinstance(event, _Lot):
-                if event in self.lots:
+            if isinstance(event, Lot):
+                if event.left > 0:
                     self._cross_second(event, bar, when, at, turn)
             else:
                 self._arrive(event, bar, when, at, turn)
@@ -309,7 +262,8 @@ class RollSession:
             competing = int(self.spread.lifted[bar] * at) if book < bar else 0
             self._cross(quantity, book, competing, (when, bar), "cross", message.attempt, message.decided)
         else:
-            self._start_legs(quantity, book, bar, when, message)
+            self.done += quantity
+            self.desk.start(quantity, book, (when, bar), message.let_ns, message.attempt, message.decided)
 
     def _rejected(self, when: int) -> None:
         self.counts["rejects"] += 1
@@ -369,51 +323,7 @@ class RollSession:
         elif total < quantity:
             self.counts["partials"] += 1
 
-    # -- legs ----------------------------------------------------------------------------------------------------------
-
-    def _start_legs(self, quantity: int, book: int, bar: int, when: int, message: _Message) -> None:
-        near, far = self.legs
-        first = 0 if near.other_size[book] <= far.other_size[book] else 1
-        face, second = self.legs[first], self.legs[1 - first]
-        got = face.take(quantity, book, 0, when, self.half_life_ns, endless=True)
-        best = face.points(face.other[book])
-        names = ("near", "far")
-        for price, count in got:
-            self.costs.first_leg(
-                (when, bar),
-                names[first],
-                face.side,
-                count,
-                face.points(price),
-                best,
-                second.mid[book],
-                self.mid[book],
-                message.attempt,
-                message.decided,
-            )
-        self.done += quantity
-        self.naked += quantity
-        self.most_naked = max(self.most_naked, self.naked)
-        resting = None
-        if message.let_ns > 0:
-            resting = Queue(second)
-            resting.join(quantity, book, bar, self.venue.queue)
-        lot = _Lot(1 - first, quantity, when, when + message.let_ns, second.mid[book], message.decided, resting)
-        self.lots.append(lot)
-
-    def _leg_flow(self, bar: int, since: float, until: float) -> None:
-        spent = [0, 0]
-        for lot in self.lots:
-            if lot.queue is None:
-                continue
-            done = lot.queue.flow(bar, since, until, spent[lot.leg])
-            if done:
-                spent[lot.leg] += done
-                price = lot.queue.face.points(lot.queue.price)
-                self._second(lot, done, price, price, bar - 1, (self._moment(bar, until), bar), "second leg passive")
-        self._sweep()
-
-    def _cross_second(self, lot: _Lot, bar: int, when: int, at: float, turn: float) -> None:
+    def _cross_second(self, lot: Lot, bar: int, when: int, at: float, turn: float) -> None:
         # What rests goes on resting until the crossing order is accepted: it is one change of one order. Nothing is
         # sent within a cooldown, but a leg that was to cross at once had been sent together with the first.
         if when < self.blocked_ns and (lot.attempt or when > lot.since_ns):
@@ -425,38 +335,7 @@ class RollSession:
             self._rejected(when)
             lot.due_ns = max(when + round(self.venue.retry_delay_s * 1e9), self.blocked_ns, when + 1)
             return
-        self._finish(lot, bar if at >= turn else bar - 1, (when, bar), "second leg cross")
-        self._sweep()
-
-    def _finish(self, lot: _Lot, book: int, when: tuple[int, int], kind: str) -> None:
-        face = self.legs[lot.leg]
-        best = face.points(face.other[book])
-        for price, count in face.take(lot.left, book, 0, when[0], self.half_life_ns, endless=True):
-            self._second(lot, count, face.points(price), best, book, when, kind)
-
-    def _second(
-        self, lot: _Lot, count: int, price: float, best: float, book: int, when: tuple[int, int], kind: str
-    ) -> None:
-        face = self.legs[lot.leg]
-        self.costs.second_leg(
-            when,
-            ("near", "far")[lot.leg],
-            face.side,
-            count,
-            price,
-            best,
-            face.mid[book],
-            lot.mid,
-            kind,
-            lot.attempt,
-            lot.decided,
-            (when[0] - lot.since_ns) / 1e9,
-        )
-        lot.left -= count
-        self.naked -= count
-
-    def _sweep(self) -> None:
-        self.lots = [lot for lot in self.lots if lot.left > 0]
+        self.desk.finish(lot, bar if at >= turn else bar - 1, (when, bar), "second leg cross")
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -473,10 +352,9 @@ class RollSession:
         if self.queue.tickets:
             self.queue.withdraw(self.queue.working)
             self.governor.record_replace(when[0], forced=True)
-        for lot in self.lots:
+        for lot in list(self.desk.lots):
             self.forced += lot.left
-            self._finish(lot, bar, when, "forced leg")
-        self._sweep()
+            self.desk.finish(lot, bar, when, "forced leg")
         left = self.size - self.done
         if left > 0:
             self._cross(left, bar, 0, when, "forced", 0, bar)
