@@ -191,7 +191,7 @@ class Queue:
 
         While our price is the best one, what others send trades those ahead first, then us; at the bar's end
         cancellations take those ahead in proportion to all that stand. A better quote halts us, a worse one leaves us
-        alone at the front, and a quote of the other side at our price or through it fills all.
+        alone at the front, and a quote of the other side at our price or through it trades what it shows with us.
 
         Parameters
         ----------
@@ -204,19 +204,16 @@ class Queue:
         """
         face, tickets, price = self.face, self.tickets, self.price
         best = face.own[bar - 1]
-        done = 0
-        if face.other[bar - 1] <= price:
-            for ticket in tickets:
-                if ticket.since <= bar:
-                    done += ticket.left
-                    ticket.left = 0
-            self.tickets = [ticket for ticket in tickets if ticket.left]
-            return done
-        if best > price:
-            return 0
         sent = face.hit[bar]
         volume = (sent if until >= 1.0 else int(sent * until)) - int(sent * since) - spent
-        alone = best < price
+        through = face.other[bar - 1] <= price
+        if through:
+            # The other side stands at our price or beyond it: what it shows trades with us, once in the bar.
+            volume += face.other_size[bar - 1] if since == 0.0 else 0
+        elif best > price:
+            return 0
+        alone = through or best < price
+        done = 0
         passed = 0
         for ticket in tickets:
             if ticket.since > bar:
