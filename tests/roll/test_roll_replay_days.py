@@ -112,6 +112,7 @@ def test_a_world_s_venue_is_taken_over_with_its_queue_and_refill() -> None:
     assert (venue.latency_s, venue.fee_per_contract) == (w.venue.latency_s, w.venue.fee_per_contract)
     assert (venue.queue, venue.refill_half_life_s) == (w.roll.queue_fraction, w.roll.refill_half_life_s)
     assert venue.levels == 4
+    assert RollVenue.of(w.venue, w.roll) == RollVenue()  # the defaults are the declared world's
 
 
 # -- recorded days -----------------------------------------------------------------------------------------------------

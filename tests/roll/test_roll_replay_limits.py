@@ -33,6 +33,8 @@ from crosswind.problems.roll.replay import (
     replay_roll,
     roll_episodes,
 )
+from crosswind.problems.roll.replay.costs import Costs
+from crosswind.solvers.errors import LimitBreach, SolverFailure
 
 ROUGH = RollVenue(reject_probability=0.2, latency_s=2.0, latency_jitter_s=4.0)
 LIMITS = ChurnLimits(dwell_s=25.0, max_replaces_per_minute=2, cooldown_s=7.0)
@@ -136,6 +138,34 @@ def test_every_baseline_keeps_the_invariants(episodes: tuple[RollEpisode, ...], 
 
         watched.reset = both  # type: ignore[method-assign]
         check(replay_roll(episode, watched, config), episode, LIMITS, watched.seen)
+
+
+@pytest.mark.parametrize("part", ["spread_fees", "impact", "legging", "timing", "basis_drift"])
+def test_a_component_that_goes_astray_is_found_by_the_ledger(
+    episodes: tuple[RollEpisode, ...], part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Costs.components
+
+    def astray(self: Costs, *args: Any) -> dict[str, float]:
+        out = whole(self, *args)
+        return out | {part: out[part] + 1e-6 * sum(abs(value) for value in out.values()) + 1e-3}
+
+    monkeypatch.setattr(Costs, "components", astray)
+    with pytest.raises(SolverFailure, match="components"):
+        replay_roll(episodes[0], TwapSpread())
+
+
+def test_a_contract_that_is_lost_or_done_twice_is_found_by_the_ledger(
+    episodes: tuple[RollEpisode, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Costs.spread
+
+    def twice(self: Costs, when: Any, quantity: int, *args: Any) -> None:
+        whole(self, when, quantity + (not self.fills), *args)
+
+    monkeypatch.setattr(Costs, "spread", twice)
+    with pytest.raises(LimitBreach, match="quantity"):
+        replay_roll(episodes[0], TwapSpread())
 
 
 def test_a_moved_price_had_rested_for_the_dwell(episodes: tuple[RollEpisode, ...]) -> None:
