@@ -76,11 +76,9 @@ class _Scaling(Estimator):
         n, K = P.shape
         codes = check_classes(outcomes, n, K)
         w, ridge = check_weights(weights, n), finite_scalar("ridge", self.ridge, minimum=0.0)
-        L = np.log(np.maximum(P, _LEAST))
+        L = _logarithms(P)
         Y = np.zeros((n, K))
         Y[np.arange(n), codes] = 1.0
-        # A common shift of the logarithms is no change of the probabilities; centred ones condition the Hessian.
-        L = L - L.mean(axis=1, keepdims=True)
 
         def derivatives(x: FloatArray) -> tuple[float, FloatArray, FloatArray]:
             a, b = (np.full(K, x[0]), np.zeros(K)) if shared else (x[:K], x[K:])
@@ -122,7 +120,14 @@ class _Scaling(Estimator):
         """
         self._require("slope_")
         P = check_probabilities(probabilities, len(self.slope_))
-        return softmax(self.slope_ * np.log(np.maximum(P, _LEAST)) + self.shift_)
+        return softmax(self.slope_ * _logarithms(P) + self.shift_)
+
+
+def _logarithms(P: FloatArray) -> FloatArray:
+    # Less their mean over the classes: with slopes of their own, a shift that is common to all would matter.
+    L = np.log(np.maximum(P, _LEAST))
+    centred: FloatArray = L - L.mean(axis=1, keepdims=True)
+    return centred
 
 
 class TemperatureScaling(_Scaling):
@@ -172,7 +177,7 @@ class TemperatureScaling(_Scaling):
 
 
 class VectorScaling(_Scaling):
-    """p_k ∝ exp(a_k log p_k + b_k): a slope and a shift for each class.
+    """p_k ∝ exp(a_k l_k + b_k), l the log-probabilities less their mean: a slope and a shift for each class.
 
     Minimises the mean log loss plus ½ ridge (‖a − 1‖² + ‖b‖²).
 

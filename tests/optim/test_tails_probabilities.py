@@ -143,7 +143,12 @@ def test_vector_scaling_is_the_optimum_and_undoes_a_planted_bias() -> None:
 
     best = minimize(loss, [1, 1, 1, 0, 0, 0], tol=1e-12)
     assert loss(np.append(model.slope_, model.shift_)) <= best.fun + 1e-10
+    off = np.append(model.slope_ - 1.0, model.shift_)
+    assert log_loss(model.predict_proba(wrong), y) + 0.5e-3 * off @ off == pytest.approx(best.fun, abs=1e-9)
     assert log_loss(model.predict_proba(wrong), y) < log_loss(wrong, y) - 0.05
+    free = VectorScaling(ridge=1e-9).fit(wrong, y)
+    # With shifts of their own the mean probability of each class is its frequency.
+    np.testing.assert_allclose(free.predict_proba(wrong).mean(axis=0), np.bincount(y) / len(y), atol=1e-5)
     assert model.to_frame().shape == (3, 2)
 
 
