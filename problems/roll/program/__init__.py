@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from crosswind.problems.roll.program.bootstrap import bootstrap_scenarios
 from crosswind.problems.roll.program.draw import RollPresent, draw_scenarios, observe
+from crosswind.problems.roll.program.multistage import scenario_program, scenario_trades
 from crosswind.problems.roll.program.plan import FirstStep, RollPlan
 from crosswind.problems.roll.program.policy import Decision, ScheduledRoll
 from crosswind.problems.roll.program.problem import QuantileRefinement, RollProblem
@@ -21,6 +23,9 @@ __all__ = [
     "RollSettings",
     "RollStatistics",
     "ScheduledRoll",
+    "bootstrap_scenarios",
     "draw_scenarios",
     "observe",
+    "scenario_program",
+    "scenario_trades",
 ]

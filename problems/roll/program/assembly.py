@@ -185,8 +185,8 @@ def assemble(
     worth = sc.multiplier
     # What the fills at rest have cost by the start of each slice, per contract of the slab.
     gone = -np.diff(psi, axis=1)
-    rest_fees = _running(gone * (fees - worth * sc.half_width[:, :T, None]))
-    rest_drift = _running(gone * (worth * sc.drift[:, :T, None]))
+    rest_fees = _running(gone * (fees - worth * sc.rest_half[:, :, None]))
+    rest_drift = _running(gone * (worth * sc.rest_drift[:, :, None]))
     cross_fees = psi * (fees + worth * sc.half_width[:, :, None])
     drift = worth * sc.drift[:, :, None]
     blocks: list[tuple[int, Sequence[int], FloatArray, FloatArray, FloatArray | None, FloatArray]] = []

@@ -45,6 +45,8 @@ class RollPresent:
         Length of the session [s].
     ahead
         Contracts ahead of an order that rests already; None for none.
+    behind
+        Ticks by which the best price has left that order.
     """
 
     side: int = 1
@@ -58,6 +60,7 @@ class RollPresent:
     fraction: float = 0.5
     session_s: float = 23400.0
     ahead: float | None = None
+    behind: float = 0.0
 
 
 def observe(
@@ -69,6 +72,7 @@ def observe(
     session_s: float = 23400.0,
     regime: Regime = Regime.PRE_ROLL,
     ahead: float | None = None,
+    price: float | None = None,
     look_back_s: float = 600.0,
 ) -> RollPresent:
     """Return the present state of a market, from its bars up to ``bar``.
@@ -90,8 +94,8 @@ def observe(
         Length of the session, of which ``market`` begins at the start [s].
     regime
         Of the day.
-    ahead
-        Contracts ahead of the order's resting contracts.
+    ahead, price
+        Contracts ahead of the order's resting contracts, and their price [points]; None without any.
     look_back_s
         What counts as lately [s].
 
@@ -134,7 +138,15 @@ def observe(
         fraction=fraction,
         session_s=session_s,
         ahead=ahead,
+        behind=_behind(market, order, k, price) if ahead is not None else 0.0,
     )
+
+
+def _behind(market: RollMarket, order: RollOrder, k: int, price: float | None) -> float:
+    if price is None or not np.isfinite(price):
+        return 0.0
+    best = float(market.bid[k] if order.side > 0 else market.ask[k])
+    return float(max(0.0, np.rint(order.side * (best - price) / market.tick)))
 
 
 def draw_scenarios(
@@ -145,10 +157,11 @@ def draw_scenarios(
     count: int = 200,
     seed: int = 0,
     present: RollPresent | None = None,
+    follow: bool = True,
 ) -> RollScenarios:
     """Draw scenarios from the present state.
 
-    In steps of at most 30 s, the mid's deviation x and the shocks' sum J follow
+    In steps of at most 30 s, the mid is a slow level (a random walk) with a deviation x and the sum J of shocks,
 
         x' = ρ x + σ √(1 − ρ²) stress · ε,    J' = ρ_J J + shock,    stress' = 1 + ρ_s (stress − 1) + (a per shock),
 
@@ -168,6 +181,8 @@ def draw_scenarios(
         Integer ≥ 0; the same seed gives the same scenarios.
     present
         Default: the middle of a calm session, buying.
+    follow
+        Whether an order at rest follows the best price, or stays and waits for it to come back.
 
     Raises
     ------
@@ -183,13 +198,26 @@ def draw_scenarios(
         )
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise InvalidInput("is not a seed", field="seed", value=seed, remedy="pass an integer of 0 or more")
-    st, now = statistics, present if present is not None else RollPresent()
+    now = present if present is not None else RollPresent()
+    paths = draw_paths(statistics, now, int(count), int(slices), float(slice_s), int(seed))
+    return scenarios_of(paths, int(slices), statistics, now, follow, int(seed))
+
+
+def draw_paths(st: RollStatistics, now: RollPresent, count: int, slices: int, slice_s: float, seed: int) -> BookPaths:
+    """Return the paths of a draw, in equal steps of at most 30 s."""
     each = max(1, int(np.ceil(slice_s / _STEP_S - 1e-9)))
-    paths = _paths(st, now, int(count), int(slices) * each, slice_s / each, int(seed))
+    return _paths(st, now, count, slices * each, slice_s / each, seed)
+
+
+def scenarios_of(
+    paths: BookPaths, slices: int, st: RollStatistics, now: RollPresent, follow: bool, seed: int
+) -> RollScenarios:
+    """Return the scenarios of drawn paths for an order that follows the best price, or stays."""
+    count = len(paths.hits)
     return to_scenarios(
         paths,
-        int(slices),
-        np.full(int(count), 1.0 / count),
+        slices,
+        np.full(count, 1.0 / count),
         queue=st.queue,
         share=st.share,
         leg_share=st.leg_share,
@@ -200,7 +228,9 @@ def draw_scenarios(
         refill_half_life_s=st.refill_half_life_s,
         source=f"drawn with the statistics of {st.source}",
         ahead=now.ahead,
-        facts={"seed": int(seed), "stress": now.stress, "activity": now.activity, "tilt": now.tilt},
+        behind=now.behind,
+        follow=follow,
+        facts={"seed": seed, "stress": now.stress, "activity": now.activity, "tilt": now.tilt},
     )
 
 
@@ -220,6 +250,9 @@ def _paths(st: RollStatistics, now: RollPresent, S: int, N: int, dt: float, seed
     tilts, depths = g.standard_normal((S, N)), g.standard_normal((2, S, N))
     uniforms = g.random((S, N))
     moves, offsets = g.standard_normal((S, N)), g.standard_normal((S, N + 1))
+    walk = g.standard_normal((half, N)) * st.level_points * np.sqrt(dt / 3600.0)
+    slow = np.zeros((S, N + 1))
+    slow[:, 1:] = np.cumsum(np.concatenate([walk, -walk])[:S], axis=1)
 
     x, j, stress = np.full(S, now.deviation), np.zeros(S), np.full(S, now.stress)
     tilt = np.full(S, now.tilt - st.tilt)
@@ -235,7 +268,7 @@ def _paths(st: RollStatistics, now: RollPresent, S: int, N: int, dt: float, seed
     mean = st.rate(np.minimum(part, 1.0)) * dt * (1.0 + (now.activity - 1.0) * rt ** np.arange(N))
     for k in range(N + 1):
         level[:, k] = stress
-        mid[:, k] = now.side * (x + j)
+        mid[:, k] = now.side * (x + j + slow[:, k])
         shape[:, :, k] = np.exp(logs)
         if k == N:
             break

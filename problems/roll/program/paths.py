@@ -55,12 +55,15 @@ class BookPaths:
     leg_mid: FloatArray
 
 
-def follow_queue(paths: BookPaths, queue: float, ahead: float | None = None) -> FloatArray:
-    """Return the contracts that reach a resting order in each step (S, N); inf where the book trades through it.
+def follow_queue(
+    paths: BookPaths, queue: float, ahead: float | None = None, *, behind: float = 0.0, follow: bool = True
+) -> tuple[FloatArray, FloatArray]:
+    """Return what reaches a resting order in each step, and at which price: contracts and whole ticks, (S, N) each.
 
-    The order follows the best price. It joins with ``queue`` of the displayed size ahead, trades take what is ahead
-    first, cancellations thin it out. Where the best price turns away it joins anew; where its own side falls behind it,
-    it stands alone for a step and then follows; where the other side reaches its price it is filled.
+    The order joins with ``queue`` of the displayed size ahead, trades take what is ahead first, cancellations thin it
+    out. Where its own side falls behind it, it stands alone; where the other side reaches its price, all of it is
+    filled (inf). When the best price turns away from it, an order that follows joins anew; one that stays waits for the
+    price to come back, and keeps its place.
 
     Parameters
     ----------
@@ -69,27 +72,32 @@ def follow_queue(paths: BookPaths, queue: float, ahead: float | None = None) -> 
     queue
         Share of the displayed size that is ahead of an order that joins.
     ahead
-        Contracts ahead of an order that rests already; None joins now.
+        Contracts ahead of an order that rests already; None joins the best price now.
+    behind
+        Ticks by which the best price has left the resting order already.
+    follow
+        Whether it follows the best price.
     """
     S, N = paths.hits.shape
-    out = np.zeros((S, N))
-    price = paths.own[:, 0]
+    out, paid = np.zeros((S, N)), np.empty((S, N))
+    price = paths.own[:, 0] - behind
     before = queue * paths.own_size[:, 0] if ahead is None else np.full(S, float(ahead))
+    if follow and behind > 0.0:
+        price, before = paths.own[:, 0], queue * paths.own_size[:, 0]
     for k in range(N):
-        hits = paths.hits[:, k]
-        alone = paths.own[:, k] < price
+        best, hits = paths.own[:, k], paths.hits[:, k]
+        alone = best < price
         through = paths.other[:, k] <= price
         stand = np.where(alone, 0.0, before)
-        got = np.maximum(hits - stand, 0.0)
-        out[:, k] = np.where(through, np.inf, got)
-        before = np.maximum(stand - hits, 0.0) * paths.kept[:, k]
-        best = paths.own[:, k + 1]
-        away = best > price
-        fallen = alone | through  # it had its step alone: now it follows down
-        anew = away | fallen
-        before = np.where(anew, queue * paths.own_size[:, k + 1], before)
-        price = np.where(anew, best, price)
-    return out
+        got = np.where(best > price, 0.0, np.maximum(hits - stand, 0.0))
+        out[:, k], paid[:, k] = np.where(through, np.inf, got), price
+        before = np.where(best > price, stand, np.maximum(stand - hits, 0.0)) * paths.kept[:, k]
+        if follow:
+            # An order that stood alone had its step; then it follows down, and one that was left follows up.
+            anew = alone | through | (paths.own[:, k + 1] > price)
+            before = np.where(anew, queue * paths.own_size[:, k + 1], before)
+            price = np.where(anew, paths.own[:, k + 1], price)
+    return out, paid
 
 
 def to_scenarios(
@@ -107,6 +115,8 @@ def to_scenarios(
     refill_half_life_s: float,
     source: str,
     ahead: float | None = None,
+    behind: float = 0.0,
+    follow: bool = True,
     facts: Mapping[str, Any] | None = None,
 ) -> RollScenarios:
     """Return scenarios in ``slices`` equal slices of N / slices steps each.
@@ -119,7 +129,7 @@ def to_scenarios(
         T, a divisor of N.
     probabilities
         (S,).
-    queue, ahead
+    queue, ahead, behind, follow
         See :func:`follow_queue`.
     share, leg_share
         Share of the displayed size that the order can take at a price, in the spread and in the leg books.
@@ -129,8 +139,17 @@ def to_scenarios(
     S, N = paths.hits.shape
     each = N // slices
     starts = np.arange(slices + 1) * each
-    reach = follow_queue(paths, queue, ahead)
+    reach, paid = follow_queue(paths, queue, ahead, behind=behind, follow=follow)
     mid = 0.5 * tick * (paths.own + paths.other)
+    mid = mid - mid[:, :1]
+    better = mid[:, :N] - tick * paid - (mid - 0.5 * tick * (paths.own + paths.other))[:, :1]
+    # Where the book comes through, nearly all is filled there: its step counts for the slice.
+    weight = np.where(np.isinf(reach), 1e9, reach).reshape(S, slices, each)
+    none = weight.sum(axis=2) == 0.0
+    weight[none, 0] = 1.0
+    weight /= weight.sum(axis=2, keepdims=True)
+    rest_drift = (weight * mid[:, :N].reshape(S, slices, each)).sum(axis=2)
+    rest_half = (weight * better.reshape(S, slices, each)).sum(axis=2)
     leg = paths.leg_mid[:, starts]
     move = np.column_stack([np.diff(leg, axis=1), np.zeros(S)])
     second = paths.second_half[:, starts]
@@ -140,9 +159,11 @@ def to_scenarios(
     return RollScenarios(
         dt_s=np.full(slices, each * paths.step_s),
         probabilities=probabilities,
-        drift=mid[:, starts] - mid[:, :1],
+        drift=mid[:, starts],
         half_width=0.5 * tick * (paths.other - paths.own)[:, starts],
         depth=np.maximum(share * paths.other_size[:, starts], 1.0),
+        rest_drift=rest_drift,
+        rest_half=rest_half,
         flow=reach.reshape(S, slices, each).sum(axis=2),
         volume=paths.volume.reshape(slices, each).sum(axis=1),
         leg_half=paths.leg_half[:, starts],
@@ -156,5 +177,5 @@ def to_scenarios(
         multiplier=multiplier,
         refill_half_life_s=refill_half_life_s,
         source=source,
-        facts=facts or {},
+        facts={"resting": "follows the best price" if follow else "stays at its price", **(facts or {})},
     )

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from crosswind.problems.roll.model import FloatArray, RollAction, RollMarket, RollOrder, RollState
-from crosswind.problems.roll.program.draw import draw_scenarios, observe
+from crosswind.problems.roll.program.draw import draw_paths, observe, scenarios_of
 from crosswind.problems.roll.program.plan import RollPlan
 from crosswind.problems.roll.program.problem import RollProblem
 from crosswind.problems.roll.program.settings import RollSettings
 from crosswind.problems.roll.program.statistics import RollStatistics
 from crosswind.solvers.errors import InfeasibleProblem, InvalidInput
 
-__all__ = ["RUNGS", "Decision", "ScheduledRoll"]
+__all__ = ["MODES", "RUNGS", "Decision", "ScheduledRoll"]
 
 RUNGS = ("optimal", "feasible", "last plan", "pace", "cross")
 """What a decision rests on: a plan solved to tolerance; one that keeps its limits; the plan before, a step on; the pace
 rule, which carries forward what is unfilled; crossing what the best price holds."""
+
+MODES = ("follow", "stay", "move once")
+"""What the resting order does when the best price leaves it."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Decision:
         One of :data:`RUNGS`.
     remaining
         Spreads still to be done.
+    mode
+        One of :data:`MODES`.
     status, gap, iterations
         Of the solver; empty, NaN and 0 without one.
     mean, cvar
@@ -46,6 +52,7 @@ class Decision:
     bar: int
     rung: str
     remaining: int
+    mode: str = ""
     status: str = ""
     gap: float = float("nan")
     iterations: int = 0
@@ -58,9 +65,10 @@ class ScheduledRoll:
     """Plan over scenarios of what is left, act for a while, plan again.
 
     Every ``every_s`` seconds, or when the regime changes, scenarios are drawn from the present state and the roll
-    program is solved for what remains. In between the plan is followed as the fills come in: slabs count as filled from
-    the front of the queue, what is due is crossed in clips of what the best price holds, the rest rests. Whole
-    contracts, the fractions carried forward. The resting order is moved only when the best price has left it.
+    program is solved for what remains: for an order that follows the best price when that leaves it, and for one that
+    stays and waits for it to come back, where it is or at the best price now. The lowest objective decides. In between
+    the plan is followed as the fills come in: slabs count as filled from the front of the queue, what is due is crossed
+    in clips of what the best price holds, the rest rests. Whole contracts, the fractions carried forward.
 
     It never raises. Where a solve fails, the ladder of :data:`RUNGS` goes down, and ``history`` tells.
 
@@ -80,6 +88,8 @@ class ScheduledRoll:
         Length of a session [s], for the volume's curve.
     max_iter
         Iterations of a solve; time never decides.
+    resting
+        Which of :data:`MODES` are tried.
 
     Raises
     ------
@@ -98,6 +108,7 @@ class ScheduledRoll:
         seed: int = 0,
         session_s: float = 23400.0,
         max_iter: int = 60,
+        resting: Sequence[str] = MODES,
         name: str = "scheduled roll",
     ) -> None:
         for field, value in (("scenarios", scenarios), ("slices", slices), ("max_iter", max_iter)):
@@ -108,6 +119,10 @@ class ScheduledRoll:
                 raise InvalidInput("is not a time > 0", field=field, value=number, remedy="pass seconds")
         if isinstance(seed, bool) or seed != int(seed) or seed < 0:
             raise InvalidInput("is not a seed", field="seed", value=seed, remedy="pass an integer of 0 or more")
+        modes = tuple(resting)
+        if not modes or any(mode not in MODES for mode in modes) or not {"follow", "stay"} & set(modes):
+            raise InvalidInput("knows other modes", field="resting", value=modes, remedy=f"use {', '.join(MODES)}")
+        self.resting = modes
         self.statistics = statistics
         self.settings = RollSettings() if settings is None else settings
         self.scenarios, self.slices, self.every_s = int(scenarios), int(slices), float(every_s)
@@ -123,6 +138,7 @@ class ScheduledRoll:
         self._slice = -1
         self._due = np.zeros(3)  # contracts still due in this slice, by channel; fractions carried
         self._regime: Any = None
+        self._mode = "follow"
         self._arrival = float("nan")
 
     def reset(self, order: RollOrder, market: RollMarket) -> None:
@@ -178,6 +194,7 @@ class ScheduledRoll:
         self._record(
             state,
             "optimal" if status.ok else "feasible",
+            mode=self._mode,
             status=status.name,
             gap=plan.solution.gap,
             iterations=plan.solution.iterations,
@@ -192,22 +209,37 @@ class ScheduledRoll:
         slices = max(1, min(self.slices, state.bars_left))
         ahead = float(state.ahead) if state.working > 0 else None
         present = observe(
-            market, order, numbers, bar=state.bar, session_s=self.session_s, regime=state.regime, ahead=ahead
-        )
-        scenarios = draw_scenarios(
+            market,
+            order,
             numbers,
-            slices=slices,
-            slice_s=state.bars_left * market.bar_s / slices,
-            count=self.scenarios,
-            seed=self.seed + 1_000_003 * (state.bar + 1),
-            present=present,
+            bar=state.bar,
+            session_s=self.session_s,
+            regime=state.regime,
+            ahead=ahead,
+            price=state.resting_price,
         )
+        seed = self.seed + 1_000_003 * (state.bar + 1)
+        paths = draw_paths(numbers, present, self.scenarios, slices, state.bars_left * market.bar_s / slices, seed)
         mid = 0.5 * float(market.bid[state.bar] + market.ask[state.bar])
         moved = order.side * (mid - self._arrival)
-        problem = RollProblem(
-            order, scenarios, self.settings, remaining=state.remaining, moved=moved if np.isfinite(moved) else 0.0
-        )
-        return problem.solve(tol=1e-6, max_iter=self.max_iter, warm=self.plan)
+        anew = replace(present, ahead=None, behind=0.0)
+        choices = {"follow": (present, True), "stay": (present, False)}
+        if present.behind > 0.0:
+            choices["move once"] = (anew, False)
+        best: RollPlan | None = None
+        for mode in self.resting:
+            if mode not in choices:
+                continue
+            now, follow = choices[mode]
+            scenarios = scenarios_of(paths, slices, numbers, now, follow, seed)
+            problem = RollProblem(
+                order, scenarios, self.settings, remaining=state.remaining, moved=moved if np.isfinite(moved) else 0.0
+            )
+            plan = problem.solve(tol=1e-6, max_iter=self.max_iter, warm=best or self.plan)
+            if best is None or plan.objective < best.objective:
+                best, self._mode = plan, mode
+        assert best is not None
+        return best
 
     def _record(self, state: RollState, rung: str, **values: Any) -> None:
         self.history.append(Decision(state.bar, rung, state.remaining, **values))
@@ -275,12 +307,13 @@ class ScheduledRoll:
         return max(1.0, share * float(shown))
 
     def _behind(self, state: RollState) -> bool:
-        """Tell whether the best price has left the resting order behind."""
+        """Tell whether the resting order is to be moved, since the best price has left it and the plan follows."""
         if state.working <= 0 or not np.isfinite(state.resting_price):
             return False
         m, k, side = state.market, state.bar, state.order.side
-        best = float(m.bid[k] if side > 0 else m.ask[k])
-        return side * (best - state.resting_price) > 0.25 * m.tick
+        left = side * (float(m.bid[k] if side > 0 else m.ask[k]) - state.resting_price) > 0.25 * m.tick
+        once = self._mode == "move once" and state.bar == self._solved
+        return bool(left and (self.plan is None or self._mode == "follow" or once))
 
     def _pace(self, state: RollState) -> RollAction:
         """Rest all, cross what a straight path to the cutoff asks for; what was missed is in the next quotient."""

@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 
 from crosswind.optim.tails.risk import cvar, value_at_risk
-from crosswind.problems.roll.model import FloatArray, RollOrder
+from crosswind.problems.roll.model import FloatArray, Regime, RollMarket, RollOrder
 from crosswind.problems.roll.program.assembly import COMPONENTS, Assembly, assemble
+from crosswind.problems.roll.program.draw import draw_scenarios, observe
 from crosswind.problems.roll.program.plan import RollPlan
 from crosswind.problems.roll.program.scenarios import RollScenarios
 from crosswind.problems.roll.program.settings import RollSettings
+from crosswind.problems.roll.program.statistics import RollStatistics
 from crosswind.solvers.errors import InfeasibleProblem, InvalidInput, SolverFailure
 from crosswind.solvers.solution import Status
 from crosswind.solvers.tail import TailSolution, solve_tail
@@ -85,6 +87,85 @@ class RollProblem:
         object.__setattr__(self, "remaining", int(left))
         if not np.isfinite(self.moved):
             raise InvalidInput("is not finite", field="moved", value=self.moved, remedy="pass points")
+
+    @classmethod
+    def at(
+        cls,
+        order: RollOrder,
+        market: RollMarket,
+        *,
+        statistics: RollStatistics | None = None,
+        settings: RollSettings | None = None,
+        remaining: int | None = None,
+        arrival: float | None = None,
+        expiry: pd.Timestamp | None = None,
+        regime: Regime = Regime.PRE_ROLL,
+        ahead: float | None = None,
+        scenarios: int = 200,
+        slices: int = 60,
+        seed: int = 0,
+        session_s: float = 23400.0,
+    ) -> RollProblem:
+        """Return the problem at the end of a market's last bar, with scenarios drawn from there.
+
+        Parameters
+        ----------
+        order
+            The order; nothing of it may lie behind the last bar but its start.
+        market
+            The books up to now.
+        statistics
+            Of past roll days; default estimated from this market's bars so far.
+        settings, remaining
+            As in the class.
+        arrival
+            Arrival price of the spread [points]; default the mid now.
+        expiry
+            When the near leg stops trading, tz-aware; None does not look.
+        regime, ahead
+            Of the day; contracts ahead of the order's resting ones.
+        scenarios, slices, seed
+            S, the largest T, and the seed of the draw.
+        session_s
+            Length of the session, of which the market begins at the start [s].
+
+        Raises
+        ------
+        InvalidInput
+            Where the cutoff is not after the last bar, or the near leg has expired by then.
+        """
+        now = market.times[-1]
+        left = (order.cutoff - now).total_seconds()
+        if left <= 0.0:
+            raise InvalidInput(
+                f"is not after the last bar {now}: {left:.0f} s are left",
+                field="cutoff",
+                value=str(order.cutoff),
+                remedy="what is open at the cutoff can only be crossed",
+            )
+        if expiry is not None:
+            stamp = pd.Timestamp(expiry)
+            if stamp.tzinfo is None:
+                raise InvalidInput("has no time zone", field="expiry", value=str(expiry), remedy="localise it")
+            if stamp < order.cutoff:
+                raise InvalidInput(
+                    "lies before the cutoff: the near leg does not trade any more then",
+                    field="expiry",
+                    value=str(stamp),
+                    remedy="bring the cutoff forward; an expired leg cannot be rolled",
+                )
+        numbers = RollStatistics.from_markets([market]) if statistics is None else statistics
+        steps = max(1, min(slices, int(left / market.bar_s + 1e-9)))
+        drawn = draw_scenarios(
+            numbers,
+            slices=steps,
+            slice_s=left / steps,
+            count=scenarios,
+            seed=seed,
+            present=observe(market, order, numbers, session_s=session_s, regime=regime, ahead=ahead),
+        )
+        moved = 0.0 if arrival is None else order.side * (float(market.mid[-1]) - float(arrival))
+        return cls(order, drawn, RollSettings() if settings is None else settings, remaining, moved)
 
     def assembly(self) -> Assembly:
         """Return the tail program with its meaning.

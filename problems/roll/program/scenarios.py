@@ -17,6 +17,8 @@ __all__ = ["RollScenarios"]
 
 _GRIDS = ("drift", "half_width", "depth", "leg_half", "leg_depth", "second_half", "second_move", "second_fill")
 
+_RESTING = ("rest_drift", "rest_half")
+
 
 @dataclass(frozen=True, eq=False)
 class RollScenarios:
@@ -41,6 +43,10 @@ class RollScenarios:
     flow
         Contracts that reach the order's own resting contracts within the slice, whatever stands ahead taken off
         (S, T), ≥ 0; inf where the book trades through them.
+    rest_drift
+        Move of the spread's mid since now at the moment of those fills (S, T), against the order > 0 [points].
+    rest_half
+        By how much their price is better than that mid (S, T) [points]; below zero where the book had come through it.
     volume
         Spreads that others trade within a slice, expected (T,), ≥ 0 [contracts].
     leg_half
@@ -79,6 +85,8 @@ class RollScenarios:
     half_width: FloatArray
     depth: FloatArray
     flow: FloatArray
+    rest_drift: FloatArray
+    rest_half: FloatArray
     volume: FloatArray
     leg_half: FloatArray
     leg_depth: FloatArray
@@ -112,6 +120,8 @@ class RollScenarios:
         for name in _GRIDS:
             object.__setattr__(self, name, _array(name, getattr(self, name), (S, T + 1), least.get(name, 0.0)))
         object.__setattr__(self, "flow", _array("flow", self.flow, (S, T), 0.0, endless=True))
+        for name in _RESTING:
+            object.__setattr__(self, name, _array(name, getattr(self, name), (S, T), None))
         object.__setattr__(self, "volume", _array("volume", self.volume, (T,), 0.0))
         if self.second_fill.max() > 1.0:
             raise InvalidInput(
@@ -163,13 +173,13 @@ class RollScenarios:
         p = self.probabilities[index]
         if p.sum() <= 0.0:
             raise InvalidInput("have no probability", field="rows", value=len(index), remedy="take one that can happen")
-        grids = {name: getattr(self, name)[index] for name in _GRIDS}
+        grids = {name: getattr(self, name)[index] for name in _GRIDS + _RESTING}
         return replace(self, probabilities=p / p.sum(), flow=self.flow[index], **grids)
 
     def mean(self) -> RollScenarios:
         """Return the one scenario of the means (medians of the flow): what a plan without scenarios looks at."""
         p = self.probabilities
-        grids = {name: (p @ getattr(self, name))[None] for name in _GRIDS}
+        grids = {name: (p @ getattr(self, name))[None] for name in _GRIDS + _RESTING}
         flow = np.median(np.minimum(self.flow, 1e9), axis=0)[None]
         return replace(self, probabilities=np.ones(1), flow=flow, source=f"means of: {self.source}", **grids)
 

@@ -33,6 +33,8 @@ class RollStatistics:
         Mean excess of buys over sells (−1 … 1), its standard deviation and half-life.
     noise_points, noise_half_life_s
         Stationary standard deviation [points] and half-life [s] of the mid's deviation from its slow level, in calm.
+    level_points
+        Standard deviation of the slow level's random walk over an hour [points].
     jumps_per_hour, jump_points, jump_half_life_s
         Basis shocks: rate, standard deviation [points] (Laplace), half-life [s].
     stress_per_jump, stress_half_life_s
@@ -75,6 +77,7 @@ class RollStatistics:
     tilt_half_life_s: float = 900.0
     noise_points: float = 0.035
     noise_half_life_s: float = 600.0
+    level_points: float = 0.02
     jumps_per_hour: float = 0.3
     jump_points: float = 0.15
     jump_half_life_s: float = 1200.0
@@ -172,6 +175,11 @@ class RollStatistics:
             "tilt_half_life_s": p.side_half_life_s,
             "noise_points": p.noise_vol_points,
             "noise_half_life_s": p.noise_half_life_s,
+            "level_points": p.index_level
+            * p.index_vol_daily
+            * abs(p.carry_rate)
+            * 0.25
+            * float(np.sqrt(3600.0 / session_s)),
             "jumps_per_hour": p.jumps_per_day * 3600.0 / session_s,
             "jump_points": p.jump_vol_points,
             "jump_half_life_s": p.jump_half_life_s,
@@ -273,6 +281,7 @@ def _of_day(m: RollMarket) -> dict[str, Any]:
         "tilt_sd": float(np.clip(sides.std(), 0.01, 0.6)) if len(sides) > 2 else 0.3,
         "noise_points": max(deviation, 0.1 * m.tick),
         "noise_half_life_s": float(np.clip(-300.0 * np.log(2.0) / np.log(np.clip(decay, 0.05, 0.95)), 60.0, 3600.0)),
+        "level_points": _level(slow, dt),
         "jumps_per_hour": float(shocks.sum()) / max(hours, 1e-9),
         "jump_points": float(np.abs(moves[shocks]).mean()) if shocks.any() else 4.0 * robust,
         "width_ticks": max(1.0, float(np.median((m.ask - m.bid) / m.tick))),
@@ -284,6 +293,15 @@ def _of_day(m: RollMarket) -> dict[str, Any]:
         "leg_size": max(1.0, float(np.median(0.5 * (m.leg_bid_size + m.leg_ask_size).min(axis=1)))),
         "leg_points": max(float(per_s), 1e-6),
     }
+
+
+def _level(slow: FloatArray, dt: float) -> float:
+    """Return the robust standard deviation of the slow level's moves over an hour."""
+    step = max(1, round(3600.0 / dt))
+    if len(slow) <= step:
+        return 0.02
+    moves = slow[step:] - slow[:-step]
+    return float(1.4826 * np.median(np.abs(moves - np.median(moves))))
 
 
 def _chunks(values: FloatArray, step: int) -> list[FloatArray]:
