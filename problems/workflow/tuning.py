@@ -5,6 +5,7 @@ Rules that are not tuned are straw men: all get a grid of the same size on the s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ def tuning_grids(risk_aversion: float, horizon: int) -> dict[str, tuple[Any, dic
 def rival_grids(
     keys: Sequence[str] | None, risk_aversion: float, horizon: int
 ) -> dict[str, tuple[Any, dict[str, Sequence[Any]]]]:
-    """Return class and grid, of four points each, by policy: those of the main job and the further rivals.
+    """Return class and grid, of four points each, by policy: those of the main job, some wider, and further rivals.
 
     Parameters
     ----------
@@ -66,13 +67,14 @@ def rival_grids(
     main = tuning_grids(risk_aversion, horizon)
     factors = main[MPC][1]["risk_aversion"]
     grids: dict[str, tuple[Any, dict[str, Sequence[Any]]]] = {
-        "P1c immediate, clipped": (ImmediateHedge, {"clip_share": (0.02, 0.05, 0.1, 0.3)}),
+        "P1c immediate, clipped": (ImmediateHedge, {"clip_share": (0.05, 0.1, 0.3, math.inf)}),
         "P2 batched": main["P2 batched"],
         "P3a marginal rule": (MarginalRule, {"risk_aversion": factors}),
         "P3b adaptive trigger": main["P3 adaptive trigger"],
-        "BF fraction of the gap": main["BF fraction of the gap"],
-        "BS plan + fraction": main["BS plan + fraction"],
-        "SO solved once": (SolvedOnceHedge, {"risk_aversion": factors}),
+        "BF fraction of the gap": (FractionHedge, {"fraction": (0.1, 0.3, 0.6, 1.0)}),
+        "BS plan + fraction": (PlanHedge, {"fraction": (0.1, 0.3, 0.6, 1.0)}),
+        # Where plans are revised, how much of the deviation is corrected matters more than the plan's λ.
+        "SO solved once": (SolvedOnceHedge, {"risk_aversion": factors[1:3], "fraction": (0.3, 1.0)}),
         MPC: main[MPC],
     }
     known = {label.split()[0]: label for label in grids}
@@ -87,11 +89,17 @@ def rival_grids(
 def at_the_edge(
     parameters: Mapping[str, Mapping[str, Any]], grids: Mapping[str, tuple[Any, Mapping[str, Sequence[Any]]]]
 ) -> list[str]:
-    """Return the policies whose tuned value is the first or last of its grid: a wider grid might serve them better."""
+    """Return the policies whose tuned value is the first or last of its grid: a wider grid might serve them better.
+
+    Ends that are those of the parameter itself, a whole gap or no clip, and grids of two do not count.
+    """
     return [
         label
         for label, chosen in parameters.items()
-        if any(len(v := grids[label][1][key]) > 1 and value in (v[0], v[-1]) for key, value in chosen.items())
+        if any(
+            len(v := grids[label][1][key]) > 2 and value in (v[0], v[-1]) and value not in (1.0, math.inf)
+            for key, value in chosen.items()
+        )
     ]
 
 
