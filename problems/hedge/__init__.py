@@ -22,6 +22,7 @@ from crosswind.problems.hedge.leg import HedgeLeg
 from crosswind.problems.hedge.marginal import MarginalCostHedge
 from crosswind.problems.hedge.model import HedgeBeliefs, HedgeParent, PlanRevision
 from crosswind.problems.hedge.mpc import MPCHedge
+from crosswind.problems.hedge.pace import FillPace, learn_pace
 from crosswind.problems.hedge.policies import (
     AdaptiveTrigger,
     BatchedHedge,
@@ -47,6 +48,7 @@ __all__ = [
     "CorrelationBreak",
     "DeltaAggression",
     "Episode",
+    "FillPace",
     "FractionHedge",
     "GapLimits",
     "GuardEvent",
@@ -87,6 +89,7 @@ __all__ = [
     "episodes_of",
     "hedge_instances",
     "hedge_program",
+    "learn_pace",
     "replay_hedge",
     "score",
     "tune_policy",

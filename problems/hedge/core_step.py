@@ -50,7 +50,8 @@ class CoreStep:
         scale, self.context, self.policy = context.scale, context, policy
         dt = float(np.median(context.dt_s))
         self.variance = context.beliefs.index_variance_per_s * dt
-        self.risk = policy.risk_aversion * scale * self.variance
+        aversion = policy.risk_aversion if policy.relative else policy.risk_aversion * scale
+        self.risk = aversion * self.variance
         self.value = terminal_value(self.risk, (policy.temporary + 0.5 * float(context.own.sum())) * scale)
         decays, own = np.exp(-context.rates_per_s * dt), context.own * scale
         kept = (own > 0.0) & (decays >= _LEAST_DECAY)

@@ -143,8 +143,7 @@ class HedgeLeg:
         # Orders in flight will be filled besides the plan's; they are counted with the first slice.
         flying = view.in_flight[self._columns] * self._arrival
         if self.parent.fills is not None:
-            # What the algorithm is behind or ahead of its plan is expected to even out over the slices left.
-            coming = coming + (remaining * self._arrival - flying - coming.sum(axis=0)) / len(coming)
+            coming = self.parent.pace.coming(coming, remaining * self._arrival - flying)
         beta_q = float((remaining * self._arrival) @ beta)
         planned = beta_q - float(flying @ beta) - np.cumsum(coming @ beta)
         return HedgeState(

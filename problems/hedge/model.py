@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from crosswind.problems.hedge.pace import FillPace
 from crosswind.problems.replay.model import FloatArray, ReplayMarket
 from crosswind.problems.replay.venue import DecayMode
 from crosswind.solvers.errors import DataGap, InvalidInput
@@ -59,6 +60,9 @@ class HedgeParent:
     fills
         What the cash algorithm really trades, T×N like the plan, in ``unit``; no policy sees a row before its slice is
         over. None: it trades the plan.
+    pace
+        How the cash algorithm is expected to fill what is left, where ``fills`` are given; every policy that looks
+        ahead reads the same forecast. The default spreads what is behind the plan evenly.
 
     Raises
     ------
@@ -75,6 +79,7 @@ class HedgeParent:
     unit: str = "units"
     revisions: tuple[PlanRevision, ...] = ()
     fills: pd.DataFrame | None = None
+    pace: FillPace = field(default=FillPace())
 
     def __post_init__(self) -> None:
         names = self.names

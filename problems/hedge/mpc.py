@@ -54,7 +54,7 @@ class MPCHedge(_Rule):
     Parameters
     ----------
     risk_aversion
-        λ [1/currency], >= 0.
+        λ [1/currency], >= 0; with ``relative`` λ times the parent's beta notional, a number without unit.
     horizon
         Slices looked ahead, >= 1.
     clip_share
@@ -75,6 +75,10 @@ class MPCHedge(_Rule):
         that the core leaves unproven.
     fallback
         Rule used when the solve fails; default: AdaptiveTrigger at 1 bp.
+    relative
+        Whether variance and cost are weighed in shares of the parent's beta notional, so that parents of every size
+        carry the same risk in basis points for the same cost in basis points: what a score in basis points asks for.
+        With one λ per currency a large parent is hedged harder than a small one.
 
     Raises
     ------
@@ -96,6 +100,7 @@ class MPCHedge(_Rule):
         fallback: _Rule | None = None,
         settings: Mapping[str, Any] | None = None,
         engine: str = "auto",
+        relative: bool = False,
     ) -> None:
         super().__init__(clip_share)
         self.risk_aversion = _checked("risk_aversion", risk_aversion, 0.0, 1e300)
@@ -108,7 +113,7 @@ class MPCHedge(_Rule):
         self.settings = dict(settings or {})
         if engine not in ("auto", "core", "session"):
             raise InvalidInput("is unknown", field="engine", value=engine, remedy="use auto, core or session")
-        self.engine = engine
+        self.engine, self.relative = engine, bool(relative)
         self.fallback = AdaptiveTrigger(1.0) if fallback is None else fallback
         self._session: Session | None = None
         self._lowered: Lowered | None = None
@@ -262,7 +267,8 @@ class MPCHedge(_Rule):
         clip[:left] = self.clip_share
         end, spread = float(state.planned_beta_q[-1]) / scale, max(state.half_spread, 1e-12)
         variance = context.beliefs.index_variance_per_s * dt
-        r = self.risk_aversion * scale * variance
+        aversion = self.risk_aversion if self.relative else self.risk_aversion * scale
+        r = aversion * variance
         quadratic = (self.temporary + 0.5 * float(context.own.sum())) * scale
         value = terminal_value(r, quadratic)
         bound = np.full((H, 1), np.inf)
@@ -295,7 +301,7 @@ class MPCHedge(_Rule):
                 if k > 0.0
             ),
             covariance=np.array([[variance]]),
-            risk_aversion=self.risk_aversion * scale,
+            risk_aversion=aversion,
             terminal=Terminal(level[-1], value),
             limits=tuple(limits),
         )

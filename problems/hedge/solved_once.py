@@ -42,7 +42,7 @@ class SolvedOnceHedge(_Rule):
         Greatest trade per slice as a share of the parent's beta notional; inf: none.
     **program
         Further arguments of :class:`crosswind.problems.hedge.mpc.MPCHedge` (``gap_cap_share``, ``gap_penalty``,
-        ``rate_share``, ``temporary``, ``solver``, ``tol``, ``settings``); ``horizon`` is the parent's.
+        ``rate_share``, ``temporary``, ``solver``, ``tol``, ``settings``, ``relative``); ``horizon`` is the parent's.
 
     Raises
     ------
@@ -91,7 +91,8 @@ class SolvedOnceHedge(_Rule):
             return self.fraction
         context = self.context
         dt = float(np.median(context.dt_s))
-        r = self.risk_aversion * context.beliefs.index_variance_per_s * dt
+        aversion = self.risk_aversion / context.scale if self.program.get("relative") else self.risk_aversion
+        r = aversion * context.beliefs.index_variance_per_s * dt
         cost = float(self.program.get("temporary", 0.0)) + 0.5 * float(context.own.sum())
         total = r + 0.5 * (math.sqrt(r * r + 4.0 * cost * r) - r)
         return total / (cost + total) if cost + total > 0.0 else 1.0

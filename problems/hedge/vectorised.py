@@ -248,10 +248,10 @@ def batch(episodes: Sequence[Episode]) -> HedgeBatch:
         wanted[e, lead:] = (parent.intended(market) - done) @ value / contract[e]
         for k in range(market.slices):
             plan = parent.known_plan(k, market)
-            coming = plan[k] @ value
+            coming = plan[k]
             if parent.fills is not None:
-                coming += ((plan[:k].sum(axis=0) - done[k]) @ value) / (market.slices - k)
-            planned[e, lead + k] = -coming / contract[e]
+                coming = parent.pace.coming(plan[k:], plan.sum(axis=0) - done[k])[0]
+            planned[e, lead + k] = -float(coming @ value) / contract[e]
         first = np.abs(parent.known_plan(0, market).sum(axis=0) * value).sum()
         scale[e] = first if first > 0.0 else np.abs(parent.known_plan(0, market) * value).sum()
         sigma[e, lead:] = np.sqrt(episode.beliefs.index_variance_per_s * market.dt_s)
