@@ -261,6 +261,7 @@ class RollVolumeBaseline:
 
 
 def check_slots(slot_s: float, bar_s: float) -> None:
+    """Refuse slots that do not divide a day, and bars that are longer than one."""
     slots = _DAY_S / slot_s if isinstance(slot_s, (int, float)) and slot_s > 0 else np.nan
     if not np.isfinite(slots) or abs(slots - round(slots)) > 1e-9:
         raise InvalidInput("does not divide a day", field="slot_s", value=slot_s, remedy="e.g. 300")
