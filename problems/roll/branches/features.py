@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from crosswind.problems.roll.branches.probes import Decisions
+from crosswind.problems.roll.branches.probes import Decisions, worse_ticks
 from crosswind.problems.roll.model import RollMarket, RollState
 from crosswind.solvers.errors import InvalidInput
 
@@ -141,8 +141,9 @@ def decision_features(
         "half_spread": 0.5 * width * money,
         "spread_move": spread_vol * np.sqrt(timeout) * money,
         "leg_move": leg_vol * np.sqrt(let) * leg_money,
-        "walk": _worse(d.clip, participation * other_size) * money,
-        "leg_walk": (_worse(d.clip, leg_participation * near) + _worse(d.clip, leg_participation * far)) * leg_money,
+        "walk": worse_ticks(d.clip, participation * other_size) * money,
+        "leg_walk": (worse_ticks(d.clip, leg_participation * near) + worse_ticks(d.clip, leg_participation * far))
+        * leg_money,
         "horizon_move": spread_vol * np.sqrt(np.minimum(left, 2.0 * timeout)) * money,
     }
     for name in ("log_queue", "log_ahead", "log_clip_depth", "log_slack", "log_rpc", "log_rdp"):
@@ -226,10 +227,3 @@ def _log(values: Array) -> Array:
 
 def _known(values: Array) -> Array:
     return np.where(np.isnan(values), 0.0, values)
-
-
-def _worse(size: Any, each: Array) -> Array:
-    each = np.maximum(each, 1.0)
-    full = np.floor(size / each)
-    total = each * full * (full - 1.0) / 2.0 + (size - full * each) * full
-    return np.asarray(total / size, dtype=np.float64)

@@ -12,7 +12,7 @@ from crosswind.problems.roll.branches.model import BRANCHES, ProbingPolicy
 from crosswind.problems.roll.model import RollMarket
 from crosswind.solvers.errors import InvalidInput
 
-__all__ = ["Decisions", "Outcomes", "follow_decisions"]
+__all__ = ["Decisions", "Outcomes", "follow_decisions", "worse_ticks"]
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -246,7 +246,7 @@ class _Walk:
         rows = np.arange(len(i))
         c = sides[first, rows]
         size = crossed[first, rows]
-        walk = _levels(self.left[i], self.p.leg_participation * size)
+        walk = worse_ticks(self.left[i], self.p.leg_participation * size)
         self.leg_ticks[i] += self.left[i] * (self.leg_other[c, first, t] + walk)
         self.leg[i] = 1 - first
         self.leg_c[i] = sides[1 - first, rows]
@@ -259,7 +259,7 @@ class _Walk:
 
     def _cross_leg(self, i: NDArray[np.intp], t: Ints, branch: int) -> None:
         c, leg = self.leg_c[i], self.leg[i]
-        walk = _levels(self.left[i], self.p.leg_participation * self.leg_shown[1 - c, leg, t])
+        walk = worse_ticks(self.left[i], self.p.leg_participation * self.leg_shown[1 - c, leg, t])
         self.leg_paid[i] += self.left[i] * self.leg_other[c, leg, t]
         self.leg_ticks[i] += self.left[i] * walk  # impact, and no part of the leg's own move
         self._close_legs(i, t, np.full(len(i), branch))
@@ -273,7 +273,7 @@ class _Walk:
 
     def _cross_spread(self, i: NDArray[np.intp], t: Ints, branch: int) -> None:
         c = self.c[i]
-        walk = _levels(self.left[i], self.p.participation * self.shown[1 - c, t])
+        walk = worse_ticks(self.left[i], self.p.participation * self.shown[1 - c, t])
         self.ticks[i] += self.left[i] * (self.other[c, t] + walk)
         self._finish(i, t, np.full(len(i), branch))
 
@@ -306,7 +306,7 @@ def _queue(
     return fill, np.where(best, after, np.where(met | alone, 0.0, ahead))
 
 
-def _levels(size: Array, each: Array) -> Array:
+def worse_ticks(size: Any, each: Any) -> Array:
     """Return how many ticks beyond the best price a size pays on average, with ``each`` to be had at every price."""
     each = np.maximum(each, 1.0)
     full = np.floor(size / each)
