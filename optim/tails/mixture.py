@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from crosswind.solvers.errors import InvalidInput
 __all__ = ["Mixture", "TailedQuantiles"]
 
 _SMALL = 1e-9
-_HALVINGS = 90  # halves any float64 bracket down to its rounding
+_HALVINGS = 64  # down to the rounding of the bracket's width
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,9 @@ class TailedQuantiles:
 
     def cdf(self, x: Any) -> FloatArray:
         """Return P(X ≤ x) of each law at its own x (n,)."""
-        at = finite_array("x", x, (len(self),))
+        return self._cdf(finite_array("x", x, (len(self),)))
+
+    def _cdf(self, at: FloatArray) -> FloatArray:
         v, tau = self.values, self.levels
         below = (v <= at[:, None]).sum(axis=1)  # knots at or below x
         left = np.clip(below - 1, 0, len(tau) - 1)
@@ -171,6 +173,7 @@ class Mixture:
 
     weights: FloatArray
     parts: Sequence[TailedQuantiles]
+    _together: TailedQuantiles | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         P, parts = check_probabilities(self.weights), tuple(self.parts)
@@ -183,10 +186,15 @@ class Mixture:
             )
         object.__setattr__(self, "weights", frozen(P))
         object.__setattr__(self, "parts", parts)
+        object.__setattr__(self, "_together", _stacked(parts))
 
     def cdf(self, x: Any) -> FloatArray:
         """Return P(X ≤ x) of each state at its own x (n,)."""
-        return self._mean_of([part.cdf(x) for part in self.parts])
+        return self._cdf(finite_array("x", x, (len(self.weights),)))
+
+    def _cdf(self, at: FloatArray) -> FloatArray:
+        value: FloatArray = (self.weights * self._each("_cdf", at)).sum(axis=1)
+        return value
 
     def quantile(self, level: float) -> FloatArray:
         """Return inf{x : P(X ≤ x) ≥ level} of each state (n,), by halving to rounding."""
@@ -196,22 +204,37 @@ class Mixture:
         high: FloatArray = np.where(live, each, -np.inf).max(axis=1)
         for _ in range(_HALVINGS):
             middle = 0.5 * (low + high)
-            enough = self.cdf(middle) >= level - 1e-15
+            enough = self._cdf(middle) >= level - 1e-15
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+            if (high - low <= 4e-16 * np.maximum(np.abs(low), np.abs(high))).all():
+                break
         return high
 
     @property
     def mean(self) -> FloatArray:
         """Σ_b P_b E[X_b] of each state (n,)."""
-        return self._mean_of([part.mean for part in self.parts])
+        means = np.column_stack([part.mean for part in self.parts])
+        return np.asarray((self.weights * means).sum(axis=1), dtype=np.float64)
 
     def cvar(self, level: float) -> FloatArray:
         """Return the conditional value at risk at ``level`` of each state (n,)."""
         at = self.quantile(level)
-        over = self._mean_of([part.shortfall(at) for part in self.parts])
+        over = (self.weights * self._each("shortfall", at)).sum(axis=1)
         value: FloatArray = at + over / (1.0 - level)
         return value
 
-    def _mean_of(self, by_part: list[FloatArray]) -> FloatArray:
-        mean: FloatArray = (self.weights * np.column_stack(by_part)).sum(axis=1)
-        return mean
+    def _each(self, method: str, x: FloatArray) -> FloatArray:
+        """Return a method of all parts at the same x (n, B)."""
+        if self._together is None:
+            return np.column_stack([getattr(part, method)(x) for part in self.parts])
+        found: FloatArray = getattr(self._together, method)(np.tile(x, len(self.parts)))
+        return found.reshape(len(self.parts), -1).T
+
+
+def _stacked(parts: tuple[TailedQuantiles, ...]) -> TailedQuantiles | None:
+    """Return all parts below each other as one, where they have the same levels: one call instead of B."""
+    levels = parts[0].levels
+    if any(not np.array_equal(part.levels, levels) for part in parts[1:]):
+        return None
+    columns = [np.concatenate([getattr(part, name) for part in parts]) for name in ("values", "scale", "shape")]
+    return TailedQuantiles(levels, *columns)
