@@ -89,6 +89,8 @@ _EXPORTS = {
     "replay": "crosswind.problems.replay",
     "replay_batch": "crosswind.problems.replay",
     "size_hedge": "crosswind.problems.hedge.sizing",
+    # roll
+    "RollProblem": "crosswind.problems.roll.program",
     # the main job
     "RunResult": "crosswind.problems.workflow",
     "run": "crosswind.problems.workflow",
@@ -146,6 +148,7 @@ if TYPE_CHECKING:
         trade_markouts,
     )
     from crosswind.problems.replay import AffinePolicy, ReplayBatch, replay, replay_batch
+    from crosswind.problems.roll.program import RollProblem
     from crosswind.problems.workflow import RunResult, run
     from crosswind.solvers import (
         Certificate,

@@ -152,7 +152,7 @@ def reference(problem: RollProblem) -> tuple[float, np.ndarray, float]:
     ids=["legs, deadline", "no tail, underfill", "legs at once, other tail"],
 )
 def test_equals_cvxpy(values, naked):
-    problem = RollProblem(an_order(3000, max_naked=naked), hard_scenarios(12, 5), RollSettings(**values), moved=0.02)
+    problem = RollProblem(an_order(3000, max_naked=naked), hard_scenarios(8, 4), RollSettings(**values), moved=0.02)
     plan = problem.solve(1e-12)
     value, first, prices = reference(problem)
     assert plan.solution.status is Status.OPTIMAL
