@@ -210,6 +210,20 @@ def test_fills_before_a_cancel_arrives_are_kept_and_nothing_is_done_twice() -> N
     assert out.completion == 1.0
 
 
+def test_what_remains_is_never_below_zero_while_a_cross_overlaps_a_resting_order() -> None:
+    """The dwell forbids the cut, so 40 rest and 40 are under way to cross; the resting ones trade first."""
+    market = flat_market(sold=np.r_[np.zeros(4), 150.0, np.zeros(8)])
+    policy = Scripted({0: RollAction(rest=40), 3: RollAction(cross=40)})
+    policy.script = lambda state: {0: RollAction(rest=40), 3: RollAction(cross=40)}.get(
+        state.bar, RollAction(rest=state.working)
+    )
+    limits = ChurnLimits(dwell_s=1000.0, max_replaces_per_minute=9, cooldown_s=0.0)
+    out = replay_roll(episode(market, 40), policy, plain(limits, latency_s=15.0))
+    assert kinds(out) == [("passive", 40, -6.0)]
+    assert [state.remaining for state in policy.seen[:6]] == [40, 40, 40, 40, 0, 0]
+    assert out.counts["clipped"] == 1
+
+
 def test_a_moved_order_loses_its_place_and_anti_churn_holds_it_back() -> None:
     up = np.where(np.arange(13) < 3, 0, 1)
     market = flat_market()

@@ -98,7 +98,8 @@ class RollSession:
     @property
     def remaining(self) -> int:
         """Spreads still to be done, the resting ones among them, those under way not."""
-        return self.size - self.done - (self.under_way if self.messages else 0)
+        # While the resting order trades, a cross of the same spreads may be under way: it is cut when it arrives.
+        return max(0, self.size - self.done - (self.under_way if self.messages else 0))
 
     # -- what a policy asks for ----------------------------------------------------------------------------------------
 
