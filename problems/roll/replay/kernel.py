@@ -198,6 +198,7 @@ def _result(
         most_naked=session.desk.most_naked,
         most_replaces=most_replaces,
         counts=session.counts,
+        events=tuple(session.events),
         fills=tuple(costs.fills),
         times=market.times[episode.first : episode.last],
         remaining=remaining,

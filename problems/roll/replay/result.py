@@ -53,6 +53,8 @@ class RollReplay:
         arrival, crosses that were partly filled, numbers of actions that were no counts.
     fills
         In the order of time.
+    events
+        When [ns since 1970 UTC] and what: 'replace' of the resting order, 'reject' by the venue, 'retry' after one.
     times
         Decision times, UTC (n,).
     remaining
@@ -89,6 +91,7 @@ class RollReplay:
     regimes: tuple[Regime, ...] = field(repr=False, default=())
     metrics: dict[str, np.ndarray[Any, np.dtype[np.float64]]] = field(repr=False, default_factory=dict)
     transitions: tuple[RegimeTransition, ...] = field(repr=False, default=())
+    events: tuple[tuple[int, str], ...] = field(repr=False, default=())
 
     @property
     def per_contract(self) -> float:

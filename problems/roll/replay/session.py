@@ -83,6 +83,7 @@ class RollSession:
         self.half_life_ns = venue.refill_half_life_s * 1e9
         self.messages: list[_Message] = []
         self.counts = dict.fromkeys(COUNTS, 0)
+        self.events: list[tuple[int, str]] = []  # when the order was moved, refused, sent again
         self.done = 0  # spreads of which the first leg at least is done
         self.forced = 0
         self.cooldown_ns = round(governor.limits.cooldown_s * 1e9)
@@ -142,6 +143,7 @@ class RollSession:
                 self.counts["churn_refused"] += 1
                 return
             self.counts["replaces"] += 1
+            self.events.append((now, "replace"))
             self._send(now, REST, what, quantity, 0, bar)
         elif rest > working and not moved and self._may_send(now):
             self._send(now, REST, _ADD, rest - working, 0, bar)
@@ -243,6 +245,7 @@ class RollSession:
             message.attempt += 1
             if message.attempt <= v.max_retries:
                 self.counts["retries"] += 1
+                self.events.append((when, "retry"))
                 message.at_ns = max(when + round(v.retry_delay_s * 1e9), self.blocked_ns)
                 return
             self.counts["abandoned"] += 1
@@ -268,6 +271,7 @@ class RollSession:
 
     def _rejected(self, when: int) -> None:
         self.counts["rejects"] += 1
+        self.events.append((when, "reject"))
         self.governor.record_reject(when)
         self.blocked_ns = when + self.cooldown_ns
 
@@ -333,6 +337,7 @@ class RollSession:
         if self.draws.refused(lot.decided, SECOND, lot.attempt, self.venue.reject_probability):
             lot.attempt += 1
             self.counts["retries"] += 1
+            self.events.append((when, "retry"))
             self._rejected(when)
             lot.due_ns = max(when + round(self.venue.retry_delay_s * 1e9), self.blocked_ns, when + 1)
             return
