@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crosswind.problems.roll.model import RollPolicy
+from crosswind.problems.roll.model import Regime, RollPolicy
 from crosswind.problems.roll.replay.bootstrap import MEASURES, block_weights, measures
 from crosswind.problems.roll.replay.costs import COMPONENTS
 from crosswind.problems.roll.replay.episodes import RollEpisode
@@ -286,8 +286,9 @@ def compare_rolls(
                 kept[episode.name, label] = replay
         if progress is not None:
             progress((number + 1) / len(names))
-    index = pd.MultiIndex.from_tuples(list(regimes), names=["policy", "regime"])
-    table = pd.DataFrame(list(regimes.values()), index=index, columns=["contracts", "cost"])
+    places = [(label, regime.name) for label in named for regime in Regime if (label, regime.name) in regimes]
+    index = pd.MultiIndex.from_tuples(places, names=["policy", "regime"])
+    table = pd.DataFrame([regimes[place] for place in places], index=index, columns=["contracts", "cost"])
     table["cost"] = table["cost"] / table["contracts"].where(table["contracts"] > 0.0)
     return RollComparison(
         rows=pd.DataFrame(rows).set_index(["episode", "policy"]),
