@@ -395,3 +395,16 @@ def test_mixture_quantile_is_the_inverse_and_cvar_the_least_value(seed: int, lev
         assert (at + step + over / (1.0 - level) >= best - 1e-9).all()
     assert (best >= at - 1e-12).all()
     assert (mix.cvar(0.5) <= mix.cvar(0.9) + 1e-12).all()
+
+
+def test_parts_with_other_levels_mix_alike() -> None:
+    one, two = laws(3), laws(4)
+    finer = np.sort(np.append(two.levels, 0.6))
+    # A level more on the straight line between its neighbours changes nothing but the path through the code.
+    values = np.column_stack([two.quantile(float(level)) for level in finer])
+    same = TailedQuantiles(finer, values, two.scale, two.shape)
+    P = np.full((4, 2), 0.5)
+    a, b = Mixture(P, [one, two]), Mixture(P, [one, same])
+    for level in (0.2, 0.7, 0.97):
+        np.testing.assert_allclose(a.quantile(level), b.quantile(level), rtol=1e-12)
+        np.testing.assert_allclose(a.cvar(level), b.cvar(level), rtol=1e-12)

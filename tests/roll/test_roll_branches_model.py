@@ -164,6 +164,17 @@ def test_forecast_of_held_out_sessions(forecaster: BranchForecaster, held_out: B
         single.plot(1)
 
 
+def test_corrections_on_few_sessions_say_so(samples: BranchSamples) -> None:
+    few = samples.select(np.isin(samples.day, samples.days[:45]))
+    costs = BranchCosts((0.5, 0.9, 0.95), ridge=0.1, least=10).fit(few)
+    # Eighteen sessions cannot promise 0.95 for a new one: the corrections stand on decisions, and that is written down.
+    assert "legged_fill" in costs.weak_
+    assert "sessions too few" in costs.summary()
+    assert np.isfinite(costs.predict(few).to_numpy()).all()
+    with pytest.raises(DataGap, match="too seldom"):
+        BranchCosts((0.5, 0.999), least=10).fit(few)
+
+
 # legging -------------------------------------------------------------------------------------------------------------
 
 

@@ -227,7 +227,7 @@ def test_a_live_state_gives_the_row_of_the_samples() -> None:
     live = branch_features(state, clip=50, timeout_s=200.0, max_let_s=41.0)
     d = Decisions(*(np.array([v]) for v in (k, -1, 50, 10, 3, k + left)))
     row = decision_features(MARKET, d, np.array([300]), pd.DataFrame([metrics]), ["amber"])
-    pd.testing.assert_frame_equal(live, row)
+    pd.testing.assert_frame_equal(live, row, check_exact=True)
     assert live["bdz"].iloc[0] == -2.0  # a high spread is good for who sells it
     resting = replace(state, working=50, ahead=3, resting_price=float(MARKET.ask[k]))
     assert branch_features(resting, 50, 200.0)["log_ahead"].iloc[0] < live["log_ahead"].iloc[0]
