@@ -96,7 +96,7 @@ def plot_legging(model: LeggingCost) -> Any:
     let = np.linspace(float(data["let_s"].min()), float(data["let_s"].max()) * 1.05, 160)
     table = model.predict(let)
     fig = figure(
-        f"Cost of waiting for the second leg (σ {model.sigma_:.1f} per √min)",
+        f"Waiting for the second leg (lines: σ {model.sigma_:.1f} per √min; dots: data, any σ)",
         "legging exposure time [s]",
         "currency per spread, positive = money lost",
     )
