@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -210,7 +211,7 @@ def cut(market: RollMarket, end: int, scale: float | None = None) -> RollMarket:
 
 def test_features_know_nothing_from_after_the_bar() -> None:
     d = Decisions(*(np.array(v) for v in ([400, 400], [1, -1], [20, 300], [9, 3], [3, 9], [700, 402])))
-    args = np.array([90, 900]), known(2), ["green", "red"]
+    args = known(2), ["green", "red"]
     whole = decision_features(MARKET, d, *args)
     pd.testing.assert_frame_equal(decision_features(cut(MARKET, 401), d, *args), whole, check_exact=True)
     pd.testing.assert_frame_equal(decision_features(cut(MARKET, 401, 3.0), d, *args), whole, check_exact=True)
@@ -226,7 +227,7 @@ def test_a_live_state_gives_the_row_of_the_samples() -> None:
     state = RollState(k, seen, order, 300, bars_left=left, regime=Regime.CROWDED, metrics=metrics)
     live = branch_features(state, clip=50, timeout_s=200.0, max_let_s=41.0)
     d = Decisions(*(np.array([v]) for v in (k, -1, 50, 10, 3, k + left)))
-    row = decision_features(MARKET, d, np.array([300]), pd.DataFrame([metrics]), ["amber"])
+    row = decision_features(MARKET, d, pd.DataFrame([metrics]), ["amber"])
     pd.testing.assert_frame_equal(live, row, check_exact=True)
     assert live["bdz"].iloc[0] == -2.0  # a high spread is good for who sells it
     resting = replace(state, working=50, ahead=3, resting_price=float(MARKET.ask[k]))
@@ -315,3 +316,16 @@ def test_samples_refuse_other_shapes(small: BranchSamples) -> None:
         with pytest.raises(InvalidInput) as caught:
             replace(small, **changed)  # type: ignore[arg-type]
         assert caught.value.field == field
+
+
+@pytest.mark.data
+def test_a_recorded_day_with_a_made_up_book(lean_dir: Path) -> None:
+    from crosswind.problems.roll.replay import real_roll_day
+
+    day = real_roll_day("2013-12-18", "09:00", "15:00", 100, data=lean_dir, history_s=1800.0)
+    found = branch_samples([day.market], ProbingPolicy(probes=300), seed=1, labels=["2013-12-18"])
+    assert "synthesised from the legs" in found.source
+    assert np.bincount(found.branch, minlength=4).min() > 0
+    # Both legs one tick wide: what is legged within a minute or so pays about a tick and a half of 12.50.
+    legged = found.cost[(found.branch == LEGGED) & (found.let_s <= 60.0)]
+    assert 0.0 < np.median(legged) < 40.0

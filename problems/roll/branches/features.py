@@ -55,7 +55,6 @@ _CUT, _Z_CUT = 6.0, 8.0
 def decision_features(
     market: RollMarket,
     decisions: Decisions,
-    remaining: Any,
     metrics: pd.DataFrame,
     regime: Any,
     ahead: Any = None,
@@ -71,10 +70,9 @@ def decision_features(
         The session, at least up to the decisions' bars.
     decisions
         When, which side and how large.
-    remaining
-        Spreads of the parent order still to be done (n,).
     metrics
-        One row for each decision: ``rpc``, ``cde``, ``bdz``, ``rdp``; NaN where not known.
+        One row for each decision: ``rpc``, ``cde``, ``bdz``, ``rdp``; NaN where not known. What remains of the parent
+        order enters by its ``rdp``.
     regime
         Values of :class:`~crosswind.problems.roll.model.Regime` (n,).
     ahead
@@ -205,7 +203,6 @@ def branch_features(
     return decision_features(
         state.market,
         decision,
-        np.array([state.remaining]),
         known,
         np.array([state.regime.value]),
         np.array([state.ahead]) if rests else None,

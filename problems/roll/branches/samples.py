@@ -211,7 +211,6 @@ def _session(
     features = decision_features(
         market,
         d,
-        remaining,
         known,
         regime,
         queue=p.queue,
