@@ -202,6 +202,16 @@ class RollMarket:
         array.flags.writeable = False
         object.__setattr__(self, name, array)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A mapping proxy does not pickle; markets go to worker processes.
+        return {**self.__dict__, "facts": dict(self.facts)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+            object.__setattr__(self, name, MappingProxyType(value) if name == "facts" else value)
+
     @property
     def bars(self) -> int:
         """Number of bars."""

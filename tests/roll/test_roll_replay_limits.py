@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -333,6 +334,20 @@ def test_a_watch_tells_the_policy_regime_and_metrics(episodes: tuple[RollEpisode
     assert np.nanmax(out.metrics["let_s"]) > 0.0
     assert [t.target for t in out.transitions][-1] is out.regimes[-1]
     assert set(out.by_regime()) <= set(out.regimes)
+
+
+def test_episodes_and_replays_travel_to_worker_processes_and_back(episodes: tuple[RollEpisode, ...]) -> None:
+    config = RollReplayConfig(watch=RegimeWatch())
+    one = replay_roll(episodes[1], AdaptiveTwap(), config)
+    sent = pickle.loads(pickle.dumps(episodes[1]))
+    assert repr(replay_roll(sent, AdaptiveTwap(), config).fills) == repr(one.fills)
+    assert dict(sent.market.facts) == dict(episodes[1].market.facts)
+    with pytest.raises(ValueError, match="read-only"):
+        sent.market.bid[0] = 0.0
+    back = pickle.loads(pickle.dumps(one))
+    assert back.row() == one.row()
+    assert repr([t.to_dict() for t in back.transitions]) == repr([t.to_dict() for t in one.transitions])
+    assert back.transitions
 
 
 def test_a_replay_is_cheap() -> None:

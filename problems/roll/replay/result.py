@@ -93,6 +93,15 @@ class RollReplay:
     transitions: tuple[RegimeTransition, ...] = field(repr=False, default=())
     events: tuple[tuple[int, str], ...] = field(repr=False, default=())
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A transition's metrics do not pickle; replays come back from worker processes.
+        return {**self.__dict__, "transitions": [change.to_dict() for change in self.transitions]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        back = {**state, "transitions": tuple(RegimeTransition.from_dict(row) for row in state["transitions"])}
+        for name, value in back.items():
+            object.__setattr__(self, name, value)
+
     @property
     def per_contract(self) -> float:
         """Total per spread of the order [currency]."""

@@ -58,6 +58,9 @@ class SeenMarket(RollMarket):
         put(self, "_whole", whole)
         put(self, "_end", end)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return see, (self._whole, self._end)
+
     @property
     def bars(self) -> int:
         """Number of bars."""
