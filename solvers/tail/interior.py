@@ -34,6 +34,7 @@ __all__ = ["Folded", "Point", "begin", "step"]
 _DEAD = 1e9  # a variable whose barrier outweighs its curvature so many times moves by itself
 _SHORTEN = 0.995
 _STIFF = 1e3  # a binding term that outweighs the curvature so many times keeps its multiplier as an unknown
+_SHIFTS = (1e-14, 1e-13, 1e-12, 1e-11)  # of the curvature's size, added to the diagonal
 _FEEBLE = 1e-13  # scenarios whose share of the largest weight in a Gram matrix is below this are left out of it
 
 
@@ -194,6 +195,21 @@ def residuals(f: Folded, at: Point) -> Residuals:
     )
 
 
+def _factor(M: Array, size: float) -> Any:
+    """Return the Cholesky factor of M + δI; refinement takes δ out again, so it is the smallest that goes through."""
+    at = np.diag_indices(len(M))
+    for shift in _SHIFTS[:-1]:
+        part = M.copy()
+        part[at] += shift * size
+        try:
+            return cho_factor(part, lower=True, overwrite_a=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            continue
+    part = M.copy()
+    part[at] += _SHIFTS[-1] * size
+    return cho_factor(part, lower=True, overwrite_a=True, check_finite=False)
+
+
 class _System:
     """The factorised Newton equations at one point.
 
@@ -240,9 +256,7 @@ class _System:
             M += (part.T * held[self.slack]) @ part
         M[np.diag_indices(len(live))] += barrier[live]
         self.M = M
-        self.factor = cho_factor(
-            M + np.diag(np.full(len(live), 1e-13 * size)), lower=True, overwrite_a=True, check_finite=False
-        )
+        self.factor = _factor(M, size)
         self._small(d, g)
 
     def _small(self, d: Array, g: Array) -> None:

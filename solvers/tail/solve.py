@@ -19,6 +19,7 @@ __all__ = ["solve_tail"]
 
 _STALL = 8  # steps shorter than _SHORT in a row, and the iteration is given up
 _SHORT = 1e-4
+_IDLE = 12  # graded iterations in a row that did not halve the gap
 
 
 def solve_tail(
@@ -80,7 +81,7 @@ def _interior(program: TailProgram, tol: float, max_iter: int, x0: Array | None)
     folded = Folded(program)
     at = begin(folded, x0)
     best: TailSolution | None = None
-    short = done = 0
+    short = done = idle = 0
     note = ""
     with np.errstate(all="ignore"):
         while True:
@@ -91,12 +92,14 @@ def _interior(program: TailProgram, tol: float, max_iter: int, x0: Array | None)
             scale = 1.0 + abs(float(folded.weight @ r.cost))
             if (r.mean * folded.pairs <= 10.0 * tol * scale and r.reach <= 1e-7) or done >= max_iter:
                 found = _grade(program, folded, at, tol, done, begun)
+                idle += 1
                 if best is None or _key(found) < _key(best):
+                    idle = 0 if best is None or found.gap < 0.5 * best.gap or best.violation > KEPT else idle
                     best = found
                 if found.status.ok:
                     return found
-            if done >= max_iter:
-                note = "iteration limit"
+            if done >= max_iter or idle >= _IDLE:
+                note = "iteration limit" if done >= max_iter else "no digit more in a dozen iterations"
                 break
             try:
                 at, length = step(folded, at, r)
