@@ -406,3 +406,49 @@ def test_refuses_bad_settings_by_name(values):
 def test_refuses_bad_quantities(remaining):
     with pytest.raises(InvalidInput):
         RollProblem(an_order(), hard_scenarios(), remaining=remaining)
+
+
+def test_random_rolls_are_certified_or_refused():
+    solved = 0
+    for seed in range(40):
+        g = np.random.default_rng(seed)
+        numbers = RollStatistics(
+            depth=10.0 ** g.uniform(1.0, 4.0),
+            jumps_per_hour=g.uniform(0.0, 5.0),
+            noise_points=10.0 ** g.uniform(-3.0, 0.0),
+            volume_per_s=(10.0 ** g.uniform(-2.0, 2.0),),
+            refill_half_life_s=float(g.choice([5.0, 30.0, 600.0, np.inf])),
+        )
+        scenarios = draw_scenarios(
+            numbers,
+            slices=int(g.integers(1, 16)),
+            slice_s=10.0 ** g.uniform(1.0, 3.0),
+            count=int(g.integers(1, 60)),
+            seed=seed,
+            follow=bool(g.integers(2)),
+            present=RollPresent(side=int(g.choice([-1, 1])), stress=g.uniform(1.0, 4.0)),
+        )
+        if g.random() < 0.5:
+            scenarios = replace(scenarios, flow=np.minimum(scenarios.flow, 10.0 ** g.uniform(0.0, 3.0)))
+        quantity = int(10.0 ** g.uniform(0.0, 4.0)) + 1
+        order = an_order(quantity, max_naked=int(g.choice([0, 1, 50])), carry_cap=int(g.choice([0, quantity])))
+        se = RollSettings(
+            tail_weight=float(g.choice([0.0, 0.5, 100.0])),
+            alpha=float(g.choice([0.0, 0.5, 0.95])),
+            participation=10.0 ** g.uniform(-2.0, 1.0),
+            steadiness=float(g.choice([0.0, 1e-3])),
+            underfill_price=float(g.choice([0.0, 10.0])),
+            slope=float(g.choice([0.0, 0.5])),
+            deadline_share=float(g.choice([0.0, 0.5, 1.0])),
+        )
+        try:
+            plan = RollProblem(order, scenarios, se).solve()
+        except InfeasibleProblem as refused:
+            assert refused.value["short"] > 0.0
+            continue
+        solved += 1
+        assert plan.solution.status is Status.OPTIMAL, plan.summary()
+        np.testing.assert_allclose(plan.components.sum(axis=1), plan.costs, rtol=1e-9)
+        assert plan.plan.sum() == pytest.approx(quantity)
+        assert plan.q95 <= plan.cvar95 + 1e-9 * abs(plan.cvar95)
+    assert solved > 20
