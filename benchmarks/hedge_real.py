@@ -45,15 +45,16 @@ def weighted_q95(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return ordered[first[:, 0]] * (1.0 - (at - low)) + ordered[first[:, 1]] * (at - low)
 
 
-def difference(study: Study, rival: str, impact: str, keep: Any = None) -> dict[str, float]:
+def difference(
+    study: Study, rival: str, impact: str, keep: Any = None, cost: str = "hedge_cost_bps"
+) -> dict[str, float]:
     """Return P4 − rival over the parents kept: mean [bps] and q95 [% of the rival's], with 95 % intervals.
 
     Paired by parent; the bootstrap draws blocks, a day's hour each, with all the parents that begin in it.
     """
     facts = study.facts if keep is None else study.facts[keep]
     own, other = (
-        study.frame.loc[impact]["hedge_cost_bps"].xs(policy, level="policy").loc[facts.index].to_numpy()
-        for policy in (P4, rival)
+        study.frame.loc[impact][cost].xs(policy, level="policy").loc[facts.index].to_numpy() for policy in (P4, rival)
     )
     blocks, member = np.unique(facts["block"], return_inverse=True)
     rng = np.random.default_rng(7)
@@ -175,7 +176,7 @@ def page(study: Study) -> str:
             for other in (rival, SO, BF, BS):
                 sides[f"{other}, {label}, impact {impact}"] = difference(study, other, impact, keep)
     hours = facts["block"].nunique()
-    net = table(study, "assumed")["net q95"]
+    net, whole = table(study, "assumed")["net q95"], difference(study, rival, "assumed", cost="net_bps")
     lines = [
         "# Recorded ES against IBM, BAC and AIG",
         "",
@@ -224,8 +225,9 @@ def page(study: Study) -> str:
         *bar_lines(study),
         "",
         *wrapped(
-            f"All this is the hedge's cost. The q95 of the whole order's net cost is {net[P4]:.2f} bps with P4 and "
-            f"{net[rival]:.2f} with {rival}."
+            f"All this is the hedge's cost. The q95 of the whole order's net cost, which the cash leg and what no index "
+            f"hedges decide, is {net[P4]:.2f} bps with P4 and {net[rival]:.2f} with {rival}: {whole['q95']:+.1f} % "
+            f"({whole['q95_low']:+.1f} … {whole['q95_high']:+.1f})."
         ),
     ]
     for impact, title in (("assumed", "With the assumed impact"), ("none", "Without impact")):
@@ -253,12 +255,11 @@ def page(study: Study) -> str:
         "",
         *markdown(chosen),
         "",
-        (
-            f"At an end of its grid on some day: {', '.join(f'{k} ({v})' for k, v in edges.items())}."
-            if len(edges)
-            else "No choice lies at an end of its grid."
+        *wrapped(
+            f"At an end of its grid, on so many days: {', '.join(f'{k} {v}' for k, v in edges.items()) or 'none'}. "
+            "With a λ without end P3a is P1; a whole gap, no clip and no threshold are ends of the parameter and not "
+            "counted."
         ),
-        "",
         "## Checks",
         f"- Components against an independent ledger: worst of {len(frame)} replays "
         f"{float(frame['ledger_error'].max()):.1e} relative; the script fails above 1e-9.",
@@ -280,7 +281,7 @@ def labelled(shown: pd.DataFrame) -> list[str]:
     """Return short names; of points that lie on each other the first bears all of them."""
     out, taken = [], set[str]()
     for name, row in shown.iterrows():
-        near = (shown["mean"] - row["mean"]).abs().lt(0.01) & (shown["q95"] - row["q95"]).abs().lt(0.1)
+        near = (shown["mean"] - row["mean"]).abs().lt(0.02) & (shown["q95"] - row["q95"]).abs().lt(0.15)
         group = [str(n) for n in shown.index[near] if n not in taken]
         out.append("" if name in taken else ", ".join(short(n) for n in group))
         taken |= set(group)
@@ -340,7 +341,7 @@ def picture(study: Study, target: Path) -> None:
         fig.update_yaxes(tickvals=np.arange(len(names))[::-1], ticktext=names, row=1, col=col)
         fig.add_vline(x=0.0, line={"color": "#555", "width": 1}, row=1, col=col)
         fig.add_vline(x=bar, line={"color": "#555", "width": 1, "dash": "dash"}, row=1, col=col)
-        fig.update_xaxes(title=f"negative: P4 is cheaper; dashed: the bar against P1–P3, {title}", row=1, col=col)
+        fig.update_xaxes(title=f"negative: P4 is cheaper; dashed: the bar, {title}", row=1, col=col)
     fig.update_xaxes(title="mean", row=1, col=1)
     fig.update_yaxes(title="q95", row=1, col=1)
     fig.update_layout(

@@ -50,9 +50,9 @@ from crosswind.solvers.errors import CrosswindError
 ROOT = Path(__file__).resolve().parents[1]
 NAMES, ETF = ("IBM", "BAC", "AIG"), "SPY"
 KINDS = ("lumps", "blocks", "drift", "revised", "cancelled", "two-sided")
-MINUTES, STRIDE = (30, 60, 120), 10
+MINUTES, STRIDE = (30, 60, 120), 15
 BUCKETS = ((0.01, 0.03), (0.03, 0.08), (0.08, 0.20))  # share of the names' usual volume over the parent's time
-TUNE_EVERY, LEDGER = 5, 1e-9  # five has no factor in common with the kinds: all of them are tuned on
+TUNE_EVERY, LEDGER = 7, 1e-9  # seven has no factor in common with the kinds: all of them are tuned on
 NATURAL = (0.0, 1.0, float("inf"))  # ends of a range, not of a grid
 P4, SO, BF = "P4 MPC", "SO solved once", "BF fraction of the gap"
 RULES = ("P1 immediate, clipped", "P2 batched", "P3a marginal costs (jax)", "P3a marginal rule", "P3b trigger")
