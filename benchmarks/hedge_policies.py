@@ -39,6 +39,7 @@ from hedge_policies_study import (
     P3A,
     P4,
     POLICIES,
+    REFERENCE,
     RULES,
     SAME,
     SO,
@@ -359,12 +360,14 @@ def page(rows: pd.DataFrame, tuning: pd.DataFrame, variants: pd.DataFrame, paces
         ]
     text += ["## Components", "Means [bps] where every policy ran on the event kernel.", ""]
     text += [*components_table(rows), "## Tuned on the training parents", "", *tuning_table(tuning)]
-    grids = "; ".join(f"{label}: {', '.join(grid)}" for label, grid in {**GRIDS, **WALKS}.items())
+    searched = {**GRIDS, **{label: dict.fromkeys(name for name, _ in steps) for label, steps in WALKS.items()}}
+    grids = "; ".join(f"{label}: {', '.join(names)}" for label, names in searched.items())
     text += [
         f"![Mean and q95 of every point tried](../img/{FRONTIER.name})",
         "",
         f"Whole grids of {', '.join(GRIDS)}; {' and '.join(WALKS)}, which no batch can run, one parameter after "
-        f"another. Searched: {grids}. For SO and P4 `risk_aversion` is λ times the parent's beta notional.",
+        f"another. Searched: {grids}. For SO and P4 `risk_aversion` is λ times "
+        f"the parent's beta notional, or times {REFERENCE:,.0f} where `relative` is 0.",
         "",
         "## What is not in it",
         "P3a is the closed form (`MarginalRule`); the differentiated rule equals it for these costs. Trades are not "

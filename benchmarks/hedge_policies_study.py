@@ -93,27 +93,50 @@ TRAINED = ("calm", "stress", "basis_shock", "correlation_break", "revisions", "z
 _INF = math.inf
 _CLIPS = (0.1, 0.2, 0.5, _INF)
 _SHARES = (0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1.0)
-_RISKS = (300.0, 1e3, 2e3, 4e3, 1e4, 3e4)  # λ times the beta notional
+_RISKS = (300.0, 1e3, 2e3, 4e3, 1e4, 3e4)  # λ times the beta notional, or else times the reference
+REFERENCE = 1e7  # currency: a usual parent
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     P1: {"clip_share": (0.02, 0.05, *_CLIPS)},
     P2: {"every": (2, 3, 5, 8), "clip_share": _CLIPS},
     P3B: {"threshold_bps": (0.003, 0.01, 0.03, 0.1, 0.3), "clip_share": _CLIPS},
     BF: {"fraction": _SHARES, "clip_share": _CLIPS},
     BS: {"fraction": _SHARES, "clip_share": _CLIPS},
-    SO: {"risk_aversion": _RISKS, "fraction": _SHARES, "clip_share": (0.2, 0.5, _INF)},
+    SO: {
+        "relative": (True, False),
+        "risk_aversion": (*_RISKS[1:], 1e5),
+        "fraction": (0.05, 0.1, 0.2, *_SHARES),
+        "clip_share": (0.5, _INF),
+    },
 }
 # Parameters of the policies on the event kernel are searched one after another, from the first values on: a whole grid
-# would cost hours.
-WALKS: dict[str, dict[str, tuple[Any, ...]]] = {
-    P4: {
-        "risk_aversion": _RISKS,
-        "clip_share": (_INF, 0.5, 0.2),
-        "horizon": (30, 10, 60),
-        "gap_cap_share": (_INF, 0.2, 0.05),
-        "temporary": (0.0, 5e-12),
-    },
-    P3A: {"risk_aversion": (1e-3, 3e-3, 1e-2, 3e-2), "buffer_bps": (0.0, 0.3)},
+# would cost hours. A name may come again, to be searched at the best of the others.
+WALKS: dict[str, tuple[tuple[str, tuple[Any, ...]], ...]] = {
+    P4: (
+        ("risk_aversion", _RISKS),
+        ("clip_share", (_INF, 0.5, 0.2)),
+        ("horizon", (30, 10, 60)),
+        ("gap_cap_share", (_INF, 0.2, 0.05)),
+        ("temporary", (0.0, 5e-12)),
+        ("relative", (True, False)),
+        ("risk_aversion", (2e3, 1e4)),
+    ),
+    P3A: (("risk_aversion", (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)), ("buffer_bps", (0.0, 0.3))),
 }
+
+
+def weighed(risk_aversion: float, relative: bool) -> dict[str, Any]:
+    """Return λ in shares of each parent, or one per currency that is the same for a parent of the reference."""
+    return {"risk_aversion": risk_aversion if relative else risk_aversion / REFERENCE, "relative": relative}
+
+
+def _once(risk_aversion: float, relative: bool, **rest: Any) -> HedgePolicy:
+    return SolvedOnceHedge(**weighed(risk_aversion, relative), **rest)
+
+
+def _again(risk_aversion: float, relative: bool, **rest: Any) -> HedgePolicy:
+    return MPCHedge(**weighed(risk_aversion, relative), engine="core", **rest)
+
+
 MAKERS: dict[str, Callable[..., HedgePolicy]] = {
     P0: NoHedge,
     P1: ImmediateHedge,
@@ -122,8 +145,8 @@ MAKERS: dict[str, Callable[..., HedgePolicy]] = {
     P3B: AdaptiveTrigger,
     BF: FractionHedge,
     BS: PlanHedge,
-    SO: lambda **p: SolvedOnceHedge(relative=True, **p),
-    P4: lambda **p: MPCHedge(relative=True, engine="core", **p),
+    SO: _once,
+    P4: _again,
 }
 
 
@@ -160,12 +183,18 @@ def draw(cell: Cell, count: int, seed: int, paces: Mapping[str, FillPace] | None
         parent, times = episode.parent, episode.market.times
         window = (data.events.index > times[0]) & (data.events.index <= times[-1])
         volume = float(data.events.volume.loc[window, list(parent.names)].to_numpy().sum())
-        if paces is not None:
-            episode = replace(episode, parent=replace(parent, pace=paces[episode.kind]))
         if cell.silent:
             episode = replace(episode, venue=episode.venue.without_impact())
         found.append(Drawn(episode, parent.notional(episode.market) / volume, stressed_share(path, times)))
-    return found
+    return found if paces is None else paced(found, paces)
+
+
+def paced(items: Sequence[Drawn], paces: Mapping[str, FillPace]) -> list[Drawn]:
+    """Return the parents with the forecast of their kind."""
+    return [
+        replace(i, episode=replace(i.episode, parent=replace(i.episode.parent, pace=paces[i.episode.kind])))
+        for i in items
+    ]
 
 
 def stressed_share(path: Sequence[Sequence[Any]], times: pd.DatetimeIndex) -> float:
@@ -186,6 +215,11 @@ def paces_of(drawn: Sequence[Drawn]) -> dict[str, FillPace]:
         kind: learn_pace((d.episode.parent, d.episode.market) for d in drawn if d.episode.kind == kind)
         for kind in kinds
     }
+
+
+def read_paces(into: Path) -> dict[str, FillPace]:
+    """Return the paces that were learnt."""
+    return {kind: FillPace(*values) for kind, values in json.loads((into / "paces.json").read_text()).items()}
 
 
 # -- replays ----------------------------------------------------------------------------------------------------------
@@ -223,7 +257,9 @@ def run(episode: Episode, policy: HedgePolicy) -> HedgeReplay:
     return done
 
 
-def solved(items: Sequence[Drawn], laid: HedgeBatch, risk: float, clip: float) -> tuple[np.ndarray, np.ndarray]:
+def solved(
+    items: Sequence[Drawn], laid: HedgeBatch, risk: float, relative: bool, clip: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the trades of each parent's plan, solved once, and the gaps it foresees, (E, T) [contracts].
 
     Where the solve fails, the rule's own way out: trade with the cash plan.
@@ -233,7 +269,7 @@ def solved(items: Sequence[Drawn], laid: HedgeBatch, risk: float, clip: float) -
         witness, lead = _Witness(), int(laid.replay.lead[e])
         with contextlib.suppress(_FirstState):
             run(item.episode, witness)
-        policy = SolvedOnceHedge(risk, 0.5, clip, relative=True)
+        policy = SolvedOnceHedge(**weighed(risk, relative), fraction=0.5, clip_share=clip)
         policy.reset(witness.context)
         policy.decide(witness.state)
         if policy.trades is not None:
@@ -256,10 +292,10 @@ def affine(items: Sequence[Drawn], laid: HedgeBatch, label: str, points: Sequenc
         return laid.fraction(share, clip) if label == BF else laid.plan(share, clip)
     if label == P2:
         return stacked([laid.batched(p["every"], p["clip_share"]) for p in points], laid)
-    plans: dict[tuple[float, float], tuple[np.ndarray, np.ndarray]] = {}
+    plans: dict[tuple[float, bool, float], tuple[np.ndarray, np.ndarray]] = {}
     parts = []
     for p in points:
-        key = (p["risk_aversion"], p["clip_share"])
+        key = (p["risk_aversion"], p["relative"], p["clip_share"])
         if key not in plans:
             plans[key] = solved(items, laid, *key)
         parts.append(laid.solved_once(*plans[key], p["fraction"], p["clip_share"]))
@@ -299,12 +335,14 @@ def grid_points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def walk(
-    values: Mapping[str, Sequence[Any]], price: Callable[[dict[str, Any]], float]
+    steps: Sequence[tuple[str, Sequence[Any]]], price: Callable[[dict[str, Any]], float]
 ) -> Iterator[tuple[dict[str, Any], float]]:
     """Search one parameter after another, each at the best of those before; yields what was tried and its price."""
-    best = {name: options[0] for name, options in values.items()}
+    best: dict[str, Any] = {}
+    for name, options in steps:
+        best.setdefault(name, options[0])
     found: float | None = None
-    for name, options in values.items():
+    for name, options in steps:
         start = best
         for option in options:
             point = {**start, name: option}
@@ -316,36 +354,52 @@ def walk(
                 best, found = point, value
 
 
-def tune(training: Mapping[str, Sequence[Drawn]], say: Callable[[str], None]) -> pd.DataFrame:
-    """Return every point tried: policy, parameters (JSON), mean, q95 and score on the pooled training parents."""
+def tune(training: Mapping[str, Sequence[Drawn]], kept: Path, say: Callable[[str], None]) -> None:
+    """Try every point on the pooled training parents; what the file already holds is not run again.
+
+    Rows of the file: policy, parameters (JSON), mean, q95 and score.
+    """
     laid = {name: batch([item.episode for item in items]) for name, items in training.items()}
     everyone = [item for items in training.values() for item in items]
-    rows: list[dict[str, Any]] = []
+    held: dict[tuple[str, str], float] = {}
+    if kept.exists():
+        table = pd.read_csv(kept)
+        held = dict(zip(zip(table["policy"], table["parameters"], strict=True), table["score"], strict=True))
 
-    def note(label: str, point: Mapping[str, Any], bps: np.ndarray) -> float:
-        rows.append(
+    def key(label: str, point: Mapping[str, Any]) -> tuple[str, str]:
+        return label, json.dumps(dict(point), sort_keys=True)
+
+    def note(label: str, points: Sequence[Mapping[str, Any]], bps: np.ndarray) -> None:
+        rows = pd.DataFrame(
             {
                 "policy": label,
-                "parameters": json.dumps(dict(point)),
-                "mean": float(bps.mean()),
-                "q95": float(np.quantile(bps, 0.95)),
-                "score": float(score(bps)),
+                "parameters": [key(label, point)[1] for point in points],
+                "mean": bps.mean(axis=1),
+                "q95": np.quantile(bps, 0.95, axis=1),
+                "score": score(bps),
             }
         )
-        return float(rows[-1]["score"])
+        rows.to_csv(kept, mode="a", index=False, header=not kept.exists())
+        held.update(dict(zip([key(label, point) for point in points], rows["score"], strict=True)))
 
     for label, grid in GRIDS.items():
-        for risk in grid.get("risk_aversion", (None,)):
-            part = grid if risk is None else {**grid, "risk_aversion": (risk,)}
-            points = grid_points(part)
-            parts = [laid[name].run(affine(items, laid[name], label, points)).bps for name, items in training.items()]
-            for point, bps in zip(points, np.concatenate(parts, axis=1), strict=True):
-                note(label, point, bps)
-        say(f"tuned {label}: {best_of(pd.DataFrame(rows), label)}")
-    for label, values in WALKS.items():
-        for _ in walk(values, lambda p, label=label: note(label, p, costs(everyone, MAKERS[label](**p)))):  # type: ignore[misc]
-            say(f"{label} {rows[-1]}")
-    return pd.DataFrame(rows)
+        points = grid_points(grid)
+        # Few at a time: a run's arrays hold every slice of every parent for every point.
+        for part in (points[i : i + 40] for i in range(0, len(points), 40)):
+            lacking = [point for point in part if key(label, point) not in held]
+            if lacking:
+                runs = [laid[w].run(affine(items, laid[w], label, lacking)).bps for w, items in training.items()]
+                note(label, lacking, np.concatenate(runs, axis=1))
+        say(f"tuned {label}")
+    for label, steps in WALKS.items():
+
+        def price(point: dict[str, Any], label: str = label) -> float:
+            if key(label, point) not in held:
+                note(label, [point], costs(everyone, MAKERS[label](**point))[None, :])
+            return held[key(label, point)]
+
+        for point, value in walk(steps, price):
+            say(f"{label} {point}: {value:.3f}")
 
 
 def best_of(table: pd.DataFrame, label: str) -> dict[str, Any]:
@@ -462,9 +516,13 @@ def variants(chosen: Mapping[str, dict[str, Any]]) -> dict[str, tuple[Callable[[
         return MAKERS[P4](**{**chosen[P4], **changed})
 
     risk = float(chosen[P4]["risk_aversion"])
+    blind = Blind(engine="core", **{**chosen[P4], **weighed(risk, bool(chosen[P4]["relative"]))})
     out: dict[str, tuple[Callable[[Drawn], Drawn], HedgePolicy]] = {
         "as it is": (same, p4()),
-        "without the cash forecast": (same, Blind(relative=True, engine="core", **chosen[P4])),
+        "without the cash forecast": (
+            same,
+            Blind(engine="core", **{**chosen[P4], **weighed(risk, bool(chosen[P4]["relative"]))}),
+        ),
         "what is behind, evenly": (evenly, p4()),
         "horizon of 5 slices": (same, p4(horizon=5)),
         "without cross-impact": (lambda item: believing(item, 1.0, 0.0), p4()),
@@ -492,27 +550,21 @@ def variant_piece(cell: Cell, label: str, items: Sequence[Drawn], chosen: Mappin
 def study(into: Path, parents: float, say: Callable[[str], None]) -> None:
     """Tune, test and vary; whatever ``into`` already holds is not done again.
 
-    Files: paces.json, tuning.csv, rows.csv (one block of lines per piece) and variants.csv.
+    Files: paces.json, tuning.csv, tuned (empty: tuning is over), rows.csv (a block of lines per piece), variants.csv.
     """
     into.mkdir(parents=True, exist_ok=True)
     by_label = {cell.label: cell for cell in CELLS}
-    if not (into / "tuning.csv").exists():
+    if not (into / "tuned").exists():
         count = max(10, round(TRAIN * min(1.0, parents)))
         training = {name: draw(by_label[name], count, TRAIN_SEED + i) for i, name in enumerate(TRAINED)}
-        paces = paces_of([item for items in training.values() for item in items])
-        known = {
-            name: [
-                replace(i, episode=replace(i.episode, parent=replace(i.episode.parent, pace=paces[i.episode.kind])))
-                for i in items
-            ]
-            for name, items in training.items()
-        }
-        (into / "paces.json").write_text(json.dumps({k: [p.planned, p.catch_up] for k, p in paces.items()}))
-        say(f"paces {paces}")
-        tune(known, say).to_csv(into / "tuning.csv", index=False)
+        if not (into / "paces.json").exists():
+            learnt = paces_of([item for items in training.values() for item in items])
+            (into / "paces.json").write_text(json.dumps({k: [p.planned, p.catch_up] for k, p in learnt.items()}))
+        tune({name: paced(items, read_paces(into)) for name, items in training.items()}, into / "tuning.csv", say)
+        (into / "tuned").touch()
     table = pd.read_csv(into / "tuning.csv")
     chosen = {label: best_of(table, label) for label in POLICIES}
-    paces = {kind: FillPace(*values) for kind, values in json.loads((into / "paces.json").read_text()).items()}
+    paces = read_paces(into)
     kept = into / "rows.csv"
     done = set(map(tuple, pd.read_csv(kept)[["cell", "piece"]].drop_duplicates().to_numpy())) if kept.exists() else ()
     for cell, number, count in pieces(CELLS, parents):

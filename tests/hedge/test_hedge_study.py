@@ -225,8 +225,14 @@ def test_the_hardest_rival_has_the_least_tail():
 
 
 def test_a_walk_tries_each_parameter_at_the_best_of_those_before():
-    tried = list(study.walk({"x": (0, 1, 2), "y": (5, 6)}, lambda p: abs(p["x"] - 1) + p["y"]))
-    assert [p for p, _ in tried] == [{"x": 0, "y": 5}, {"x": 1, "y": 5}, {"x": 2, "y": 5}, {"x": 1, "y": 6}]
+    tried = list(study.walk((("x", (0, 1, 2)), ("y", (5, 6)), ("x", (0, 1))), lambda p: abs(p["x"] - 1) + p["y"]))
+    assert [p for p, _ in tried] == [
+        {"x": 0, "y": 5},
+        {"x": 1, "y": 5},
+        {"x": 2, "y": 5},
+        {"x": 1, "y": 6},
+        {"x": 0, "y": 5},
+    ]
 
 
 def test_pieces_hold_every_parent_once_with_seeds_apart():
@@ -262,8 +268,8 @@ CHOSEN = {
     study.P3B: {"threshold_bps": 0.05},
     study.BF: {"fraction": 0.8},
     study.BS: {"fraction": 0.9},
-    study.SO: {"risk_aversion": 4e3, "fraction": 0.8, "clip_share": 1.0},
-    study.P4: {"risk_aversion": 4e3, "horizon": 20},
+    study.SO: {"risk_aversion": 4e3, "relative": False, "fraction": 0.8, "clip_share": 1.0},
+    study.P4: {"risk_aversion": 4e3, "relative": True, "horizon": 20},
 }
 
 
