@@ -225,9 +225,9 @@ def page(study: Study) -> str:
         *bar_lines(study),
         "",
         *wrapped(
-            f"All this is the hedge's cost. The q95 of the whole order's net cost, which the cash leg and what no index "
-            f"hedges decide, is {net[P4]:.2f} bps with P4 and {net[rival]:.2f} with {rival}: {whole['q95']:+.1f} % "
-            f"({whole['q95_low']:+.1f} … {whole['q95_high']:+.1f})."
+            f"All this is the hedge's cost. The q95 of the whole order's net cost, which the cash leg and what no "
+            f"index hedges decide, is {net[P4]:.2f} bps with P4 and {net[rival]:.2f} with {rival}: "
+            f"{whole['q95']:+.1f} % ({whole['q95_low']:+.1f} … {whole['q95_high']:+.1f})."
         ),
     ]
     for impact, title in (("assumed", "With the assumed impact"), ("none", "Without impact")):
