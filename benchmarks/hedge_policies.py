@@ -6,8 +6,8 @@
 
 About twenty minutes of one core. DIR keeps the rows as they come; a run that was cut short goes on where it ended.
 Every figure, and every sentence with a result in it, is made from the numbers. The script fails where the components
-of a replay and its ledger differ by more than 1e-9. The pictures need kaleido and a Chromium. What is drawn, tuned and
-replayed is in hedge_policies_study.py.
+of a replay and its ledger differ by more than 1e-9. The pictures need kaleido and a Chromium. What is drawn and
+replayed is in hedge_policies_study.py, what is searched in hedge_policies_tuning.py.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from hedge_policies_study import (
     BS,
     CELLS,
     CHECK_EVERY,
-    GRIDS,
     LEDGER,
     P0,
     P3A,
@@ -47,10 +46,8 @@ from hedge_policies_study import (
     TRAIN,
     TRAIN_SEED,
     TRAINED,
-    WALKS,
-    best_of,
-    study,
 )
+from hedge_policies_tuning import GRIDS, WALKS, best_of, study
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "hedge" / "policies-measured.md"

@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -91,37 +91,7 @@ CELLS = (
 # Where messages are limited the batch does not apply, so tuning leaves that world out, for every policy.
 TRAINED = ("calm", "stress", "basis_shock", "correlation_break", "revisions", "zero_impact", "misspecified")
 _INF = math.inf
-_CLIPS = (0.1, 0.2, 0.5, _INF)
-_SHARES = (0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1.0)
-_RISKS = (300.0, 1e3, 2e3, 4e3, 1e4, 3e4)  # λ times the beta notional, or else times the reference
 REFERENCE = 1e7  # currency: a usual parent
-GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
-    P1: {"clip_share": (0.02, 0.05, *_CLIPS)},
-    P2: {"every": (2, 3, 5, 8), "clip_share": _CLIPS},
-    P3B: {"threshold_bps": (0.003, 0.01, 0.03, 0.1, 0.3), "clip_share": _CLIPS},
-    BF: {"fraction": _SHARES, "clip_share": _CLIPS},
-    BS: {"fraction": _SHARES, "clip_share": _CLIPS},
-    SO: {
-        "relative": (True, False),
-        "risk_aversion": (*_RISKS[1:], 1e5),
-        "fraction": (0.05, 0.1, 0.2, *_SHARES),
-        "clip_share": (0.5, _INF),
-    },
-}
-# Parameters of the policies on the event kernel are searched one after another, from the first values on: a whole grid
-# would cost hours. A name may come again, to be searched at the best of the others.
-WALKS: dict[str, tuple[tuple[str, tuple[Any, ...]], ...]] = {
-    P4: (
-        ("risk_aversion", _RISKS),
-        ("clip_share", (_INF, 0.5, 0.2)),
-        ("horizon", (30, 10, 60)),
-        ("gap_cap_share", (_INF, 0.2, 0.05)),
-        ("temporary", (0.0, 5e-12)),
-        ("relative", (True, False)),
-        ("risk_aversion", (2e3, 1e4)),
-    ),
-    P3A: (("risk_aversion", (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)), ("buffer_bps", (0.0, 0.3))),
-}
 
 
 def weighed(risk_aversion: float, relative: bool) -> dict[str, Any]:
@@ -323,93 +293,6 @@ def costs(items: Sequence[Drawn], policy: HedgePolicy) -> np.ndarray:
     return np.array([one.hedge_cost / one.notional * 1e4 for one in done])
 
 
-# -- tuning -----------------------------------------------------------------------------------------------------------
-def score(bps: np.ndarray) -> np.ndarray:
-    """Return ½ mean + ½ q95 over the last axis: what tuning minimises."""
-    return np.asarray(0.5 * bps.mean(axis=-1) + 0.5 * np.quantile(bps, 0.95, axis=-1))
-
-
-def grid_points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Return all combinations."""
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-
-
-def walk(
-    steps: Sequence[tuple[str, Sequence[Any]]], price: Callable[[dict[str, Any]], float]
-) -> Iterator[tuple[dict[str, Any], float]]:
-    """Search one parameter after another, each at the best of those before; yields what was tried and its price."""
-    best: dict[str, Any] = {}
-    for name, options in steps:
-        best.setdefault(name, options[0])
-    found: float | None = None
-    for name, options in steps:
-        start = best
-        for option in options:
-            point = {**start, name: option}
-            if found is not None and point == start:
-                continue
-            value = price(point)
-            yield point, value
-            if found is None or value < found:
-                best, found = point, value
-
-
-def tune(training: Mapping[str, Sequence[Drawn]], kept: Path, say: Callable[[str], None]) -> None:
-    """Try every point on the pooled training parents; what the file already holds is not run again.
-
-    Rows of the file: policy, parameters (JSON), mean, q95 and score.
-    """
-    laid = {name: batch([item.episode for item in items]) for name, items in training.items()}
-    everyone = [item for items in training.values() for item in items]
-    held: dict[tuple[str, str], float] = {}
-    if kept.exists():
-        table = pd.read_csv(kept)
-        held = dict(zip(zip(table["policy"], table["parameters"], strict=True), table["score"], strict=True))
-
-    def key(label: str, point: Mapping[str, Any]) -> tuple[str, str]:
-        return label, json.dumps(dict(point), sort_keys=True)
-
-    def note(label: str, points: Sequence[Mapping[str, Any]], bps: np.ndarray) -> None:
-        rows = pd.DataFrame(
-            {
-                "policy": label,
-                "parameters": [key(label, point)[1] for point in points],
-                "mean": bps.mean(axis=1),
-                "q95": np.quantile(bps, 0.95, axis=1),
-                "score": score(bps),
-            }
-        )
-        rows.to_csv(kept, mode="a", index=False, header=not kept.exists())
-        held.update(dict(zip([key(label, point) for point in points], rows["score"], strict=True)))
-
-    for label, grid in GRIDS.items():
-        points = grid_points(grid)
-        # Few at a time: a run's arrays hold every slice of every parent for every point.
-        for part in (points[i : i + 40] for i in range(0, len(points), 40)):
-            lacking = [point for point in part if key(label, point) not in held]
-            if lacking:
-                runs = [laid[w].run(affine(items, laid[w], label, lacking)).bps for w, items in training.items()]
-                note(label, lacking, np.concatenate(runs, axis=1))
-        say(f"tuned {label}")
-    for label, steps in WALKS.items():
-
-        def price(point: dict[str, Any], label: str = label) -> float:
-            if key(label, point) not in held:
-                note(label, [point], costs(everyone, MAKERS[label](**point))[None, :])
-            return held[key(label, point)]
-
-        for point, value in walk(steps, price):
-            say(f"{label} {point}: {value:.3f}")
-
-
-def best_of(table: pd.DataFrame, label: str) -> dict[str, Any]:
-    """Return the parameters with the least score; the first wins a tie."""
-    if label == P0:
-        return {}
-    part = table[table["policy"] == label]
-    return dict(json.loads(part.loc[part["score"].idxmin(), "parameters"]))
-
-
 # -- test -------------------------------------------------------------------------------------------------------------
 def pieces(cells: Sequence[Cell], parents: float) -> list[tuple[Cell, int, int]]:
     """Return (cell, number, parents) of each piece, those of every cell in turn; ``parents`` scales all counts."""
@@ -481,103 +364,3 @@ def test_piece(
                 )
             note(item, label, cost, done)
     return pd.DataFrame(rows)
-
-
-class Blind(MPCHedge):
-    """P4 that does not look at the cash plan: what is to hedge now is taken to stay."""
-
-    def decide(self, state: HedgeState) -> HedgeAction:
-        """Return the first trade of the program with a flat path."""
-        return super().decide(replace(state, planned_beta_q=np.full(len(state.planned_beta_q), state.beta_q)))
-
-
-def believing(item: Drawn, own: float, cross: float) -> Drawn:
-    """Return the parent with the believed impact scaled: the hedge's on itself, and between the legs."""
-    beliefs, modes = item.episode.beliefs, []
-    for mode in beliefs.modes:
-        matrix = np.asarray(mode.matrix) * own
-        matrix[-1, :-1] *= cross
-        matrix[:-1, -1] *= cross
-        modes.append(replace(mode, matrix=matrix))
-    return replace(item, episode=replace(item.episode, beliefs=replace(beliefs, modes=tuple(modes))))
-
-
-def variants(chosen: Mapping[str, dict[str, Any]]) -> dict[str, tuple[Callable[[Drawn], Drawn], HedgePolicy]]:
-    """Return what P4 is without its parts and with wrong beliefs: how a parent is changed, and the policy."""
-
-    def same(item: Drawn) -> Drawn:
-        return item
-
-    def evenly(item: Drawn) -> Drawn:
-        parent = replace(item.episode.parent, pace=FillPace())
-        return replace(item, episode=replace(item.episode, parent=parent))
-
-    def p4(**changed: Any) -> HedgePolicy:
-        return MAKERS[P4](**{**chosen[P4], **changed})
-
-    risk = float(chosen[P4]["risk_aversion"])
-    blind = Blind(engine="core", **{**chosen[P4], **weighed(risk, bool(chosen[P4]["relative"]))})
-    out: dict[str, tuple[Callable[[Drawn], Drawn], HedgePolicy]] = {
-        "as it is": (same, p4()),
-        "without the cash forecast": (
-            same,
-            Blind(engine="core", **{**chosen[P4], **weighed(risk, bool(chosen[P4]["relative"]))}),
-        ),
-        "what is behind, evenly": (evenly, p4()),
-        "horizon of 5 slices": (same, p4(horizon=5)),
-        "without cross-impact": (lambda item: believing(item, 1.0, 0.0), p4()),
-        "impact believed ×½": (lambda item: believing(item, 0.5, 1.0), p4()),
-        "impact believed ×2": (lambda item: believing(item, 2.0, 1.0), p4()),
-        "BS, what is behind, evenly": (evenly, MAKERS[BS](**chosen[BS])),
-    }
-    for factor in (1 / 8, 1 / 3, 3.0):
-        out[f"λ ×{factor:.3g}"] = (same, p4(risk_aversion=risk * factor))
-    return out
-
-
-def variant_piece(cell: Cell, label: str, items: Sequence[Drawn], chosen: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
-    """Return the costs of one variant on some parents of a cell."""
-    change, policy = variants(chosen)[label]
-    rows = []
-    for item in items:
-        done = run(change(item).episode, policy)
-        row = {"cell": cell.label, "piece": 0, "day": item.episode.name.split("-")[0], "parent": item.episode.name}
-        cost = done.hedge_cost / done.notional * 1e4
-        rows.append({**row, "policy": label, "cost": cost, "ledger_error": done.attribution.ledger_error})
-    return pd.DataFrame(rows)
-
-
-def study(into: Path, parents: float, say: Callable[[str], None]) -> None:
-    """Tune, test and vary; whatever ``into`` already holds is not done again.
-
-    Files: paces.json, tuning.csv, tuned (empty: tuning is over), rows.csv (a block of lines per piece), variants.csv.
-    """
-    into.mkdir(parents=True, exist_ok=True)
-    by_label = {cell.label: cell for cell in CELLS}
-    if not (into / "tuned").exists():
-        count = max(10, round(TRAIN * min(1.0, parents)))
-        training = {name: draw(by_label[name], count, TRAIN_SEED + i) for i, name in enumerate(TRAINED)}
-        if not (into / "paces.json").exists():
-            learnt = paces_of([item for items in training.values() for item in items])
-            (into / "paces.json").write_text(json.dumps({k: [p.planned, p.catch_up] for k, p in learnt.items()}))
-        tune({name: paced(items, read_paces(into)) for name, items in training.items()}, into / "tuning.csv", say)
-        (into / "tuned").touch()
-    table = pd.read_csv(into / "tuning.csv")
-    chosen = {label: best_of(table, label) for label in POLICIES}
-    paces = read_paces(into)
-    kept = into / "rows.csv"
-    done = set(map(tuple, pd.read_csv(kept)[["cell", "piece"]].drop_duplicates().to_numpy())) if kept.exists() else ()
-    for cell, number, count in pieces(CELLS, parents):
-        if (cell.label, number) not in done:
-            test_piece(cell, number, count, chosen, paces).to_csv(kept, mode="a", index=False, header=not kept.exists())
-            say(f"tested {cell.label} {number}")
-    kept = into / "variants.csv"
-    done = set(map(tuple, pd.read_csv(kept)[["cell", "policy"]].drop_duplicates().to_numpy())) if kept.exists() else ()
-    for name in ("calm", "revisions"):
-        lacking = [label for label in variants(chosen) if (name, label) not in done]
-        count = max(2, round(VARIED * parents))
-        items = draw(by_label[name], count, seed_of(by_label[name], 0), paces) if lacking else []
-        for label in lacking:
-            rows = variant_piece(by_label[name], label, items, chosen)
-            rows.to_csv(kept, mode="a", index=False, header=not kept.exists())
-            say(f"varied {label} in {name}")

@@ -41,6 +41,7 @@ def loaded(name: str) -> ModuleType:
 
 
 study = loaded("hedge_policies_study")
+tuning_of = loaded("hedge_policies_tuning")
 report = loaded("hedge_policies")
 
 # forecasts -----------------------------------------------------------------------------------------------------------
@@ -225,7 +226,7 @@ def test_the_hardest_rival_has_the_least_tail():
 
 
 def test_a_walk_tries_each_parameter_at_the_best_of_those_before():
-    tried = list(study.walk((("x", (0, 1, 2)), ("y", (5, 6)), ("x", (0, 1))), lambda p: abs(p["x"] - 1) + p["y"]))
+    tried = list(tuning_of.walk((("x", (0, 1, 2)), ("y", (5, 6)), ("x", (0, 1))), lambda p: abs(p["x"] - 1) + p["y"]))
     assert [p for p, _ in tried] == [
         {"x": 0, "y": 5},
         {"x": 1, "y": 5},
@@ -283,7 +284,7 @@ def test_a_small_study_gives_its_page(tmp_path):
     assert rows["cost"].notna().all()
     assert rows["ledger_error"].max() <= 1e-9
     few = study.draw(cells["calm"], 3, 78, paces)
-    parts = [study.variant_piece(cells["calm"], name, few, CHOSEN) for name in ("as it is", "horizon of 5 slices")]
+    parts = [tuning_of.variant_piece(cells["calm"], name, few, CHOSEN) for name in ("as it is", "horizon of 5 slices")]
     tuning = pd.DataFrame(
         [
             {"policy": p, "parameters": json.dumps(v), "mean": 1.0, "q95": 2.0, "score": 1.5}
