@@ -309,8 +309,13 @@ def seed_of(cell: Cell, number: int) -> int:
     return TEST_SEED + zlib.crc32(f"{cell.label}/{number}".encode()) % 900_000
 
 
-def test_piece(
-    cell: Cell, number: int, count: int, chosen: Mapping[str, dict[str, Any]], paces: Mapping[str, FillPace]
+def replay_piece(
+    cell: Cell,
+    number: int,
+    count: int,
+    chosen: Mapping[str, dict[str, Any]],
+    paces: Mapping[str, FillPace],
+    labels: Sequence[str] = POLICIES,
 ) -> pd.DataFrame:
     """Return one row per parent and policy of a piece.
 
@@ -339,10 +344,9 @@ def test_piece(
             row["ledger_error"] = done.attribution.ledger_error
         rows.append(row)
 
-    # The marginal rule is slow to replay and near the others: the first piece of each cell tells.
-    policies = {label: MAKERS[label](**chosen[label]) for label in POLICIES if label != P3A or number == 0}
+    policies = {label: MAKERS[label](**chosen[label]) for label in labels}
     limited = declared(cell.world).venue.max_orders_per_minute is not None
-    batched = () if limited else (P0, P1, P2, P3B, BF, BS, SO)
+    batched = [p for p in (P0, P1, P2, P3B, BF, BS, SO) if p in labels and not limited]
     quick: dict[str, np.ndarray] = {}
     if batched:
         laid = batch([item.episode for item in items])

@@ -41,9 +41,9 @@ from hedge_policies_study import (
     paces_of,
     pieces,
     read_paces,
+    replay_piece,
     run,
     seed_of,
-    test_piece,
     weighed,
 )
 
@@ -199,6 +199,12 @@ def variants(chosen: Mapping[str, dict[str, Any]]) -> dict[str, tuple[Callable[[
         parent = replace(item.episode.parent, pace=FillPace())
         return replace(item, episode=replace(item.episode, parent=parent))
 
+    def foreseen(item: Drawn) -> Drawn:
+        parent = item.episode.parent
+        if parent.revisions or parent.fills is None:
+            return item
+        return replace(item, episode=replace(item.episode, parent=replace(parent, plan=parent.fills)))
+
     def p4(**changed: Any) -> HedgePolicy:
         return MAKERS[P4](**{**chosen[P4], **changed})
 
@@ -208,6 +214,7 @@ def variants(chosen: Mapping[str, dict[str, Any]]) -> dict[str, tuple[Callable[[
         "as it is": (same, p4()),
         "without the cash forecast": (same, blind),
         "what is behind, evenly": (evenly, p4()),
+        "fills known ahead (where nothing is revised)": (foreseen, p4()),
         "horizon of 5 slices": (same, p4(horizon=5)),
         "without cross-impact": (lambda item: believing(item, 1.0, 0.0), p4()),
         "impact believed ×½": (lambda item: believing(item, 0.5, 1.0), p4()),
@@ -250,11 +257,16 @@ def study(into: Path, parents: float, say: Callable[[str], None]) -> None:
     chosen = {label: best_of(table, label) for label in POLICIES}
     paces = read_paces(into)
     kept = into / "rows.csv"
-    done = set(map(tuple, pd.read_csv(kept)[["cell", "piece"]].drop_duplicates().to_numpy())) if kept.exists() else ()
-    for cell, number, count in pieces(CELLS, parents):
-        if (cell.label, number) not in done:
-            test_piece(cell, number, count, chosen, paces).to_csv(kept, mode="a", index=False, header=not kept.exists())
-            say(f"tested {cell.label} {number}")
+    held: dict[tuple[str, int], set[str]] = {}
+    if kept.exists():
+        for cell, number, label in pd.read_csv(kept)[["cell", "piece", "policy"]].drop_duplicates().to_numpy():
+            held.setdefault((str(cell), int(number)), set()).add(str(label))
+    for part, number, count in pieces(CELLS, parents):
+        lacking = [label for label in POLICIES if label not in held.get((part.label, number), ())]
+        if lacking:
+            rows = replay_piece(part, number, count, chosen, paces, lacking)
+            rows.to_csv(kept, mode="a", index=False, header=not kept.exists())
+            say(f"tested {part.label} {number}")
     kept = into / "variants.csv"
     done = set(map(tuple, pd.read_csv(kept)[["cell", "policy"]].drop_duplicates().to_numpy())) if kept.exists() else ()
     for name in ("calm", "revisions"):

@@ -279,7 +279,7 @@ def test_a_small_study_gives_its_page(tmp_path):
     cells = {cell.label: cell for cell in study.CELLS}
     paces = study.paces_of(study.draw(cells["calm"], 12, 77))
     paces = {kind: paces.get(kind, FillPace()) for kind in ("twap", "vwap", "lumpy", "block", "two_sided")}
-    rows = pd.concat([study.test_piece(cells[name], 0, 4, CHOSEN, paces) for name in ("revisions", "stress")])
+    rows = pd.concat([study.replay_piece(cells[name], 0, 4, CHOSEN, paces) for name in ("revisions", "stress")])
     assert (rows.groupby(["cell", "parent"])["policy"].nunique() == len(study.POLICIES)).all()
     assert rows["cost"].notna().all()
     assert rows["ledger_error"].max() <= 1e-9
