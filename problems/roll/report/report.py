@@ -123,7 +123,8 @@ class RollReport(Shown):
         mean, low, high = (float(self.bands[name, part].iloc[-1]) for part in ("mean", "low", "high"))
         if math.isnan(mean):
             return ""
-        return f"past rolls {mean:.2g}, 25–75 % {low:.2g} to {high:.2g}"
+        made_up = " (simulated)" if "simulated" in str(self.bands.attrs.get("market", "")) else ""
+        return f"past rolls{made_up} {mean:.2g}, 25–75 % {low:.2g} to {high:.2g}"
 
     def planned_remaining(self) -> dict[str, float]:
         """Return what the plan of the start expected to remain at this bar: mean with its 5–95 % band [spreads]."""

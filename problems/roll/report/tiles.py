@@ -144,7 +144,10 @@ def _metric(r: RollReport, name: str) -> RollTile:
         room = size - limit if trigger.side == "below" else limit - size
         state = trigger.regime.value if trigger.entered(value) else "green"
     band = r.band_text(name)
-    why = "not known: window not warm, or no baseline" if math.isnan(value) else ""
+    ended = not r.track.bars_left[-1]
+    why = (
+        ("the order has ended" if ended else "not known: window not warm, or no baseline") if math.isnan(value) else ""
+    )
     events = [t for t in r.track.transitions if trigger is not None and trigger.name in t.trigger.split("+")]
     last = events[-1].text() if events else ""
     since = (r.track.as_of - events[-1].time).total_seconds() if events else math.nan

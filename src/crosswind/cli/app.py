@@ -12,13 +12,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from crosswind.cli import bench, export_c, fit, hedge, read, run, schedule, simulate, solvers
+from crosswind.cli import bench, export_c, fit, hedge, read, roll, run, schedule, simulate, solvers
 from crosswind.cli.common import EXIT_GUARD, EXIT_INPUT, Outcome, emit, emit_error
 from crosswind.solvers.errors import CrosswindError, InvalidInput, LimitBreach
 
 __all__ = ["main"]
 
-_VERBS = (run, read, simulate, fit, schedule, hedge, solvers, bench, export_c)
+_VERBS = (run, read, simulate, fit, schedule, hedge, roll, solvers, bench, export_c)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -26,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="crosswind",
-        description="Trade execution as convex programs: fit cross-impact, schedule baskets, time hedges.",
+        description="Trade execution as convex programs: fit impact, schedule baskets, time hedges, roll futures.",
         epilog="Try: crosswind run --data sim --out crosswind-out/demo",
     )
     parser.add_argument("--version", action="version", version=f"crosswind {__version__}")
