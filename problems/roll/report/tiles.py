@@ -104,9 +104,8 @@ def build_tiles(report: RollReport) -> tuple[RollTile, ...]:
         _countdown(report),
         _cost(report),
     ]
-    state = {True: "grey"}
     return tuple(
-        _with(tile, age_s=report.age_s, state=state.get(stale or not tile.known, tile.state)) for tile in tiles
+        _with(tile, age_s=report.age_s, state="grey" if stale or not tile.known else tile.state) for tile in tiles
     )
 
 

@@ -112,7 +112,9 @@ class RollTrack:
         bar = _bar(episode, at)
         ended = bar == episode.last
         n, until = bar - episode.first + 1, int(episode.market.times.asi8[bar])
-        remaining, regimes, metrics = replay.remaining[:n], replay.regimes[:n], replay.metrics
+        remaining, metrics = replay.remaining[:n], replay.metrics
+        # Without a watch every bar is served as PRE_ROLL: that is not known, and must not look calm.
+        regimes = replay.regimes[:n] if metrics else ()
         if ended:  # after the last decision: what the forced cross has left
             remaining = np.append(remaining, replay.residual)
             regimes = (*regimes, regimes[-1]) if regimes else ()
@@ -181,7 +183,7 @@ class RollTrack:
             first=first,
             arrival=mid if arrival is None else float(arrival),
             remaining=np.array([state.remaining for state in states], dtype=np.int64),
-            regimes=tuple(state.regime for state in states),
+            regimes=tuple(state.regime for state in states) if names else (),
             metrics={n: np.array([float(s.metrics.get(n, np.nan)) for s in states]) for n in names},
             transitions=tuple(t for t in transitions if t.time.value <= until),
             fills=tuple(f for f in fills if f.time_ns <= until),

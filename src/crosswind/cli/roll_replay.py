@@ -98,7 +98,7 @@ def replay_rolls(args: argparse.Namespace, terms: RollContract, keys: dict[str, 
         "out": args.out,
     }
     text = [f"{terms.name}: {terms.unit}; costs in {terms.currency}", compared.summary(), "", replay.summary()]
-    if compared.rows["block"].nunique() == 1:
+    if len(set(compared.rows["block"])) == 1:
         text.append("one day: its bounds say nothing of other days")
     text += ["regimes:", *(f"  {change.text()}" for change in replay.transitions)]
     text += [f"{label}: {count} decisions below a solved plan" for label, count in tells.items()]
