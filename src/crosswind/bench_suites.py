@@ -21,11 +21,12 @@ _HEDGE = ((1, 20, True), (1, 60, False), (3, 30, True), (10, 60, False))
 # size -> seeds of the quick subset
 _BASKET = {"basket-10x13": 2, "basket-30x26": 1, "basket-100x26": 0}
 _IMPACT = {"impact-2x1": 2, "impact-10x2": 2, "impact-20x3": 0}
+_ROLL = {"roll-20x6": 2, "roll-60x12": 1, "roll-200x24": 0}
 
 
 def register_suites() -> None:
-    """Make the suites ``hedge``, ``basket`` and ``impact`` known to the benchmark; nothing is generated yet."""
-    for name, make in (("hedge", _hedge), ("basket", _basket), ("impact", _impact)):
+    """Make the suites ``hedge``, ``basket``, ``impact``, ``roll`` known to the benchmark; nothing is generated yet."""
+    for name, make in (("hedge", _hedge), ("basket", _basket), ("impact", _impact), ("roll", _roll)):
         register_suite(name, make)
 
 
@@ -143,3 +144,25 @@ def _impact_program(size: str, seed: int) -> ConeProgram:
     from crosswind.problems.impact.program import lower
 
     return lower(impact_instance(*SIZES[size], seed=seed)).program
+
+
+def _roll() -> Suite:
+    cases = [
+        Case(
+            f"{size}{'-hostile' if hostile else ''}-{seed}",
+            partial(_roll_program, size, seed, hostile),
+            seed < quick,
+            seed,
+        )
+        for size, quick in _ROLL.items()
+        for seed in (SEEDS if quick else SEEDS[:2])
+        for hostile in (False, True)
+    ]
+    text = "rolls of a future: CVaR over S scenarios and T slices, a second-order cone per scenario"
+    return Suite("roll", tuple(cases), text=text)
+
+
+def _roll_program(size: str, seed: int, hostile: bool) -> ConeProgram:
+    from crosswind.problems.roll.instances import SIZES, roll_instance
+
+    return roll_instance(*SIZES[size], seed, hostile)

@@ -17,8 +17,8 @@ HELP = "measure solvers on suites of programs, judged by our certificate; or com
 DESCRIPTION = (
     "Run every solver on every program of the suites, each in a process that is killed at the time limit, judge the\n"
     "answers by our own certificate, and write rows (parquet), report.html and summary.md. A run that was killed\n"
-    "goes on where it was when started again. SUITE is hedge, basket, impact, or a folder of .qps, .mat, .npz or\n"
-    ".json files. "
+    "goes on where it was when started again. SUITE is hedge, basket, impact, roll, or a folder of .qps, .mat, .npz\n"
+    "or .json files. "
     "crosswind bench compare A B puts two runs' folders against each other."
 )
 EXAMPLE = "crosswind bench hedge basket impact --quick"
