@@ -59,3 +59,14 @@ def test_without_a_gap_cap_a_block_is_hedged_ahead_in_full() -> None:
     assert (capped.lots, capped.binding) == ((4,), ("gap cap: index",))
     assert free.binding == ()
     assert free.lots[0] == round(free.wanted[0] / VALUE) > 4
+
+
+def test_one_leg_of_a_pair_is_not_sent_alone_where_it_would_leave_the_bounds() -> None:
+    """Carry asks for A against B. With one message left, A alone would open a gap that the pair does not."""
+    pair = (future("A", temporary=1e-10), future("B", temporary=1e-10))
+    asked = seen_of(0.0, 0.0, 2, plan=[[0.0]] * 20, basis_drift=(1e-4, -1e-4), bounds=((-2 * VALUE, 2 * VALUE),))
+    both, one = (HedgeController(setup_of(*pair, messages=most)).step(asked) for most in (2, 1))
+    assert both.lots[0] > 2
+    assert both.lots[1] < -2
+    assert one.orders == ()
+    assert any(cut.startswith("messages: ") for cut in one.binding)
