@@ -376,8 +376,9 @@ def page(rows: pd.DataFrame, tuning: pd.DataFrame, variants: pd.DataFrame, paces
     ]
     if len(variants):
         text += [
-            f"P4 without its parts, and with wrong beliefs, against P4, on {variants.groupby('cell')['parent'].nunique().max()} of "
-            "the test parents of each world: few, and the intervals say so. Positive: worse.",
+            "P4 without its parts, and with wrong beliefs, against P4, on "
+            f"{variants.groupby('cell')['parent'].nunique().max()} of the test parents of each world: few, and the "
+            "intervals say so. Positive: worse.",
             "",
             *variants_table(variants),
         ]
@@ -411,9 +412,8 @@ def pictures(rows: pd.DataFrame, tuning: pd.DataFrame) -> None:
     go = graph_objects()
     shown = [c.label for c in CELLS if c.label in set(rows["cell"])][::-1]
     fig = figure("q95 of the hedge cost, P4 against the rival with the least", "relative difference [%]", "", 560)
-    for colour, (title, rivals) in zip(
-        PALETTE, (("best of P1–P3", RULES), ("better of SO and BF", (SO, BF))), strict=False
-    ):
+    groups = (("best of P1–P3", RULES, 0.15), ("better of SO and BF", (SO, BF), -0.15))
+    for colour, (title, rivals, shift) in zip(PALETTE, groups, strict=False):
         found = []
         for cell in shown:
             taken = sample(rows[rows["cell"] == cell])
@@ -421,7 +421,7 @@ def pictures(rows: pd.DataFrame, tuning: pd.DataFrame) -> None:
         fig.add_trace(
             go.Scatter(
                 x=[100.0 * item.value for item in found],
-                y=shown,
+                y=np.arange(len(shown)) + shift,
                 name=title,
                 mode="markers",
                 marker={"color": colour, "size": 9},
@@ -434,6 +434,7 @@ def pictures(rows: pd.DataFrame, tuning: pd.DataFrame) -> None:
             )
         )
     fig.add_vline(x=0.0, line={"color": "#888", "width": 1})
+    fig.update_yaxes(tickvals=np.arange(len(shown)), ticktext=shown, zeroline=False)
     fig.update_layout(margin={"l": 170}, width=900)
     fig.write_image(IMAGE, scale=1.2)
     fig = figure("Every point tried, on the training parents", "q95 [bps]", "mean [bps]", 480)
@@ -442,9 +443,11 @@ def pictures(rows: pd.DataFrame, tuning: pd.DataFrame) -> None:
         fig.add_trace(
             go.Scatter(x=part["q95"], y=part["mean"], name=label, mode="markers", marker={"color": colour, "size": 7})
         )
-    least = tuning.groupby("policy")["q95"].min()
-    fig.update_layout(width=900)
-    fig.update_xaxes(range=[0.95 * least.min(), 2.0 * least.min()])
+    low, high = 0.95 * tuning["q95"].min(), 2.0 * tuning["q95"].min()
+    near = tuning.loc[tuning["q95"] <= high, "mean"]
+    fig.update_layout(width=900, legend={"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1.0, "yanchor": "top"})
+    fig.update_xaxes(range=[low, high])
+    fig.update_yaxes(range=[near.min() - 0.1, near.max() + 0.1])
     fig.write_image(FRONTIER, scale=1.2)
 
 
