@@ -90,7 +90,11 @@ _EXPORTS = {
     "replay_batch": "crosswind.problems.replay",
     "size_hedge": "crosswind.problems.hedge.sizing",
     # roll
+    "RollOrder": "crosswind.problems.roll",
     "RollProblem": "crosswind.problems.roll.program",
+    "compare_rolls": "crosswind.problems.roll.replay",
+    "roll_episodes": "crosswind.problems.roll.replay",
+    "roll_report": "crosswind.problems.roll.report",
     # the main job
     "RunResult": "crosswind.problems.workflow",
     "run": "crosswind.problems.workflow",
@@ -148,7 +152,10 @@ if TYPE_CHECKING:
         trade_markouts,
     )
     from crosswind.problems.replay import AffinePolicy, ReplayBatch, replay, replay_batch
+    from crosswind.problems.roll import RollOrder
     from crosswind.problems.roll.program import RollProblem
+    from crosswind.problems.roll.replay import compare_rolls, roll_episodes
+    from crosswind.problems.roll.report import roll_report
     from crosswind.problems.workflow import RunResult, run
     from crosswind.solvers import (
         Certificate,

@@ -208,7 +208,11 @@ def test_a_steady_flow_leaves_what_arithmetic_says(flow: float, left: float) -> 
     assert row["pace"] == pytest.approx(0.1 * flow)
     assert row["required"] == pytest.approx(15.0)
     assert row["left"] == pytest.approx(left)
-    assert (row["left_low"], row["left_high"]) == pytest.approx((left, left), abs=2.0)  # a flow without any spread
+    # A flow that never changes leaves the drift of the level alone: four windows of ten bars are ahead.
+    factor = np.exp(1.6448536 * np.sqrt(0.1 * np.log(5.0)))
+    can = 0.1 * flow * 40.0
+    assert row["left_high"] == pytest.approx(600.0 - min(can / factor, 600.0))
+    assert row["left_low"] == pytest.approx(600.0 - min(can * factor, 600.0), abs=0.5)
     report = roll_report(track, plan=False)
     assert report.tile("forced_cross").value == pytest.approx(forced_cross(track.market, 1, round(left)).cost)
     state = report.tile("residual").state
@@ -223,7 +227,7 @@ def see_until(market: RollMarket, bars: int) -> RollMarket:
 
 
 def test_the_interval_of_the_projection_holds_on_simulated_days() -> None:
-    """Nominal 90 % of the flow to come; measured 85 % on 20 days, the time of day's curve being no part of it."""
+    """Nominal 90 %; docs/roll/report-measured.md has the figures of more days."""
     inside = []
     for e in roll_episodes(24, seed=5, orders_per_day=3):
         flow = e.market.sold if e.order.side > 0 else e.market.bought
@@ -236,7 +240,7 @@ def test_the_interval_of_the_projection_holds_on_simulated_days() -> None:
             row = frame.iloc[k - e.first]
             inside.append(row["left_low"] <= true <= row["left_high"])
     assert len(inside) > 150
-    assert 0.75 <= np.mean(inside) <= 0.97
+    assert 0.8 <= np.mean(inside) <= 0.97
 
 
 def test_stale_data_are_grey_and_never_green(episode: RollEpisode, run: tuple[RollReplay, Recorded]) -> None:

@@ -78,7 +78,8 @@ class RollTile:
             return f"{'−' if self.value < 0 else ''}∞ {self.unit}".strip()
         size = abs(self.value)
         digits = 0 if size >= 100 or float(self.value).is_integer() else 1 if size >= 10 else 2
-        return f"{self.value:,.{digits}f} {self.unit}".strip()
+        shown = round(self.value, digits) + 0.0  # no minus before a zero
+        return f"{shown:,.{digits}f} {self.unit}".strip()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values; not known is None, never 0."""
