@@ -55,7 +55,7 @@ class RollPolicyConfig:
         For a number out of range.
     """
 
-    tail_weight: float = 0.25
+    tail_weight: float = 0.05
     edge: float = 0.7
     reversion: float = 1.0
     fill_speed: float = 1.0

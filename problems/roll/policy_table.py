@@ -91,13 +91,13 @@ def default_rules() -> tuple[PlaybookRule, ...]:
     calm, red, safe = Regime.PRE_ROLL, Regime.BASIS_STRESS, Regime.DEADLINE
     amber = Regime.CROWDED
     return (
-        PlaybookRule(calm, 0.0, "rest", 0.2, 0.1, 1.0, 0.3, None, "green: small clips rest"),
-        PlaybookRule(calm, 1.0, "mixed", 0.2, 0.2, 1.0, 0.3, None, "green, behind: rest and catch up"),
-        PlaybookRule(amber, 0.0, "mixed", 0.2, 0.2, 1.0, 0.3, 30.0, "amber: rest and catch up"),
-        PlaybookRule(amber, 1.0, "urgent", 0.2, 0.2, 1.5, 0.3, 15.0, "amber, behind: clips as the book allows"),
-        PlaybookRule(red, 0.0, "mixed", 0.2, 0.2, 1.5, 0.3, None, "red: spreads as one, no legs"),
-        PlaybookRule(red, 1.0, "urgent", 0.2, 0.2, 2.0, 0.3, None, "red, behind: spreads as one, clips as allowed"),
-        PlaybookRule(safe, 0.0, "complete", 0.2, 0.2, 1.0, 0.3, 0.0, "safe: completion first"),
+        PlaybookRule(calm, 0.0, "rest", 0.2, 0.1, 1.0, 0.0, None, "green: small clips rest"),
+        PlaybookRule(calm, 1.0, "mixed", 0.2, 0.2, 1.0, 0.0, None, "green, behind: rest and catch up"),
+        PlaybookRule(amber, 0.0, "mixed", 0.2, 0.2, 1.0, 0.0, 30.0, "amber: rest and catch up"),
+        PlaybookRule(amber, 1.0, "urgent", 0.2, 0.2, 1.5, 0.0, 15.0, "amber, behind: clips as the book allows"),
+        PlaybookRule(red, 0.0, "mixed", 0.2, 0.2, 1.5, 0.0, None, "red: spreads as one, no legs"),
+        PlaybookRule(red, 1.0, "urgent", 0.2, 0.2, 2.0, 0.0, None, "red, behind: spreads as one, clips as allowed"),
+        PlaybookRule(safe, 0.0, "complete", 0.2, 0.2, 1.0, 0.0, 0.0, "safe: completion first"),
     )
 
 
