@@ -268,8 +268,8 @@ def why(rows: pd.DataFrame, variants: pd.DataFrame) -> list[str]:
     """Say what the dearest parents of P4 have in common, and what foresight would be worth."""
     taken = sample(rows, draws=1)
     rule = hardest(taken, RULES)
-    dear = taken.costs[P4] > taken.tail(P4)[0]
-    also = (taken.costs[rule] > taken.tail(rule)[0])[dear].mean()
+    dear = taken.costs[P4] >= taken.tail(P4)[0]
+    also = (taken.costs[rule] >= taken.tail(rule)[0])[dear].mean()
     kinds = rows.drop_duplicates(["cell", "piece", "parent"]).set_index(["cell", "piece", "day", "parent"])["kind"]
     lumpy = kinds.reindex(taken.costs.index) == "lumpy"
     out = [
