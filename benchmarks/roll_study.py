@@ -25,15 +25,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from roll_study_watch import DayWatch
 
 from crosswind.problems.market.simulator.worlds_table import world as world_of
-from crosswind.problems.roll import Regime, RollMarket, RollOrder, RollPolicy
-from crosswind.problems.roll.metrics import RollMetricsConfig, RollVolumeBaseline, executable_pace, roll_metrics
-from crosswind.problems.roll.metrics.stream import pressure
+from crosswind.problems.roll import Regime, RollPolicy
+from crosswind.problems.roll.metrics import RollMetricsConfig, RollVolumeBaseline
 from crosswind.problems.roll.policy import DisplayCap, PlaybookRoll, RollPolicyConfig, TailAwareRoll
 from crosswind.problems.roll.policy_table import PlaybookTable, default_rules
 from crosswind.problems.roll.program import RollSettings, ScheduledRoll
-from crosswind.problems.roll.regimes import RegimeMachine, RegimeWatch
+from crosswind.problems.roll.regimes import RegimeWatch
 from crosswind.problems.roll.replay import (
     AdaptiveTwap,
     AllEarly,
@@ -55,8 +55,7 @@ SEEDS = {"baseline": 5001, "train": 5100, "test": 5200}
 TRAIN, TEST, CHUNK = 240, 2000, 100
 DISPLAY = 0.2  # of its own side's displayed size, of every policy that rests
 WHOLE = 1e5  # a slice longer than any window: the whole order rests at once
-WARM_S = 1800.0  # the machine starts so long before the order
-PLACES = {"frontier": 200, "volatility": 400}
+PLACES = {"frontier": 200, "volatility": 300}
 # Where a replay costs much or the outcome is plain, the first test orders only; comparisons pair what both have.
 FEWER = {
     "volume following": 1000,
@@ -81,63 +80,6 @@ REAL = {
 }
 
 Maker = Callable[[Mapping[str, Any]], RollPolicy]
-
-
-class DayWatch(RegimeWatch):
-    """A watch that takes the metrics of a day from the batch, which equals the stream, and shares them among orders.
-
-    The machine starts ``WARM_S`` before the order. Legging exposure is 0: what is watched here legs at once if at all.
-    """
-
-    def __init__(self, baseline: RollVolumeBaseline | None, metrics: RollMetricsConfig | None = None) -> None:
-        super().__init__(None, metrics, baseline)
-        self._days: dict[int, Any] = {}
-
-    def start(self, order: RollOrder, market: RollMarket) -> None:
-        """Forget the last order; take in the last bars before the start."""
-        whole = getattr(market, "_whole", market)
-        key = id(whole)
-        if key not in self._days:
-            self._days.clear()
-            c, bar_s = self.metrics, whole.bar_s
-            frame = roll_metrics(whole, None, self.baseline, config=c)
-            least = c.least(c.pace_window_s, bar_s)
-            flows = {1: whole.sold, -1: whole.bought}
-            paces = {
-                side: executable_pace(whole.times, flow, c.pace_window_s, bar_s, c.participation, least).tolist()
-                for side, flow in flows.items()
-            }
-            columns = [frame[name].tolist() for name in ("rpc", "cde", "bdz")]
-            self._days[key] = (whole, columns, paces, whole.times.asi8.tolist())
-        _, self._columns, paces, self._ns = self._days[key]
-        self._pace = paces[order.side]
-        self.machine, self._order = RegimeMachine(self.regimes), order
-        for bar in range(max(0, market.bars - round(WARM_S / market.bar_s)), market.bars):
-            self._step(bar, order.size)
-
-    def fill(self, time: Any, near: float, far: float) -> None:
-        """Do nothing: remaining is told by the replay."""
-
-    def look(self, market: RollMarket, remaining: int, bars_left: int) -> tuple[Regime, Mapping[str, float]]:
-        """Return regime and metrics at the last bar."""
-        bar = market.bars - 1
-        if bar >= self._seen:
-            self._step(bar, remaining)
-        return self.machine.regime, self._values
-
-    def _step(self, bar: int, remaining: int) -> None:
-        assert self._order is not None
-        ns, (rpc, cde, bdz) = self._ns[bar], self._columns
-        minutes = (self._order.cutoff.value - ns) / 60e9
-        self._values = {
-            "rpc": rpc[bar],
-            "cde": cde[bar],
-            "bdz": bdz[bar],
-            "let_s": 0.0,
-            "rdp": pressure(remaining, minutes, self._pace[bar]),
-        }
-        self.machine.step(ns, self._values, minutes)
-        self._seen = bar + 1
 
 
 def table_of(p: Mapping[str, Any]) -> PlaybookTable:
@@ -466,7 +408,30 @@ class Study:
             found["trails"]["2013-12-18"] = [{**t.to_dict(), "text": t.text()} for t in replay.transitions]
             return json.loads(json.dumps(found, default=float))
 
-        result: dict[str, Any] = self.store.get("real", run)
+        def cautious() -> list[list[Any]]:
+            """Return what the caution does to large orders: day, caution, mean cost, impact and legs' share."""
+            best, out = self.tuned()["tail-aware"], []
+            for day, (_, starts) in REAL.items():
+                episodes = [
+                    real_roll_day(
+                        day, start, f"{int(start[:2]) + 2:02d}{start[2:]}", side * 2000, data=folder, max_naked=200
+                    )
+                    for start in starts
+                    for side in (1, -1)
+                ]
+                for caution in (0.65, 0.4, 0.2, 0.1):
+                    policy = tail_aware({**best, "caution": caution})
+                    got = [replay_roll(episode, policy, config) for episode in episodes]
+                    legs = [sum(abs(f.units) for f in r.fills if f.kind == "first leg") / r.size for r in got]
+                    impact = [r.components["impact"] / r.size for r in got]
+                    costs = [r.per_contract for r in got]
+                    out.append(
+                        [day, caution, *map(float, (np.mean(costs), max(costs), np.mean(impact), np.mean(legs)))]
+                    )
+            return out
+
+        result: dict[str, Any] = dict(self.store.get("real", run))
+        result["caution"] = self.store.get("real caution", cautious)
         return result
 
 
