@@ -9,34 +9,44 @@
 #define SHUT 1e-9     /* a cap below it leaves nothing to decide */
 #define SHUT_PIN 1e8
 #define RIDGE 1e-10   /* on h, of the usual curvature, so that the program is strictly convex */
-#define NEWTON 6      /* factorisations of one run of the regime Newton */
+#define NEWTON 6      /* factorisations of one run of the regime Newton, or a quarter of all work where that is more */
 #define RESOLVES 3
-#define STALL 4
-#define HELD 1e-9      /* how near to their targets pinned rows are */
+#define STALL 3       /* Newton steps in a row that change no fewer regimes than before */
+#define GATE 4        /* steps in a row that Newton did not settle, from which on it is tried every eighth time */
+#define HELD 1e-9     /* how near to their targets pinned rows are */
+#define NEXT 1e-4     /* complementarity of the first crossover */
+#define MU0 1.0       /* complementarity, and share of the gradient, of a start from nothing */
+#define PUSH 0.1
+#define DELTA 0.1     /* least slacks and multipliers of a start from the last answer */
+#define NEARBY 1.0    /* largest gradient from which that is a good one */
 #define MOST 1e8       /* numbers in the largest array */
 #define ROUNDING 1e-15 /* of the cost's size, left for the rounding of both sides of a gap */
-#define SAVED 1        /* version of the saved bytes */
+#define SAVED 2        /* version of the saved bytes */
 #define TINY 1e-200    /* limits and trades below it are zero, so that scaling by powers of two is exact */
-#ifndef PUSH
-#define PUSH 0.1
-#endif
-#ifndef MU0
-#define MU0 1.0
-#endif
-
-/* Slacks of a slice: for each trade 0 t - h, 1 t + h, 2 cap - t, 3 rate - r, 4 rate + r; for each gap then
-   0 e - G + gmax, 1 e + G + gmax, 2 e. A slack that is not there has a multiplier of zero. */
-#define HS 5
-#define GS 3
 
 /* What a step finds of the one before: nothing, a plan, or a plan with prices and regimes that fit each other. */
 enum { COLD, PLAN, SETTLED };
 
+/* Sizes with sweeps of their own: one instrument on one exposure with one mode, two on two, three on three. */
+enum { ONE, TWO, THREE, ANY };
+
+/* Slices are rows of m or k numbers, padded to whole vectors of four where there is more than one instrument; the
+   padding is zero, or no limit. A row of u, y, w, ... is in three blocks over all slices: trades h (H x mp), changes
+   r_t = h_t - h_{t-1} (H x mp), gaps G (H x kp). The state is the gaps, the impact states mode by mode, and those trades
+   before whose change has a weight. */
+#define UP(n) (((n) + 3) & ~3)
+#define SIZES const int m, const int k, const int M
+#define LAYOUT                                                                                                   \
+    const int one = m == 1 && k == 1 && M == 1, even = m == k && M == 1 && (m == 2 || m == 3), mp = one ? 1 : UP(m), \
+              kp = one ? 1 : UP(k), kb = even ? 4 : k, mb = even ? 4 : m, ng = kb + M * mb, sx = UP(ng + m),      \
+              wide = mp + (even ? 2 * sx : sx);                                                                                     \
+    (void)one, (void)even, (void)mp, (void)kp, (void)kb, (void)mb, (void)ng, (void)sx, (void)wide
+
 struct cw_mpc {
     int m, k, M, H;
-    int ng, nx;         /* states without and with h_{t-1} */
-    int rows;           /* m trades, k gaps, m rates in a slice */
-    int wide;           /* length of a row of [R | N] */
+    int mp, kp, kb, mb, ng, sx; /* as LAYOUT has them */
+    int hm, hk, hr;     /* H mp, H kp, and 2 hm + hk */
+    int kind, plain;    /* which sweeps; whether E = I */
     int warm, gated, fallbacks;
     double unit, root, cost; /* powers of two: scaling by them is exact; cost is that of root squared */
     uint64_t hash;      /* of the model */
@@ -44,65 +54,76 @@ struct cw_mpc {
     int *from;          /* m + 1: where the entries of Gamma begin, instrument by instrument */
     int *at;
     double *value;
-    double *E, *lam2, *L, *rho, *q, *Qg; /* scaled model */
-    double *factor, *base;               /* H x m x wide: of the weighted matrix, and of P */
-    double *V, *W;                       /* nx x nx */
+    double *E, *lam, *L, *R, *rho, *q, *Qg; /* scaled model: E, 2 Lam, rho L' and L in rows of mp, Qg in rows of kp */
+    double *F;                           /* E', m x kp */
+    double *sc;                          /* how the state decays: 1, rho, 0 */
+    double *factor, *base;               /* H slices of [U | Y]: of the weighted matrix, and of P */
+    int *count, *none, *act;             /* trades before that a slice asks for: how many, none, which */
+    double *V, *X, *W;                   /* values H + 1 times, one at work, Gamma'V */
     double *G0, *z0, *last;
     double *plan, *lin, *carry, *c, *cap, *ceff, *rate, *gmax, *p1, *p2;
-    double *u, *y, *w, *wf, *yh, *du;    /* H x rows: rows h, G, r; prices; weights; weights of the factor */
-    double *keep, *keep_y, *row;         /* H x rows: u and y over a crossover; of the trades considered last */
-    double *z, *az;                      /* H x M m, costates */
-    double *grad, *nu, *best, *trial, *plan0; /* H x m; the last is the shifted plan */
-    double *t, *s, *l, *ls, *ds, *rc;    /* interior point: epigraphs H x (m + k), slacks, multipliers, their steps */
-    double *si, *li, *D;                 /* 1/s, 1/l and l/s, zero where a slack is not there */
-    double *dt, *slot, *x, *a, *pi;
-    signed char *regime;                 /* H x rows */
+    double *u, *y, *w, *yh, *du;         /* rows; prices; weights; prices to aim at; steps */
+    double *y0, *keep, *keep_y, *row;         /* shifted y; u and y over a crossover; rows of the trades considered last */
+    double *z;                           /* H x M mb */
+    double *grad, *nu, *best, *trial, *plan0; /* H x mp; the last is the shifted plan */
+    double *t, *s, *l, *ds, *dl, *si, *D, *q3, *dt; /* interior point, see below */
+    double *top, *limit, *edge, *pin, *A, *B;
+    double *x, *d, *d0, *pi;
+    signed char *regime;                 /* rows */
 };
 
-/* The hot loops are compiled with sizes that the compiler knows for the usual ones, and once for all others. */
 #if defined(__GNUC__)
 #define ALWAYS inline __attribute__((always_inline))
 #else
 #define ALWAYS inline
 #endif
-#define SIZES const int m, const int k, const int M
-#define SIZED(name, p, ...)                                                                       \
-    ((p)->m == 1 && (p)->k == 1 && (p)->M == 1   ? name(p, __VA_ARGS__, 1, 1, 1)                  \
-     : (p)->m == 1 && (p)->k == 1                ? name(p, __VA_ARGS__, 1, 1, (p)->M)             \
-     : (p)->m == 2 && (p)->k == 2 && (p)->M == 1 ? name(p, __VA_ARGS__, 2, 2, 1)                  \
-     : (p)->m == 3 && (p)->k == 3 && (p)->M == 1 ? name(p, __VA_ARGS__, 3, 3, 1)                  \
-                                                 : name(p, __VA_ARGS__, (p)->m, (p)->k, (p)->M))
 
-/* Work arrays of small sizes are local, so that they stay in registers once the loops over them are unrolled. */
-#define SMALL 10
-#if defined(__GNUC__) && !defined(__clang__)
-#define UNROLL _Pragma("GCC unroll 4")
+/* Where the compiler knows vectors, loops over padded rows are written with them; each number of a vector sees the same
+   operations in the same order as without, and so has the same bits. */
+#if defined(__GNUC__) && !defined(CW_MPC_SCALAR)
+#define LANES 4
+typedef double vec __attribute__((vector_size(32), aligned(8), may_alias));
+typedef double pair __attribute__((vector_size(16), aligned(8), may_alias));
+typedef long long flags __attribute__((vector_size(16)));
+typedef long long marks __attribute__((vector_size(32)));
 #else
-#define UNROLL
+#define LANES 1
+typedef double vec;
 #endif
+#define AT(from, b) (*(const vec *)(const void *)((from) + (b)))
+#define TO(to, b) (*(vec *)(void *)((to) + (b)))
 
-/* Entries of a column of Gamma: all of them for one instrument, those that are not zero for more. */
-#define FROM(i) (m == 1 ? (i) * nx : p->from[i])
-#define AT(n) (m == 1 ? (n) : p->at[n])
+/* Where the loader can choose by the processor, what takes long is there twice; without fused operations both give the
+   same bits. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(CW_MPC_PORTABLE)
+#define CLONES __attribute__((target_clones("avx2", "default")))
+#else
+#define CLONES
+#endif
 
 /* ---- memory ---------------------------------------------------------------------------------------------------- */
 
 static size_t take(size_t *used, size_t count, size_t size) {
-    size_t at = (*used + 15) & ~(size_t)15;
-    *used = at + count * size;
+    const size_t at = (*used + 63) & ~(size_t)63;
+    *used = at + count * size + 32; /* vectors may read a little beyond */
     return at;
 }
 
-static size_t layout(cw_mpc *p, char *base, const cw_mpc_dims *d) {
-    int m = d->instruments, k = d->exposures, M = d->modes, H = d->horizon;
+static size_t layout(cw_mpc *p, char *base, const cw_mpc_dims *given) {
+    const int m = given->instruments, k = given->exposures, M = given->modes, H = given->horizon;
     if (m < 1 || k < 1 || M < 0 || H < 1 || m > 1000 || k > 1000 || M > 100 || H > 100000) return 0;
-    size_t used = sizeof(cw_mpc);
-    int ng = k + M * m, nx = ng + m, rows = 2 * m + k, wide = m + nx;
+    LAYOUT;
     /* Every index below fits an int. */
-    if ((double)H * (m * (double)wide + k * (double)k + HS * m + GS * k) > MOST || (double)nx * nx > MOST) return 0;
+    if ((double)(H + 1) * (m * (double)wide + k * (double)kp + (ng + m) * (double)sx + 5 * mp + 3 * kp) > MOST)
+        return 0;
+    size_t used = sizeof(cw_mpc);
+    const int hm = H * mp, hk = H * kp;
     if (p != NULL) {
         p->m = m, p->k = k, p->M = M, p->H = H;
-        p->ng = ng, p->nx = nx, p->rows = rows, p->wide = wide;
+        p->mp = mp, p->kp = kp, p->kb = kb, p->mb = mb, p->ng = ng, p->sx = sx;
+        p->hm = hm, p->hk = hk, p->hr = 2 * hm + hk;
+        p->kind = one ? ONE : !even ? ANY : m == 2 ? TWO : THREE;
     }
 #define TAKE(field, count, type)                                             \
     do {                                                                     \
@@ -110,62 +131,73 @@ static size_t layout(cw_mpc *p, char *base, const cw_mpc_dims *d) {
         if (p != NULL) p->field = (type *)(void *)(base + spot);             \
     } while (0)
     TAKE(from, m + 1, int);
-    TAKE(at, (size_t)m * (size_t)nx, int);
-    TAKE(value, (size_t)m * (size_t)nx, double);
-    TAKE(E, k * m, double);
-    TAKE(lam2, m * m, double);
-    TAKE(L, M * m * m, double);
+    TAKE(at, m * ng, int);
+    TAKE(value, m * ng, double);
+    TAKE(E, k * mp, double);
+    TAKE(F, m * kp, double);
+    TAKE(lam, m * mp, double);
+    TAKE(L, M * mb * mp, double);
+    TAKE(R, M * mb * mp, double);
     TAKE(rho, M, double);
-    TAKE(q, (size_t)H * (size_t)M, double);
-    TAKE(Qg, (size_t)H * (size_t)(k * k), double);
-    TAKE(factor, (size_t)H * (size_t)m * (size_t)wide, double);
-    TAKE(base, (size_t)H * (size_t)m * (size_t)wide, double);
-    TAKE(V, (size_t)nx * (size_t)nx, double);
-    TAKE(W, (size_t)m * (size_t)nx, double);
-    TAKE(G0, k, double);
-    TAKE(z0, M * m, double);
-    TAKE(last, m, double);
-    size_t hm = (size_t)H * (size_t)m, hk = (size_t)H * (size_t)k, hr = (size_t)H * (size_t)rows;
+    TAKE(q, H * M, double);
+    TAKE(Qg, H * k * kp, double);
+    TAKE(sc, sx, double);
+    TAKE(factor, H * m * wide, double);
+    TAKE(base, H * m * wide, double);
+    TAKE(count, H + 1, int);
+    TAKE(none, H + 1, int);
+    TAKE(act, (H + 1) * m, int);
+    TAKE(V, (H + 1) * (ng + m) * sx, double);
+    TAKE(X, (ng + m) * sx, double);
+    TAKE(W, m * sx, double);
+    TAKE(G0, kp, double);
+    TAKE(z0, M * mb, double);
+    TAKE(last, mp, double);
     TAKE(plan, hk, double);
     TAKE(lin, hm, double);
     TAKE(carry, hk, double);
     TAKE(c, hm, double);
     TAKE(cap, hm, double);
     TAKE(ceff, hm, double);
-    TAKE(rate, m, double);
+    TAKE(rate, mp, double);
     TAKE(gmax, hk, double);
     TAKE(p1, hk, double);
     TAKE(p2, hk, double);
+    const int hr = 2 * hm + hk, n = 5 * hm + 3 * hk;
     TAKE(u, hr, double);
+    TAKE(y, hr, double);
+    TAKE(w, hr, double);
+    TAKE(yh, hr, double);
+    TAKE(du, hr, double);
+    TAKE(y0, hr, double);
     TAKE(keep, hr, double);
     TAKE(keep_y, hr, double);
     TAKE(row, hr, double);
-    TAKE(y, hr, double);
-    TAKE(w, hr, double);
-    TAKE(wf, hr, double);
-    TAKE(yh, hr, double);
-    TAKE(du, hr, double);
-    TAKE(z, (size_t)H * (size_t)(M * m), double);
-    TAKE(az, M * m, double);
+    TAKE(z, H * M * mb, double);
     TAKE(grad, hm, double);
     TAKE(nu, hm, double);
     TAKE(best, hm, double);
     TAKE(trial, hm, double);
     TAKE(plan0, hm, double);
-    TAKE(t, (size_t)H * (size_t)(m + k), double);
-    TAKE(s, (size_t)H * (size_t)(HS * m + GS * k), double);
-    TAKE(l, (size_t)H * (size_t)(HS * m + GS * k), double);
-    TAKE(ls, (size_t)H * (size_t)(HS * m + GS * k), double);
-    TAKE(ds, (size_t)H * (size_t)(HS * m + GS * k), double);
-    TAKE(rc, (size_t)H * (size_t)(HS * m + GS * k), double);
-    TAKE(si, (size_t)H * (size_t)(HS * m + GS * k), double);
-    TAKE(li, (size_t)H * (size_t)(HS * m + GS * k), double);
-    TAKE(D, (size_t)H * (size_t)(HS * m + GS * k), double);
-    TAKE(dt, (size_t)H * (size_t)(m + k), double);
-    TAKE(slot, HS * m + GS * k, double);
-    TAKE(x, nx, double);
-    TAKE(a, m > k ? m : k, double);
-    TAKE(pi, nx, double);
+    TAKE(t, hm + hk, double);
+    TAKE(s, n, double);
+    TAKE(l, n, double);
+    TAKE(ds, n, double);
+    TAKE(dl, n, double);
+    TAKE(si, n, double);
+    TAKE(D, n, double);
+    TAKE(q3, n, double);
+    TAKE(dt, hm + hk, double);
+    TAKE(top, hm, double);
+    TAKE(limit, hm, double);
+    TAKE(edge, hk, double);
+    TAKE(pin, hm, double);
+    TAKE(A, hm + hk, double);
+    TAKE(B, hm + hk, double);
+    TAKE(x, sx + 4, double);
+    TAKE(d, mp, double);
+    TAKE(d0, mp, double);
+    TAKE(pi, sx + 4, double);
     TAKE(regime, hr, signed char);
 #undef TAKE
     return used;
@@ -173,269 +205,57 @@ static size_t layout(cw_mpc *p, char *base, const cw_mpc_dims *d) {
 
 size_t cw_mpc_bytes(const cw_mpc_dims *dims) { return layout(NULL, NULL, dims); }
 
-/* ---- the kernel: (P + A' diag(w) A) d = -r by a Riccati recursion ------------------------------------------------ */
+/* ---- rows ------------------------------------------------------------------------------------------------------- */
 
-/* Eliminate [R | N] of one slice: R = U'U in its left part, U'^-1 N in its right one. */
-static ALWAYS int eliminate(double *F, const int m, const int wide, const int width) {
-    for (int j = 0; j < m; j++) {
-        double *row = F + j * wide;
-        double pivot = row[j];
-        if (!(pivot > 0.0)) return 0;
-        double scale = 1.0 / sqrt(pivot);
-        for (int b = j; b < width; b++) row[b] *= scale;
-        for (int i = j + 1; i < m; i++) {
-            double *other = F + i * wide, f = row[i];
-            if (f == 0.0) continue;
-            for (int b = i; b < width; b++) other[b] -= f * row[b];
-        }
-        row[j] = scale; /* the reciprocal of the diagonal is what is needed */
-    }
-    return 1;
+static ALWAYS void fill(double *to, double value, const int n) {
+    for (int b = 0; b < n; b++) to[b] = value;
 }
 
-static ALWAYS int factorise_sized(cw_mpc *p, const double *w, double *F, SIZES) {
-    const int H = p->H, rows = 2 * m + k, ng = k + M * m, nx = ng + m, wide = m + nx;
-    (void)H, (void)rows, (void)ng, (void)nx, (void)wide, (void)M;
-    double near_V[SMALL], near_W[SMALL];
-    double *V = m == 1 && nx * nx <= SMALL ? near_V : p->V, *W = m == 1 && nx * nx <= SMALL ? near_W : p->W;
-    for (int b = 0; b < nx * nx; b++) V[b] = 0.0;
-    int after = 0; /* whether the value depends on the trade before */
-    for (int t = H - 1; t >= 0; t--) {
-        const double *wt = w + t * rows, *Qg = p->Qg + t * (k * k);
-        double *Ft = F + t * (m * wide);
-        int now = 0;
-        for (int i = 0; i < m; i++) now |= wt[m + k + i] != 0.0;
-        for (int e = 0; e < k; e++) {
-            for (int f = 0; f < k; f++) V[e * nx + f] += Qg[e * k + f];
-            V[e * nx + e] += wt[m + e];
-        }
-        for (int j = 0; j < M; j++)
-            for (int i = 0; i < m; i++) V[(k + j * m + i) * (nx + 1)] += p->q[t * M + j];
-        /* rows of Gamma'V, and of [R | N] */
-        const int deep = m == 1 || after ? nx : ng;
-        for (int i = 0; i < m; i++) {
-            double *row = W + i * nx;
-            UNROLL
-            for (int b = 0; b < deep; b++) row[b] = 0.0;
-            for (int n = FROM(i); n < FROM(i + 1); n++) {
-                int a = AT(n);
-                if (a >= deep) continue;
-                const double f = p->value[n], *from = V + a * nx;
-                UNROLL
-                for (int b = 0; b < deep; b++) row[b] += f * from[b];
-            }
-        }
-        for (int i = 0; i < m; i++) {
-            double *row = Ft + i * wide, *from = W + i * nx;
-            for (int j = i; j < m; j++) {
-                double sum = p->lam2[i * m + j];
-                for (int n = FROM(j); n < FROM(j + 1); n++)
-                    if (AT(n) < deep) sum += p->value[n] * from[AT(n)];
-                row[j] = sum;
-            }
-            row[i] += wt[i] + wt[m + k + i];
-            for (int b = 0; b < k; b++) row[m + b] = from[b];
-            for (int j = 0; j < M; j++)
-                for (int b = 0; b < m; b++) row[m + k + j * m + b] = p->rho[j] * from[k + j * m + b];
-            if (m == 1 || now) {
-                for (int b = 0; b < m; b++) row[m + ng + b] = 0.0;
-                row[m + ng + i] = -wt[m + k + i];
-            }
-        }
-        const int width = m + (m == 1 || now ? nx : ng);
-        if (!eliminate(Ft, m, wide, width)) return 0;
-        /* V <- S V S + blk(0, 0, wr) - Y'Y */
-        for (int j = 0; j < M; j++) {
-            double f = p->rho[j];
-            for (int a = k + j * m; a < k + (j + 1) * m; a++)
-                for (int b = 0; b < ng; b++) V[a * nx + b] *= f;
-            for (int a = 0; a < ng; a++)
-                for (int b = k + j * m; b < k + (j + 1) * m; b++) V[a * nx + b] *= f;
-        }
-        if (m == 1 || after || now) {
-            for (int a = 0; a < nx; a++)
-                for (int b = a < ng ? ng : 0; b < nx; b++) V[a * nx + b] = 0.0;
-            if (m == 1 || now)
-                for (int i = 0; i < m; i++) V[(ng + i) * (nx + 1)] = wt[m + k + i];
-        }
-        const int span = m == 1 || now ? nx : ng;
-        /* V is symmetric: its upper half, then the mirror. Four rows of Y at a time spare loads and stores of V; the
-           order of the subtractions stays, and so do the bits. */
-        for (int a = 0; a < span; a++) {
-            double *row = V + a * nx;
-            const double *Y = Ft + m;
-            int i = 0;
-            for (; i + 4 <= m; i += 4, Y += 4 * wide) {
-                const double *Y1 = Y + wide, *Y2 = Y1 + wide, *Y3 = Y2 + wide;
-                const double f0 = Y[a], f1 = Y1[a], f2 = Y2[a], f3 = Y3[a];
-                for (int b = a; b < span; b++) row[b] = row[b] - f0 * Y[b] - f1 * Y1[b] - f2 * Y2[b] - f3 * Y3[b];
-            }
-            for (; i < m; i++, Y += wide) {
-                const double f = Y[a];
-                for (int b = a; b < span; b++) row[b] -= f * Y[b];
-            }
-        }
-        for (int a = 1; a < span; a++)
-            for (int b = 0; b < a; b++) V[a * nx + b] = V[b * nx + a];
-        /* tell the solve how far the rows of this slice reach */
-        after = now;
-    }
-    return 1;
+static ALWAYS void add(double *to, const double *from, const double f, const int n) {
+    for (int b = 0; b < n; b += LANES) TO(to, b) += f * AT(from, b);
 }
 
-/* For many instruments a factorisation is most of the work. Where the loader can choose by the processor, it is there
-   twice; without fused operations both give the same bits. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(__SANITIZE_ADDRESS__) && !defined(CW_MPC_PORTABLE)
-__attribute__((target_clones("avx2", "default")))
+/* to += sum of f[r] times row r. */
+static ALWAYS void gather(double *to, const double *f, const double *rows, const int count, const int stride, const int n) {
+    int b = 0;
+#if LANES == 4
+    for (; b + 12 <= n; b += 12) {
+        vec s0 = AT(to, b), s1 = AT(to, b + 4), s2 = AT(to, b + 8);
+        for (int r = 0; r < count; r++) {
+            const double *row = rows + r * stride + b;
+            s0 += f[r] * AT(row, 0), s1 += f[r] * AT(row, 4), s2 += f[r] * AT(row, 8);
+        }
+        TO(to, b) = s0, TO(to, b + 4) = s1, TO(to, b + 8) = s2;
+    }
 #endif
-static int factorise_any(cw_mpc *p, const double *w, double *F) {
-    return factorise_sized(p, w, F, p->m, p->k, p->M);
-}
-
-static int factorise(cw_mpc *p, const double *w, double *F) {
-    if (p->m > 3) return factorise_any(p, w, F);
-    return SIZED(factorise_sized, p, w, F);
-}
-
-/* d = -(P + A'wA)^-1 r into the trades of `du`, and what it does to gaps and rates. w is that of the factor. */
-static ALWAYS void solve_sized(cw_mpc *p, const double *F, const double *w, const double *r, double *du, SIZES) {
-    const int H = p->H, rows = 2 * m + k, ng = k + M * m, nx = ng + m, wide = m + nx;
-    (void)H, (void)rows, (void)ng, (void)nx, (void)wide, (void)M;
-    double near_pi[SMALL], near_x[SMALL];
-    double *pi = m == 1 && nx <= SMALL ? near_pi : p->pi, *x = m == 1 && nx <= SMALL ? near_x : p->x, *a = p->a;
-    UNROLL
-    for (int b = 0; b < nx; b++) pi[b] = 0.0;
-    for (int t = H - 1; t >= 0; t--) {
-        const double *Ft = F + t * (m * wide), *wt = w + t * rows;
-        double *nu = p->nu + t * m;
-        int now = 0;
-        for (int i = 0; i < m; i++) now |= wt[m + k + i] != 0.0;
-        for (int i = 0; i < m; i++) {
-            double sum = r[t * m + i];
-            for (int n = FROM(i); n < FROM(i + 1); n++) sum += p->value[n] * pi[AT(n)];
-            nu[i] = sum;
-        }
-        for (int i = 0; i < m; i++) {
-            nu[i] *= Ft[i * wide + i];
-            for (int j = i + 1; j < m; j++) nu[j] -= Ft[i * wide + j] * nu[i];
-        }
-        for (int j = 0; j < M; j++)
-            for (int b = k + j * m; b < k + (j + 1) * m; b++) pi[b] *= p->rho[j];
-        for (int b = ng; b < nx; b++) pi[b] = 0.0;
-        const int span = m == 1 || now ? nx : ng;
-        for (int i = 0; i < m; i++) {
-            const double *Y = Ft + i * wide + m, f = nu[i];
-            UNROLL
-            for (int b = 0; b < span; b++) pi[b] -= f * Y[b];
-        }
-    }
-    UNROLL
-    for (int b = 0; b < nx; b++) x[b] = 0.0;
-    for (int t = 0; t < H; t++) {
-        const double *Ft = F + t * (m * wide), *wt = w + t * rows;
-        const double *nu = p->nu + t * m;
-        double *out = du + t * rows;
-        int now = 0;
-        for (int i = 0; i < m; i++) now |= wt[m + k + i] != 0.0;
-        const int span = m == 1 || now ? nx : ng;
-        for (int i = 0; i < m; i++) {
-            const double *Y = Ft + i * wide + m;
-            double sum = nu[i];
-            UNROLL
-            for (int b = 0; b < span; b++) sum += Y[b] * x[b];
-            a[i] = sum;
-        }
-        for (int i = m - 1; i >= 0; i--) {
-            const double *U = Ft + i * wide;
-            double sum = a[i];
-            for (int j = i + 1; j < m; j++) sum += U[j] * out[j];
-            out[i] = -sum * U[i];
-        }
-        for (int i = 0; i < m; i++) out[m + k + i] = out[i] - x[ng + i];
-        for (int j = 0; j < M; j++)
-            for (int b = k + j * m; b < k + (j + 1) * m; b++) x[b] *= p->rho[j];
-        for (int i = 0; i < m; i++) {
-            for (int n = FROM(i); n < FROM(i + 1); n++)
-                if (AT(n) < ng) x[AT(n)] += p->value[n] * out[i];
-            x[ng + i] = out[i];
-        }
-        for (int e = 0; e < k; e++) out[m + e] = x[e];
+    for (; b < n; b += LANES) {
+        vec sum = AT(to, b);
+        for (int r = 0; r < count; r++) sum += f[r] * AT(rows + r * stride, b);
+        TO(to, b) = sum;
     }
 }
 
-static void solve(cw_mpc *p, const double *F, const double *w, const double *r, double *du) {
-    SIZED(solve_sized, p, F, w, r, du);
+/* Add to one number of a row; as a vector where the row is read as vectors next, which then need not wait. */
+static ALWAYS void bump(double *row, const int at, const double f) {
+#if LANES == 4
+    static const double unit[4][4] = {{1.0, 0.0, 0.0, 0.0}, {0.0, 1.0, 0.0, 0.0}, {0.0, 0.0, 1.0, 0.0}, {0.0, 0.0, 0.0, 1.0}};
+    TO(row, at & ~3) += f * AT(unit[at & 3], 0);
+#else
+    row[at] += f;
+#endif
 }
 
-/* ---- the program ------------------------------------------------------------------------------------------------ */
-
-/* Gaps, impact states and rates of the trades in u. */
-static ALWAYS void roll_sized(cw_mpc *p, double *u, SIZES) {
-    const int H = p->H, rows = 2 * m + k, ng = k + M * m, nx = ng + m, wide = m + nx;
-    (void)H, (void)rows, (void)ng, (void)nx, (void)wide, (void)M;
-    const double *G = p->G0, *z = p->z0, *h = p->last;
-    for (int t = 0; t < H; t++) {
-        double *now = u + t * rows, *zt = p->z + t * (M * m);
-        for (int e = 0; e < k; e++) {
-            double sum = G[e] + p->plan[t * k + e];
-            for (int i = 0; i < m; i++) sum -= p->E[e * m + i] * now[i];
-            now[m + e] = sum;
-        }
-        for (int j = 0; j < M; j++)
-            for (int b = 0; b < m; b++) {
-                double sum = z[j * m + b];
-                for (int i = 0; i < m; i++) sum += p->L[(j * m + i) * m + b] * now[i];
-                zt[j * m + b] = p->rho[j] * sum;
-            }
-        for (int i = 0; i < m; i++) now[m + k + i] = now[i] - h[i];
-        G = now + m, z = zt, h = now;
-    }
-}
-
-static void roll(cw_mpc *p, double *u) {
-    SIZED(roll_sized, p, u);
-}
-
-/* Gradient of f + A'y at the trades in u, whose states are rolled. */
-static ALWAYS void gradient_sized(cw_mpc *p, const double *u, const double *y, double *grad, SIZES) {
-    const int H = p->H, rows = 2 * m + k, ng = k + M * m, nx = ng + m, wide = m + nx;
-    (void)H, (void)rows, (void)ng, (void)nx, (void)wide, (void)M;
-    double near_G[SMALL], near_z[SMALL];
-    double *aG = m == 1 && nx <= SMALL ? near_G : p->x, *az = m == 1 && nx <= SMALL ? near_z : p->az;
-    for (int e = 0; e < k; e++) aG[e] = 0.0;
-    for (int b = 0; b < M * m; b++) az[b] = 0.0;
-    for (int t = H - 1; t >= 0; t--) {
-        const double *ut = u + t * rows, *yt = y + t * rows;
-        const double *Qg = p->Qg + t * (k * k), *zt = p->z + t * (M * m);
-        double *g = grad + t * m;
-        for (int e = 0; e < k; e++) {
-            double sum = p->carry[t * k + e] + yt[m + e];
-            for (int f = 0; f < k; f++) sum += Qg[e * k + f] * ut[m + f];
-            aG[e] += sum;
-        }
-        for (int j = 0; j < M; j++)
-            for (int b = 0; b < m; b++)
-                az[j * m + b] = p->q[t * M + j] * zt[j * m + b] + az[j * m + b];
-        for (int i = 0; i < m; i++) {
-            double sum = p->lin[t * m + i] + yt[i] + yt[m + k + i];
-            if (t + 1 < H) sum -= yt[rows + m + k + i];
-            for (int b = 0; b < m; b++) sum += p->lam2[i * m + b] * ut[b];
-            for (int e = 0; e < k; e++) sum -= p->E[e * m + i] * aG[e];
-            for (int j = 0; j < M; j++) {
-                double part = 0.0;
-                for (int b = 0; b < m; b++) part += p->L[(j * m + i) * m + b] * az[j * m + b];
-                sum += p->rho[j] * part;
-            }
-            g[i] = sum;
-        }
-        for (int j = 0; j < M; j++)
-            for (int b = 0; b < m; b++) az[j * m + b] *= p->rho[j];
-    }
-}
-
-static void gradient(cw_mpc *p, const double *u, const double *y, double *grad) {
-    SIZED(gradient_sized, p, u, y, grad);
+static ALWAYS double dot(const double *x, const double *y, const int n) {
+#if LANES == 4
+    vec sum = AT(x, 0) * AT(y, 0);
+    for (int b = 4; b < n; b += 4) sum += AT(x, b) * AT(y, b);
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+#else
+    double s[4];
+    for (int i = 0; i < 4; i++) s[i] = x[i] * y[i];
+    for (int b = 4; b < n; b++) s[b & 3] += x[b] * y[b];
+    return (s[0] + s[1]) + (s[2] + s[3]);
+#endif
 }
 
 static double larger(double a, double b) { return a > b ? a : b; }
@@ -445,84 +265,625 @@ static double excess(double value, double cap) {
     return over > 0.0 ? over : 0.0;
 }
 
+/* ---- the kernel: (P + A' diag(w) A) d = -r by a Riccati recursion ------------------------------------------------ */
+
+/* to += Gamma's: - E' of the gaps, rho L of the impact states, 1 of the trades before that the slice after asks for. */
+static ALWAYS void through(const cw_mpc *p, const double *s, double *to, int count, const int *act, SIZES) {
+    LAYOUT;
+    if (p->plain) add(to, s, -1.0, mp);
+    else
+        for (int e = 0; e < k; e++) add(to, p->E + e * mp, -s[e], mp);
+    if (even) gather(to, s + kb, p->L, m, mp, mp);
+    else gather(to, s + kb, p->L, M * m, mp, mp);
+    if (!even)
+        for (int c = 0; c < count; c++) to[act[c]] += s[ng + c];
+    else if (count > 0) add(to, s + ng, 1.0, mp);
+}
+
+/* One slice: from the value V after it, its factor F = [U | Y] and the value before it. */
+static ALWAYS int slice(cw_mpc *p, int t, const double *w, const double *V, int after, const int *act_after, double *F,
+                        double *value, int now, const int *act, SIZES) {
+    LAYOUT;
+    const double *sc = p->sc, *wh = w + t * mp, *wr = wh + p->hm, *wG = w + 2 * p->hm + t * kp;
+    const double *Qg = p->Qg + t * (k * kp);
+    const int deep = UP(ng + after), span = UP(ng + now), body = UP(ng);
+    double *X = p->X, *W = p->W;
+    for (int a = 0; a < ng + after; a++)
+        for (int b = 0; b < deep; b += LANES) TO(X + a * sx, b) = AT(V + a * sx, b);
+    for (int e = 0; e < k; e++) {
+        add(X + e * sx, Qg + e * kp, 1.0, kp);
+        bump(X + e * sx, e, wG[e]);
+    }
+    for (int j = 0; j < M; j++)
+        for (int i = 0; i < m; i++) bump(X + (kb + j * mb + i) * sx, kb + j * mb + i, p->q[t * M + j]);
+    /* rows of Gamma'V */
+    for (int i = 0; i < m; i++) {
+        double *row = W + i * sx;
+        const int *at = p->at + p->from[i];
+        const double *g = p->value + p->from[i];
+        const int n = p->from[i + 1] - p->from[i];
+        int own = -1, b = 0;
+        for (int c = 0; c < after; c++) own = act_after[c] == i ? ng + c : own;
+#if LANES == 4
+        for (; b + 12 <= deep; b += 12) {
+            vec s0 = {0}, s1 = {0}, s2 = {0};
+            for (int c = 0; c < n; c++) {
+                const double *from = X + at[c] * sx + b;
+                s0 += g[c] * AT(from, 0), s1 += g[c] * AT(from, 4), s2 += g[c] * AT(from, 8);
+            }
+            TO(row, b) = s0, TO(row, b + 4) = s1, TO(row, b + 8) = s2;
+        }
+        for (; b + 8 <= deep; b += 8) {
+            vec s0 = {0}, s1 = {0};
+            for (int c = 0; c < n; c++) {
+                const double *from = X + at[c] * sx + b;
+                s0 += g[c] * AT(from, 0), s1 += g[c] * AT(from, 4);
+            }
+            TO(row, b) = s0, TO(row, b + 4) = s1;
+        }
+#endif
+        for (; b < deep; b += LANES) {
+            vec s0 = {0};
+            for (int c = 0; c < n; c++) s0 += g[c] * AT(X + at[c] * sx, b);
+            TO(row, b) = s0;
+        }
+        if (own >= 0) add(row, X + own * sx, 1.0, deep);
+    }
+    /* [R | N] */
+    for (int i = 0; i < m; i++) {
+        double *row = F + i * wide, *N = row + mp, *from = W + i * sx;
+        for (int b = 0; b < mp; b += LANES) TO(row, b) = AT(p->lam + i * mp, b);
+        through(p, from, row, after, act_after, m, k, M);
+        bump(row, i, wh[i] + wr[i]);
+        for (int b = 0; b < body; b += LANES) TO(N, b) = AT(from, b) * AT(sc, b);
+        for (int b = body; b < span; b += LANES) TO(N, b) = AT(sc, b) * 0.0;
+    }
+    for (int c = 0; c < now; c++) bump(F + act[c] * wide + mp, ng + c, -wr[act[c]]);
+    /* R = U'U, N = U'Y */
+    for (int j = 0; j < m; j++) {
+        double *row = F + j * wide;
+        const double pivot = row[j];
+        if (!(pivot > 0.0)) return 0;
+        const double inverse = 1.0 / pivot, root = sqrt(inverse);
+        for (int i = j + 1; i < m; i++) {
+            const double f = -row[i] * inverse;
+            double *other = F + i * wide;
+            for (int b = i & ~3; b < mp + span; b += LANES) TO(other, b) += f * AT(row, b);
+        }
+        for (int b = j & ~3; b < mp + span; b += LANES) TO(row, b) *= root;
+        row[j] = root; /* the reciprocal of the diagonal is what is needed */
+    }
+    /* the value before: S V S + blk(0, 0, wr) - Y'Y */
+    const double *Y = F + mp;
+    int a = 0;
+#if LANES == 4
+    for (; a + 4 <= ng + now; a += 4) {
+        int b = 0;
+        for (; b + 8 <= span; b += 8) {
+            vec s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0}, r0 = {0}, r1 = {0}, r2 = {0}, r3 = {0};
+            for (int i = 0; i < m; i++) {
+                const double *y = Y + i * wide;
+                const vec f = AT(y, b), g = AT(y, b + 4);
+                s0 += y[a] * f, s1 += y[a + 1] * f, s2 += y[a + 2] * f, s3 += y[a + 3] * f;
+                r0 += y[a] * g, r1 += y[a + 1] * g, r2 += y[a + 2] * g, r3 += y[a + 3] * g;
+            }
+            double *to = value + a * sx + b;
+            TO(to, 0) = -s0, TO(to, sx) = -s1, TO(to, 2 * sx) = -s2, TO(to, 3 * sx) = -s3, to += 4;
+            TO(to, 0) = -r0, TO(to, sx) = -r1, TO(to, 2 * sx) = -r2, TO(to, 3 * sx) = -r3;
+        }
+        for (; b < span; b += 4) {
+            vec s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
+            for (int i = 0; i < m; i++) {
+                const double *y = Y + i * wide;
+                const vec f = AT(y, b);
+                s0 += y[a] * f, s1 += y[a + 1] * f, s2 += y[a + 2] * f, s3 += y[a + 3] * f;
+            }
+            double *to = value + a * sx + b;
+            TO(to, 0) = -s0, TO(to, sx) = -s1, TO(to, 2 * sx) = -s2, TO(to, 3 * sx) = -s3;
+        }
+    }
+#endif
+    for (; a < ng + now; a++)
+        for (int b = 0; b < span; b += LANES) {
+            vec sum = {0};
+            for (int i = 0; i < m; i++) sum += Y[i * wide + a] * AT(Y + i * wide, b);
+            TO(value + a * sx, b) = -sum;
+        }
+    for (a = 0; a < ng; a++) {
+        const double f = sc[a];
+        for (int b = 0; b < body; b += LANES) TO(value + a * sx, b) += (f * AT(sc, b)) * AT(X + a * sx, b);
+    }
+    for (int c = 0; c < now; c++) bump(value + (ng + c) * sx, ng + c, wr[act[c]]);
+    return 1;
+}
+
+/* The same where m = k is two or three and there is one mode: the state is in vectors of four, G, z and all trades before
+   or none, and the gains K = U^-1 Y stand beside Y. */
+static ALWAYS int slice_even(cw_mpc *p, int t, const double *w, const double *V, const int after, double *F,
+                             double *value, const int now, const int m) {
+    const int sx = 12, wide = 28, deep = after ? 12 : 8, span = now ? 12 : 8;
+    const double *wh = w + t * 4, *wr = wh + p->hm, *wG = w + 2 * p->hm + t * 4, *Qg = p->Qg + t * (m * 4);
+    const double q = p->q[t], rho = p->rho[0];
+    double X[6][12], W[3][12], R[3][4], N[3][12];
+    for (int i = 0; i < m; i++) {
+        for (int b = 0; b < deep; b += LANES) TO(X[i], b) = AT(V + i * sx, b), TO(X[m + i], b) = AT(V + (4 + i) * sx, b);
+        add(X[i], Qg + i * 4, 1.0, 4);
+        bump(X[i], i, wG[i]);
+        bump(X[m + i], 4 + i, q);
+    }
+    for (int i = 0; i < m; i++) {
+        for (int b = 0; b < deep; b += LANES) {
+            vec sum;
+            if (p->plain) {
+                sum = -AT(X[i], b);
+            } else {
+                sum = -p->E[i] * AT(X[0], b);
+                for (int e = 1; e < m; e++) sum -= p->E[e * 4 + i] * AT(X[e], b);
+            }
+            for (int c = 0; c < m; c++) sum += p->L[c * 4 + i] * AT(X[m + c], b);
+            if (after) sum += AT(V + (8 + i) * sx, b);
+            TO(W[i], b) = sum;
+        }
+        for (int b = 0; b < 4; b += LANES) {
+            vec sum = AT(p->lam + i * 4, b);
+            if (p->plain) sum -= AT(W[i], b);
+            else
+                for (int e = 0; e < m; e++) sum -= W[i][e] * AT(p->E + e * 4, b);
+            for (int c = 0; c < m; c++) sum += W[i][4 + c] * AT(p->L + c * 4, b);
+            if (after) sum += AT(W[i], 8 + b);
+            TO(R[i], b) = sum;
+            TO(N[i], b) = AT(W[i], b), TO(N[i], 4 + b) = rho * AT(W[i], 4 + b);
+            TO(N[i], 8 + b) = AT(W[i], b) * 0.0;
+        }
+        if (now) bump(N[i], 8 + i, -wr[i]);
+    }
+    double root[3], U[3][3];
+    for (int i = 0; i < m; i++) {
+        for (int j = i; j < m; j++) U[i][j] = R[i][j];
+        U[i][i] += wh[i] + wr[i];
+    }
+    for (int j = 0; j < m; j++) {
+        if (!(U[j][j] > 0.0)) return 0;
+        const double inverse = 1.0 / U[j][j];
+        root[j] = sqrt(inverse);
+        for (int i = j + 1; i < m; i++) {
+            const double f = U[j][i] * inverse;
+            for (int c = i; c < m; c++) U[i][c] -= f * U[j][c];
+            for (int b = 0; b < span; b += LANES) TO(N[i], b) -= f * AT(N[j], b);
+        }
+    }
+    for (int j = 0; j < m; j++) {
+        double *row = F + j * wide;
+        for (int b = 0; b < 12; b += LANES) TO(row, 4 + b) = TO(N[j], b) = root[j] * AT(N[j], b);
+        row[j] = root[j];
+        for (int i = j + 1; i < m; i++) row[i] = U[j][i] * root[j];
+    }
+    for (int j = m - 1; j >= 0; j--) {
+        double *K = F + j * wide + 16;
+        for (int b = 0; b < 12; b += LANES) {
+            vec sum = AT(N[j], b);
+            for (int i = j + 1; i < m; i++) sum -= (U[j][i] * root[j]) * AT(F + i * wide + 16, b);
+            TO(K, b) = root[j] * sum;
+        }
+    }
+    for (int part = 0; part < (now ? 3 : 2); part++)
+        for (int i = 0; i < m; i++) {
+            double *to = value + (4 * part + i) * sx;
+            for (int b = 0; b < span; b += LANES) {
+                vec sum = N[0][4 * part + i] * AT(N[0], b);
+                for (int j = 1; j < m; j++) sum += N[j][4 * part + i] * AT(N[j], b);
+                TO(to, b) = -sum;
+            }
+            if (part < 2)
+                for (int b = 0; b < 4; b += LANES) {
+                    TO(to, b) += (part ? rho : 1.0) * AT(X[m * part + i], b);
+                    TO(to, 4 + b) += (part ? rho * rho : rho) * AT(X[m * part + i], 4 + b);
+                }
+            else bump(to, 8 + i, wr[i]);
+        }
+    return 1;
+}
+
+/* Of slice t: the part of the gradient of f + A'y that its trades see at once into g, the rest into the costates s. */
+static ALWAYS void drive(const cw_mpc *p, int t, const double *u, const double *y, double *g, double *s, SIZES) {
+    LAYOUT;
+    const double *uh = u + t * mp, *yh = y + t * mp, *yr = yh + p->hm, *lin = p->lin + t * mp;
+    const double *uG = u + 2 * p->hm + t * kp, *yG = y + 2 * p->hm + t * kp, *carry = p->carry + t * kp;
+    const double *z = p->z + t * (M * mb);
+    if (t + 1 < p->H)
+        for (int b = 0; b < mp; b += LANES) TO(g, b) = AT(lin, b) + AT(yh, b) + AT(yr, b) - AT(yr + mp, b);
+    else
+        for (int b = 0; b < mp; b += LANES) TO(g, b) = AT(lin, b) + AT(yh, b) + AT(yr, b);
+    gather(g, uh, p->lam, m, mp, mp);
+    for (int b = 0; b < kp; b += LANES) TO(s, b) += AT(carry, b) + AT(yG, b);
+    gather(s, uG, p->Qg + t * (k * kp), k, kp, kp);
+    if (even)
+        add(s + kb, z, p->q[t], mb);
+    else
+        for (int j = 0; j < M; j++)
+            for (int b = 0; b < m; b++) s[kb + j * mb + b] += p->q[t * M + j] * z[j * mb + b];
+}
+
+/* The way back: factors of the slices before `keep`, those from it on being there; the gradient of f + A'y at the trades
+   in p->u, whose states are rolled, or r where it is given; and nu of every slice. */
+static ALWAYS int back_sized(cw_mpc *p, const double *w, const double *y, const double *r, double *F, int *count,
+                             int keep, SIZES) {
+    LAYOUT;
+    const int H = p->H;
+    const double *sc = p->sc;
+    double *s = p->pi;
+    fill(s, 0.0, sx + 4);
+    for (int t = H - 1; t >= 0; t--) {
+        double *Ft = F + t * (m * wide), *nu = p->nu + t * mp;
+        int *act = p->act + t * m;
+        const int after = t + 1 < H ? count[t + 1] : 0;
+        if (t < keep) {
+            const double *wr = w + p->hm + t * mp;
+            int now = 0;
+            for (int i = 0; i < m; i++)
+                if (wr[i] != 0.0) act[now++] = i;
+            if (even && now > 0) now = m;
+            count[t] = now;
+            if (even) {
+                const double *V = p->V + (t + 1) * ((ng + m) * sx);
+                double *value = p->V + t * ((ng + m) * sx);
+                const int good = after ? (now ? slice_even(p, t, w, V, 1, Ft, value, 1, m)
+                                              : slice_even(p, t, w, V, 1, Ft, value, 0, m))
+                                       : (now ? slice_even(p, t, w, V, 0, Ft, value, 1, m)
+                                              : slice_even(p, t, w, V, 0, Ft, value, 0, m));
+                if (!good) return 0;
+            } else if (!slice(p, t, w, p->V + (t + 1) * ((ng + m) * sx), after, act + m, Ft, p->V + t * ((ng + m) * sx), now,
+                       act, m, k, M))
+                return 0;
+        }
+        if (r != NULL)
+            for (int b = 0; b < mp; b += LANES) TO(nu, b) = AT(r + t * mp, b);
+        else drive(p, t, p->u, y, nu, s, m, k, M);
+        through(p, s, nu, after, act + m, m, k, M);
+        for (int i = 0; i < m; i++) {
+            nu[i] *= Ft[i * wide + i];
+            for (int j = i + 1; j < m; j++) nu[j] -= Ft[i * wide + j] * nu[i];
+        }
+        const int span = UP(ng + count[t]);
+        for (int b = 0; b < span; b += LANES) {
+            vec sum = AT(sc, b) * AT(s, b);
+            for (int i = 0; i < m; i++) sum -= nu[i] * AT(Ft + i * wide + mp, b);
+            TO(s, b) = sum;
+        }
+        if (even)
+            for (int i = m - 1; i >= 0; i--) {
+                for (int j = i + 1; j < m; j++) nu[i] -= Ft[i * wide + j] * nu[j];
+                nu[i] *= Ft[i * wide + i];
+            }
+    }
+    return 1;
+}
+
+/* x <- S (x + what the trades d do to it), gaps and impact states. */
+static ALWAYS void push(const cw_mpc *p, const double *d, double *x, SIZES) {
+    LAYOUT;
+    for (int j = 0; j < M; j++) gather(x + kb + j * mb, d, p->R + j * mb * mp, m, mp, mp);
+    for (int b = 0; b < UP(ng); b += LANES) TO(x, b) *= AT(p->sc, b);
+    if (p->plain)
+        for (int b = 0; b < mp; b += LANES) TO(x, b) -= AT(d, b);
+    else
+        for (int i = 0; i < m; i++) add(x, p->F + i * kp, -d[i], kp);
+}
+
+/* One slice of the way forth: the step d of its trades, and what it does to the state x. */
+static ALWAYS void forth_slice(const cw_mpc *p, int t, const double *F, int count, const double *before, double *x,
+                               double *d, SIZES) {
+    LAYOUT;
+    const double *Ft = F + t * (m * wide), *nu = p->nu + t * mp;
+    const int *act = p->act + t * m;
+    if (even) {
+        for (int b = 0; b < 4; b += LANES) TO(x, ng + b) = AT(before, b);
+        for (int i = 0; i < m; i++) d[i] = -(nu[i] + dot(Ft + i * wide + mp + sx, x, sx));
+    } else {
+        for (int b = UP(ng); b < UP(ng + count); b += LANES) TO(x, b) = AT(p->sc, b) * 0.0;
+        for (int c = 0; c < count; c++) x[ng + c] = before[act[c]];
+        for (int i = 0; i < m; i++) d[i] = nu[i] + dot(Ft + i * wide + mp, x, UP(ng + count));
+        for (int i = m - 1; i >= 0; i--) {
+            const double *U = Ft + i * wide;
+            double sum = d[i];
+            for (int j = m - 1; j > i; j--) sum += U[j] * d[j];
+            d[i] = -sum * U[i];
+        }
+    }
+    push(p, d, x, m, k, M);
+}
+
+static ALWAYS void forth_sized(cw_mpc *p, const double *F, const int *count, double *du, SIZES) {
+    LAYOUT;
+    const int H = p->H;
+    double *x = p->x;
+    const double *before = p->d0;
+    fill(x, 0.0, sx + 4);
+    fill(p->d0, 0.0, mp);
+    for (int t = 0; t < H; t++) {
+        double *d = du + t * mp, *dr = d + p->hm, *dG = du + 2 * p->hm + t * kp;
+        forth_slice(p, t, F, count[t], before, x, d, m, k, M);
+        for (int i = 0; i < m; i++) dr[i] = d[i] - before[i];
+        for (int e = 0; e < k; e++) dG[e] = x[e];
+        before = d;
+    }
+}
+
+/* The same for one instrument on one exposure with one mode: a slice of the factor is 1/R and the gains on gap, impact
+   state and trade before; a value is its six numbers. */
+static int back_one(cw_mpc *p, const double *w, const double *y, const double *r, double *F, int keep) {
+    const int H = p->H;
+    const double E = p->E[0], rho = p->rho[0], g = p->L[0], lam = p->lam[0], rho2 = rho * rho;
+    double s = 0.0, sz = 0.0, sp = 0.0, after = 0.0;
+    double GG = 0.0, Gz = 0.0, Gp = 0.0, zz = 0.0, zp = 0.0, pp = 0.0;
+    if (keep < H) {
+        const double *V = p->V + 6 * keep;
+        GG = V[0], Gz = V[1], Gp = V[2], zz = V[3], zp = V[4], pp = V[5];
+    }
+    for (int t = H - 1; t >= 0; t--) {
+        double *Ft = F + 4 * t, c;
+        const double Q = p->Qg[t], q = p->q[t];
+        if (t < keep) {
+            double *V = p->V + 6 * t;
+            const double wr = w[H + t];
+            GG += Q + w[2 * H + t];
+            zz += q;
+            const double WG = g * Gz - E * GG + Gp, Wz = g * zz - E * Gz + zp, Wp = g * zp - E * Gp + pp;
+            const double rest = (lam + w[t]) + ((g * Wz - E * WG) + Wp), R = rest + wr;
+            if (!(R > 0.0)) return 0;
+            const double inverse = 1.0 / R, Nz = rho * Wz, KG = WG * inverse, Kz = Nz * inverse, Kr = wr * inverse;
+            V[0] = GG = GG - WG * KG;
+            V[1] = Gz = rho * Gz - WG * Kz;
+            V[2] = Gp = wr * KG;
+            V[3] = zz = rho2 * zz - Nz * Kz;
+            V[4] = zp = wr * Kz;
+            V[5] = pp = rest * Kr;
+            Ft[0] = inverse, Ft[1] = KG, Ft[2] = Kz, Ft[3] = -Kr;
+        }
+        if (r != NULL) {
+            c = r[t];
+        } else {
+            s += (p->carry[t] + y[2 * H + t]) + Q * p->u[2 * H + t];
+            sz += q * p->z[t];
+            c = (p->lin[t] + y[t] + y[H + t] - after) + lam * p->u[t];
+            after = y[H + t];
+        }
+        c += (g * sz - E * s) + sp;
+        p->nu[t] = c * Ft[0];
+        s -= Ft[1] * c;
+        sz = rho * sz - Ft[2] * c;
+        sp = -Ft[3] * c;
+    }
+    return 1;
+}
+
+static ALWAYS double forth_slice_one(const cw_mpc *p, int t, const double *F, const double before, double *x) {
+    const double *Ft = F + 4 * t;
+    const double h = -((p->nu[t] + Ft[1] * x[0]) + (Ft[2] * x[1] + Ft[3] * before));
+    x[0] -= p->E[0] * h;
+    x[1] = p->rho[0] * x[1] + p->L[0] * h;
+    return h;
+}
+
+static void forth_one(cw_mpc *p, const double *F, double *du) {
+    const int H = p->H;
+    double x[2] = {0.0, 0.0}, before = 0.0;
+    for (int t = 0; t < H; t++) {
+        const double h = forth_slice_one(p, t, F, before, x);
+        du[t] = h, du[H + t] = h - before, du[2 * H + t] = x[0];
+        before = h;
+    }
+}
+
+CLONES static int back_two(cw_mpc *p, const double *w, const double *y, const double *r, double *F, int *n, int keep) {
+    return back_sized(p, w, y, r, F, n, keep, 2, 2, 1);
+}
+
+CLONES static int back_three(cw_mpc *p, const double *w, const double *y, const double *r, double *F, int *n, int keep) {
+    return back_sized(p, w, y, r, F, n, keep, 3, 3, 1);
+}
+
+CLONES static int back_any(cw_mpc *p, const double *w, const double *y, const double *r, double *F, int *n, int keep) {
+    return back_sized(p, w, y, r, F, n, keep, p->m, p->k, p->M);
+}
+
+static int back(cw_mpc *p, const double *w, const double *y, const double *r, double *F, int *count, int keep) {
+    switch (p->kind) {
+    case ONE: return back_one(p, w, y, r, F, keep);
+    case TWO: return back_two(p, w, y, r, F, count, keep);
+    case THREE: return back_three(p, w, y, r, F, count, keep);
+    default: return back_any(p, w, y, r, F, count, keep);
+    }
+}
+
+CLONES static void forth_two(cw_mpc *p, const double *F, const int *count, double *du) {
+    forth_sized(p, F, count, du, 2, 2, 1);
+}
+
+CLONES static void forth_three(cw_mpc *p, const double *F, const int *count, double *du) {
+    forth_sized(p, F, count, du, 3, 3, 1);
+}
+
+CLONES static void forth_any(cw_mpc *p, const double *F, const int *count, double *du) {
+    forth_sized(p, F, count, du, p->m, p->k, p->M);
+}
+
+static void forth(cw_mpc *p, const double *F, const int *count, double *du) {
+    switch (p->kind) {
+    case ONE: forth_one(p, F, du); break;
+    case TWO: forth_two(p, F, count, du); break;
+    case THREE: forth_three(p, F, count, du); break;
+    default: forth_any(p, F, count, du);
+    }
+}
+
+/* ---- the program ------------------------------------------------------------------------------------------------ */
+
+/* Changes, gaps and impact states of the trades in u. */
+static ALWAYS void roll_sized(cw_mpc *p, double *u, SIZES) {
+    LAYOUT;
+    const int H = p->H;
+    const double *before = p->last;
+    if (one) {
+        double G = p->G0[0], z = p->z0[0], last = p->last[0];
+        for (int t = 0; t < H; t++) {
+            const double h = u[t];
+            u[H + t] = h - last;
+            u[2 * H + t] = G = (G + p->plan[t]) - p->E[0] * h;
+            p->z[t] = z = p->rho[0] * z + p->L[0] * h;
+            last = h;
+        }
+        return;
+    }
+    double *x = p->x;
+    fill(x, 0.0, sx + 4);
+    for (int e = 0; e < k; e++) x[e] = p->G0[e];
+    for (int b = 0; b < M * mb; b++) x[kb + b] = p->z0[b];
+    for (int t = 0; t < H; t++) {
+        const double *h = u + t * mp;
+        double *r = u + p->hm + t * mp, *G = u + 2 * p->hm + t * kp, *z = p->z + t * (M * mb);
+        for (int b = 0; b < mp; b += LANES) TO(r, b) = AT(h, b) - AT(before, b);
+        add(x, p->plan + t * kp, 1.0, kp);
+        push(p, h, x, m, k, M);
+        for (int e = 0; e < k; e++) G[e] = x[e];
+        for (int b = 0; b < M * mb; b++) z[b] = x[kb + b];
+        before = h;
+    }
+}
+
+/* Gradient of f + A'y at the trades in u, whose states are rolled. */
+static ALWAYS void gradient_sized(cw_mpc *p, const double *u, const double *y, double *grad, SIZES) {
+    LAYOUT;
+    const int H = p->H;
+    if (one) {
+        double s = 0.0, sz = 0.0, after = 0.0;
+        for (int t = H - 1; t >= 0; t--) {
+            s += (p->carry[t] + y[2 * H + t]) + p->Qg[t] * u[2 * H + t];
+            sz += p->q[t] * p->z[t];
+            grad[t] = ((p->lin[t] + y[t] + y[H + t] - after) + p->lam[0] * u[t]) + (p->L[0] * sz - p->E[0] * s);
+            sz *= p->rho[0];
+            after = y[H + t];
+        }
+        return;
+    }
+    double *s = p->pi;
+    fill(s, 0.0, sx + 4);
+    for (int t = H - 1; t >= 0; t--) {
+        double *g = grad + t * mp;
+        drive(p, t, u, y, g, s, m, k, M);
+        through(p, s, g, 0, NULL, m, k, M);
+        for (int i = m; i < mp; i++) g[i] = 0.0;
+        for (int b = 0; b < UP(ng); b += LANES) TO(s, b) *= AT(p->sc, b);
+    }
+}
+
 /* Cost at u, whose states are rolled; *size is the sum of its absolute parts. */
 static ALWAYS double objective_sized(const cw_mpc *p, const double *u, double *size, SIZES) {
-    const int H = p->H, rows = 2 * m + k, ng = k + M * m, nx = ng + m, wide = m + nx;
-    (void)H, (void)rows, (void)ng, (void)nx, (void)wide, (void)M;
+    LAYOUT;
+    const int H = p->H;
     double plus = 0.0, either = 0.0, scale = 0.0;
-    for (int b = 0; b < M * m; b++) either -= 0.5 * p->z0[b] * p->z0[b], scale += 0.5 * p->z0[b] * p->z0[b];
+    for (int b = 0; b < M * mb; b++) either -= 0.5 * p->z0[b] * p->z0[b], scale += 0.5 * p->z0[b] * p->z0[b];
     for (int t = 0; t < H; t++) {
-        const double *ut = u + t * rows, *zt = p->z + t * (M * m);
-        const double *Qg = p->Qg + t * (k * k);
+        const double *h = u + t * mp, *G = u + 2 * p->hm + t * kp, *z = p->z + t * (M * mb);
+        const double *Qg = p->Qg + t * (k * kp);
         for (int i = 0; i < m; i++) {
             double sum = 0.0;
-            for (int b = 0; b < m; b++) sum += p->lam2[i * m + b] * ut[b];
-            plus += p->c[t * m + i] * fabs(ut[i]) + 0.5 * ut[i] * sum;
-            either += p->lin[t * m + i] * ut[i];
-            scale += fabs(p->lin[t * m + i] * ut[i]);
+            for (int b = 0; b < m; b++) sum += p->lam[i * mp + b] * h[b];
+            plus += p->c[t * mp + i] * fabs(h[i]) + 0.5 * h[i] * sum;
+            const double v = p->lin[t * mp + i] * h[i];
+            either += v, scale += fabs(v);
         }
-        for (int j = 0; j < M; j++)
-            for (int b = 0; b < m; b++) plus += 0.5 * p->q[t * M + j] * zt[j * m + b] * zt[j * m + b];
+        for (int j = 0; j < M; j++) {
+            double sum = 0.0;
+            for (int b = 0; b < m; b++) sum += z[j * mb + b] * z[j * mb + b];
+            plus += 0.5 * p->q[t * M + j] * sum;
+        }
         for (int e = 0; e < k; e++) {
-            double sum = 0.0, over = excess(ut[m + e], p->gmax[t * k + e]);
-            for (int f = 0; f < k; f++) sum += Qg[e * k + f] * ut[m + f];
-            plus += 0.5 * ut[m + e] * sum + over * (p->p1[t * k + e] + 0.5 * p->p2[t * k + e] * over);
-            either += p->carry[t * k + e] * ut[m + e];
-            scale += fabs(p->carry[t * k + e] * ut[m + e]);
+            double sum = 0.0, over = excess(G[e], p->gmax[t * kp + e]);
+            for (int f = 0; f < k; f++) sum += Qg[e * kp + f] * G[f];
+            plus += 0.5 * G[e] * sum;
+            if (over > 0.0) plus += over * (p->p1[t * kp + e] + 0.5 * p->p2[t * kp + e] * over);
+            const double v = p->carry[t * kp + e] * G[e];
+            either += v, scale += fabs(v);
         }
     }
     *size = fabs(plus) + scale;
     return plus + either;
 }
 
+CLONES static void roll_any(cw_mpc *p, double *u) { roll_sized(p, u, p->m, p->k, p->M); }
+CLONES static void roll_three(cw_mpc *p, double *u) { roll_sized(p, u, 3, 3, 1); }
+CLONES static void gradient_any(cw_mpc *p, const double *u, const double *y, double *grad) {
+    gradient_sized(p, u, y, grad, p->m, p->k, p->M);
+}
+CLONES static void gradient_three(cw_mpc *p, const double *u, const double *y, double *grad) {
+    gradient_sized(p, u, y, grad, 3, 3, 1);
+}
+
+static void roll(cw_mpc *p, double *u) {
+    if (p->kind == ONE) roll_sized(p, u, 1, 1, 1);
+    else if (p->kind == THREE) roll_three(p, u);
+    else roll_any(p, u);
+}
+
+static void gradient(cw_mpc *p, const double *u, const double *y, double *grad) {
+    if (p->kind == ONE) gradient_sized(p, u, y, grad, 1, 1, 1);
+    else if (p->kind == THREE) gradient_three(p, u, y, grad);
+    else gradient_any(p, u, y, grad);
+}
+
 static double objective(const cw_mpc *p, const double *u, double *size) {
-    return SIZED(objective_sized, p, u, size);
+    return p->kind == ONE     ? objective_sized(p, u, size, 1, 1, 1)
+           : p->kind == THREE ? objective_sized(p, u, size, 3, 3, 1)
+                              : objective_sized(p, u, size, p->m, p->k, p->M);
 }
 
 /* A bound on cost(u) less the least cost, from any prices y: Fenchel's inequality on the rows, half |residual|^2 in the
    norm of P^-1 on the rest, or over the least curvature where that is no more than `slack`. */
 static double proven(cw_mpc *p, const double *u, const double *y, double slack) {
-    const int m = p->m, k = p->k, H = p->H, rows = p->rows;
+    const int hm = p->hm, hk = p->hk, mp = p->mp;
     double gap = 0.0;
-    double *yh = p->yh;
-    for (int t = 0; t < H; t++) {
-        const double *ut = u + t * rows, *yt = y + t * rows;
-        double *out = yh + t * rows;
-        for (int i = 0; i < m; i++) {
-            double c = p->c[t * m + i], cap = p->ceff[t * m + i], v = yt[i];
-            if (!(cap < BIG)) v = v > c ? c : v < -c ? -c : v;
-            double beyond = excess(v, c);
-            gap += c * fabs(ut[i]) + (beyond > 0.0 ? cap * beyond : 0.0) - ut[i] * v;
-            out[i] = v;
-            double d = p->rate[i], q = yt[m + k + i];
-            if (!(d < BIG)) q = 0.0;
-            else gap += d * fabs(q) - ut[m + k + i] * q;
-            out[m + k + i] = q;
-        }
-        for (int e = 0; e < k; e++) {
-            double g = p->gmax[t * k + e], p1 = p->p1[t * k + e], p2 = p->p2[t * k + e], v = yt[m + e];
-            if (!(g < BIG)) {
-                out[m + e] = 0.0;
-                continue;
-            }
-            if (!(p2 > 0.0)) v = v > p1 ? p1 : v < -p1 ? -p1 : v;
-            double over = excess(ut[m + e], g), beyond = excess(v, p1);
-            gap += over * (p1 + 0.5 * p2 * over) + g * fabs(v) - ut[m + e] * v;
-            if (beyond > 0.0) gap += 0.5 * beyond * beyond / p2;
-            out[m + e] = v;
+    double *out = p->yh;
+    for (int i = 0; i < hm; i++) {
+        const double c = p->c[i], cap = p->ceff[i];
+        double v = y[i];
+        if (!(cap < BIG)) v = v > c ? c : v < -c ? -c : v;
+        const double beyond = excess(v, c);
+        gap += c * fabs(u[i]) + (beyond > 0.0 ? cap * beyond : 0.0) - u[i] * v;
+        out[i] = v;
+    }
+    for (int i = 0; i < mp; i++) {
+        const double d = p->rate[i];
+        for (int a = hm + i; a < 2 * hm; a += mp) {
+            const double q = d < BIG ? y[a] : 0.0;
+            if (q != 0.0) gap += d * fabs(q) - u[a] * q;
+            out[a] = q;
         }
     }
-    gradient(p, u, yh, p->grad);
+    for (int i = 0; i < hk; i++) {
+        const double g = p->gmax[i], p1 = p->p1[i], p2 = p->p2[i], G = u[2 * hm + i];
+        double v = y[2 * hm + i];
+        if (!(g < BIG)) {
+            out[2 * hm + i] = 0.0;
+            continue;
+        }
+        if (!(p2 > 0.0)) v = v > p1 ? p1 : v < -p1 ? -p1 : v;
+        const double over = excess(G, g), beyond = excess(v, p1);
+        gap += over * (p1 + 0.5 * p2 * over) + g * fabs(v) - G * v;
+        if (beyond > 0.0) gap += 0.5 * beyond * beyond / p2;
+        out[2 * hm + i] = v;
+    }
+    gradient(p, u, out, p->grad);
     if (p->soft > 0.0) {
         double square = 0.0;
-        for (int i = 0; i < H * m; i++) square += p->grad[i] * p->grad[i];
+        for (int i = 0; i < hm; i++) square += p->grad[i] * p->grad[i];
         if (0.5 * square <= slack * p->soft) return gap + 0.5 * square / p->soft;
     }
-    memset(p->w, 0, sizeof(double) * (size_t)H * (size_t)rows);
-    solve(p, p->base, p->w, p->grad, p->du);
+    (void)back(p, NULL, NULL, p->grad, p->base, p->none, 0);
+    forth(p, p->base, p->none, p->du);
     double rest = 0.0;
-    for (int t = 0; t < H; t++)
-        for (int i = 0; i < m; i++) rest -= p->grad[t * m + i] * p->du[t * rows + i];
+    for (int t = 0; t < p->H; t++)
+        for (int i = 0; i < p->m; i++) rest -= p->grad[t * mp + i] * p->du[t * mp + i];
     return gap + 0.5 * rest;
 }
 
@@ -535,175 +896,208 @@ static ALWAYS double beside(double before, double step) {
 
 /* The nearest trades, slice after slice, that keep cap and rate, to the last bit. From every trade within ceff some
    trade within the next ceff can be reached, so that what the rate allows, cut by the cap, is allowed by both. */
-static ALWAYS void clip_sized(const cw_mpc *p, const double *u, double *h, SIZES) {
-    const int H = p->H, rows = 2 * m + k, ng = k + M * m, nx = ng + m, wide = m + nx;
-    (void)H, (void)rows, (void)ng, (void)nx, (void)wide, (void)M;
-    const double *before = p->last;
-    for (int t = 0; t < H; t++) {
-        for (int i = 0; i < m; i++) {
-            double v = u[t * rows + i], cap = p->ceff[t * m + i], d = p->rate[i];
-            if (fabs(v) < TINY) v = 0.0;
-            if (d < BIG) {
-                double low = -beside(-before[i], d), high = beside(before[i], d);
-                v = v < low ? low : v;
-                v = v > high ? high : v;
-            }
-            v = v < -cap ? -cap : v;
-            h[t * m + i] = v > cap ? cap : v;
-        }
-        before = h + t * m;
-    }
-}
-
 static void clip(const cw_mpc *p, const double *u, double *h) {
-    SIZED(clip_sized, p, u, h);
-}
-
-static void put(const cw_mpc *p, const double *h, double *u) {
-    for (int t = 0; t < p->H; t++)
-        for (int i = 0; i < p->m; i++) u[t * p->rows + i] = h[t * p->m + i];
-}
-
-static void take_trades(const cw_mpc *p, const double *u, double *h) {
-    for (int t = 0; t < p->H; t++)
-        for (int i = 0; i < p->m; i++) h[t * p->m + i] = u[t * p->rows + i];
+    const int mp = p->mp, hm = p->hm;
+    for (int i = 0; i < p->m; i++) {
+        const double d = p->rate[i];
+        double before = p->last[i];
+        if (d < BIG)
+            for (int a = i; a < hm; a += mp) {
+                double v = u[a], cap = p->ceff[a];
+                if (fabs(v) < TINY) v = 0.0;
+                if (!(v - before <= d)) {
+                    const double high = beside(before, d);
+                    v = v > high ? high : v;
+                }
+                if (!(before - v <= d)) {
+                    const double low = -beside(-before, d);
+                    v = v < low ? low : v;
+                }
+                v = v < -cap ? -cap : v;
+                h[a] = before = v > cap ? cap : v;
+            }
+        else
+            for (int a = i; a < hm; a += mp) {
+                double v = u[a], cap = p->ceff[a];
+                if (fabs(v) < TINY) v = 0.0;
+                v = v < -cap ? -cap : v;
+                h[a] = v > cap ? cap : v;
+            }
+    }
 }
 
 /* ---- regime Newton ---------------------------------------------------------------------------------------------- */
 
-/* Weights and prices of the rows as their regimes have them, in w and yh; whether the weights are those factorised. */
-static ALWAYS int weigh_sized(cw_mpc *p, int factored, SIZES) {
-    const int H = p->H, rows = 2 * m + k, ng = k + M * m, nx = ng + m, wide = m + nx;
-    (void)H, (void)rows, (void)ng, (void)nx, (void)wide, (void)M;
-    int same = factored;
-    for (int t = 0; t < H; t++) {
-        const int o = t * rows;
-        const double *u = p->u + o, *y = p->y + o;
-        const signed char *g = p->regime + o;
-        double *w = p->w + o, *yh = p->yh + o;
-        for (int i = 0; i < m; i++) {
-            double cap = p->ceff[t * m + i], c = p->c[t * m + i];
-            double pin = cap <= SHUT ? SHUT_PIN : PIN;
-            if (g[i] == 1 || g[i] == -1) {
-                w[i] = 0.0, yh[i] = g[i] * c;
-            } else {
-                double target = g[i] == 0 ? 0.0 : g[i] > 0 ? cap : -cap;
-                w[i] = pin, yh[i] = y[i] + pin * (u[i] - target);
-            }
-            const int r = m + k + i;
-            if (g[r] == 0) {
-                w[r] = yh[r] = 0.0;
-            } else {
-                double target = g[r] > 0 ? p->rate[i] : -p->rate[i];
-                w[r] = PIN, yh[r] = y[r] + PIN * (u[r] - target);
-            }
+/* Weights and prices of the rows of a slice as their regimes have them; whether a weight is another than before. */
+static ALWAYS int weigh_slice(cw_mpc *p, int t, SIZES) {
+    LAYOUT;
+    const int hm = p->hm;
+    int other = 0;
+    for (int i = 0; i < m; i++) {
+        const int a = t * mp + i, r = hm + a, g = p->regime[a], side = p->regime[r];
+        const double cap = p->ceff[a];
+        double v = 0.0, x = g * p->c[a];
+        if (g != 1 && g != -1) {
+            v = cap <= SHUT ? SHUT_PIN : PIN;
+            x = p->y[a] + v * (p->u[a] - (g == 0 ? 0.0 : g > 0 ? cap : -cap));
         }
-        for (int e = 0; e < k; e++) {
-            const int r = m + e;
-            double edge = p->gmax[t * k + e], p1 = p->p1[t * k + e], p2 = p->p2[t * k + e];
-            if (g[r] == 0) {
-                w[r] = yh[r] = 0.0;
-            } else {
-                double sign = g[r] > 0 ? 1.0 : -1.0;
-                if (g[r] == 1 || g[r] == -1) {
-                    w[r] = PIN, yh[r] = y[r] + PIN * (u[r] - sign * edge);
-                } else {
-                    w[r] = p2, yh[r] = sign * p1 + p2 * (u[r] - sign * edge);
-                }
-            }
-        }
-        if (same)
-            for (int r = 0; r < rows; r++) same &= w[r] == p->wf[o + r];
+        other |= v != p->w[a];
+        p->w[a] = v, p->yh[a] = x;
+        v = x = 0.0;
+        if (side != 0) v = PIN, x = p->y[r] + PIN * (p->u[r] - side * p->rate[i]);
+        other |= v != p->w[r];
+        p->w[r] = v, p->yh[r] = x;
     }
-    return same;
+    for (int e = 0; e < k; e++) {
+        const int a = t * kp + e, r = 2 * hm + a, g = p->regime[r];
+        double v = 0.0, x = 0.0;
+        if (g != 0) {
+            const double sign = g > 0 ? 1.0 : -1.0, off = p->u[r] - sign * p->gmax[a];
+            if (g == 1 || g == -1) v = PIN, x = p->y[r] + PIN * off;
+            else v = p->p2[a], x = sign * p->p1[a] + v * off;
+        }
+        other |= v != p->w[r];
+        p->w[r] = v, p->yh[r] = x;
+    }
+    return other;
 }
 
-static int weigh(cw_mpc *p, int factored) {
-    return SIZED(weigh_sized, p, factored);
-}
-
-/* Regimes by the signs of rows and prices; how many changed, and how far pins are from their targets. */
-static ALWAYS int rejudge_sized(cw_mpc *p, double *off, SIZES) {
-    const int H = p->H, rows = 2 * m + k, ng = k + M * m, nx = ng + m, wide = m + nx;
-    (void)H, (void)rows, (void)ng, (void)nx, (void)wide, (void)M;
+/* Regimes of a slice by the signs of rows and prices; how many changed, and how far pins are from their targets. */
+static ALWAYS int rejudge_slice(cw_mpc *p, int t, double *off, SIZES) {
+    LAYOUT;
+    const int hm = p->hm;
     int changes = 0;
-    double far = 0.0;
-    for (int t = 0; t < H; t++) {
-        const int o = t * rows;
-        const double *u = p->u + o, *y = p->y + o;
-        signed char *g = p->regime + o;
-        for (int i = 0; i < m; i++) {
-            double cap = p->ceff[t * m + i], c = p->c[t * m + i], miss = 0.0;
-            signed char old = g[i];
-            if (cap <= SHUT) {
-                g[i] = 0;
-                miss = fabs(u[i]);
-            } else if (old == 0) {
-                if (y[i] > c) g[i] = 1;
-                else if (y[i] < -c) g[i] = -1;
-                else miss = fabs(u[i]);
-            } else if (old == 1 || old == -1) {
-                if (u[i] > cap) g[i] = 2;
-                else if (u[i] < -cap) g[i] = -2;
-                else if (c > 0.0 && old * u[i] < 0.0) g[i] = 0;
-            } else {
-                int sign = old > 0 ? 1 : -1;
-                if (sign * y[i] < c) g[i] = (signed char)sign;
-                else miss = fabs(u[i] - sign * cap);
-            }
-            changes += g[i] != old;
-            far = miss > far ? miss : far;
-            const int r = m + k + i;
-            double d = p->rate[i];
-            old = g[r], miss = 0.0;
-            if (d < BIG) {
-                if (old == 0) {
-                    if (u[r] > d) g[r] = 1;
-                    else if (u[r] < -d) g[r] = -1;
-                } else {
-                    if (old * y[r] < 0.0) g[r] = 0;
-                    else miss = fabs(u[r] - old * d);
-                }
-                changes += g[r] != old;
-                far = miss > far ? miss : far;
-            } else {
-                g[r] = 0;
-            }
+    double far = *off;
+    for (int i = 0; i < m; i++) {
+        const int a = t * mp + i, r = hm + a;
+        const double u = p->u[a], y = p->y[a], cap = p->ceff[a], c = p->c[a], d = p->rate[i];
+        const int old = p->regime[a];
+        int g = old;
+        double miss = 0.0;
+        if (old == 1 || old == -1) {
+            if (cap <= SHUT) g = 0;
+            else if (u > cap) g = 2;
+            else if (u < -cap) g = -2;
+            else if (c > 0.0 && old * u < 0.0) g = 0;
+        } else if (old == 0 || cap <= SHUT) {
+            if (cap <= SHUT) g = 0;
+            else if (y > c) g = 1;
+            else if (y < -c) g = -1;
+            if (g == 0) miss = fabs(u);
+        } else {
+            const int sign = old > 0 ? 1 : -1;
+            if (sign * y < c) g = sign;
+            else miss = fabs(u - sign * cap);
         }
-        for (int e = 0; e < k; e++) {
-            const int r = m + e;
-            double edge = p->gmax[t * k + e], p1 = p->p1[t * k + e], p2 = p->p2[t * k + e], miss = 0.0;
-            signed char old = g[r];
-            if (!(edge < BIG) || (p1 == 0.0 && p2 == 0.0)) {
-                g[r] = 0;
-                continue;
-            }
-            int sign = old > 0 ? 1 : -1;
-            if (old == 0) {
-                if (u[r] > edge) g[r] = p1 > 0.0 ? 1 : 2;
-                else if (u[r] < -edge) g[r] = p1 > 0.0 ? -1 : -2;
-            } else if (old == 1 || old == -1) {
-                if (sign * y[r] > p1) g[r] = (signed char)(2 * sign);
-                else if (sign * y[r] < 0.0) g[r] = 0;
-                else miss = fabs(u[r] - sign * edge);
-            } else if (sign * u[r] < edge) {
-                g[r] = p1 > 0.0 ? (signed char)sign : 0;
-            }
-            changes += g[r] != old;
+        changes += g != old;
+        p->regime[a] = (signed char)g;
+        far = miss > far ? miss : far;
+        if (d < BIG) {
+            const double v = p->u[r];
+            const int side = p->regime[r];
+            g = side, miss = 0.0;
+            if (side == 0) g = v > d ? 1 : v < -d ? -1 : 0;
+            else if (side * p->y[r] < 0.0) g = 0;
+            else miss = fabs(v - side * d);
+            changes += g != side;
+            p->regime[r] = (signed char)g;
             far = miss > far ? miss : far;
+        } else {
+            p->regime[r] = 0;
         }
+    }
+    for (int e = 0; e < k; e++) {
+        const int a = t * kp + e, r = 2 * hm + a, old = p->regime[r], sign = old > 0 ? 1 : -1;
+        const double edge = p->gmax[a], p1 = p->p1[a], p2 = p->p2[a], u = p->u[r];
+        int g = old;
+        double miss = 0.0;
+        if (!(edge < BIG) || (p1 == 0.0 && p2 == 0.0)) {
+            p->regime[r] = 0;
+            continue;
+        }
+        if (old == 0) {
+            if (u > edge) g = p1 > 0.0 ? 1 : 2;
+            else if (u < -edge) g = p1 > 0.0 ? -1 : -2;
+        } else if (old == 1 || old == -1) {
+            if (sign * p->y[r] > p1) g = 2 * sign;
+            else if (sign * p->y[r] < 0.0) g = 0;
+            else miss = fabs(u - sign * edge);
+        } else if (sign * u < edge) {
+            g = p1 > 0.0 ? sign : 0;
+        }
+        changes += g != old;
+        p->regime[r] = (signed char)g;
+        far = miss > far ? miss : far;
     }
     *off = far;
     return changes;
 }
 
-static int rejudge(cw_mpc *p, double *off) {
-    return SIZED(rejudge_sized, p, off);
+typedef struct {
+    int changes, keep; /* regimes that changed; the first slice from which on no weight did */
+    double off;        /* how far pins are from their targets */
+} sweep;
+
+/* The way forth of a Newton step: trades, states and prices after it, slice by slice, and the regimes that they ask
+   for, with their weights. */
+static ALWAYS sweep step_sized(cw_mpc *p, SIZES) {
+    LAYOUT;
+    const int H = p->H, hm = p->hm;
+    double near_x[2] = {0.0, 0.0}, near_d[1], was = 0.0;
+    double *x = one ? near_x : p->x, *d = one ? near_d : p->d, *d0 = one ? &was : p->d0;
+    sweep out = {0, 0, 0.0};
+    if (!one) {
+        fill(x, 0.0, sx + 4);
+        fill(p->d, 0.0, mp);
+        fill(p->d0, 0.0, mp);
+    }
+    for (int t = 0; t < H; t++) {
+        double *u = p->u + t * mp, *y = p->y + t * mp, *z = p->z + t * (M * mb);
+        const double *w = p->w + t * mp, *yh = p->yh + t * mp, *before = t > 0 ? u - mp : p->last;
+        if (one) {
+            d[0] = forth_slice_one(p, t, p->factor, was, x);
+            u[0] += d[0], y[0] = yh[0] + w[0] * d[0];
+            u[hm] = u[0] - before[0], y[hm] = yh[hm] + w[hm] * (d[0] - was);
+            was = d[0];
+        } else {
+            forth_slice(p, t, p->factor, p->count[t], d0, x, d, m, k, M);
+            for (int b = 0; b < mp; b += LANES) {
+                const vec v = AT(d, b), v0 = AT(d0, b), now = AT(u, b) + v;
+                TO(u, b) = now;
+                TO(y, b) = AT(yh, b) + AT(w, b) * v;
+                TO(u + hm, b) = now - AT(before, b);
+                TO(y + hm, b) = AT(yh + hm, b) + AT(w + hm, b) * (v - v0);
+                TO(d0, b) = v;
+            }
+        }
+        const int o = 2 * hm + t * kp;
+        for (int e = 0; e < k; e++) {
+            p->u[o + e] += x[e];
+            p->y[o + e] = p->yh[o + e] + p->w[o + e] * x[e];
+        }
+        for (int b = 0; b < M * mb; b++) z[b] += x[kb + b];
+        out.changes += rejudge_slice(p, t, &out.off, m, k, M);
+        if (weigh_slice(p, t, m, k, M)) out.keep = t + 1;
+    }
+    return out;
 }
 
-static double largest(const double *v, size_t count) {
+CLONES static sweep step_any(cw_mpc *p) { return step_sized(p, p->m, p->k, p->M); }
+CLONES static sweep step_two(cw_mpc *p) { return step_sized(p, 2, 2, 1); }
+CLONES static sweep step_three(cw_mpc *p) { return step_sized(p, 3, 3, 1); }
+static sweep step_one(cw_mpc *p) { return step_sized(p, 1, 1, 1); }
+
+static sweep step(cw_mpc *p) {
+    return p->kind == ONE ? step_one(p) : p->kind == TWO ? step_two(p) : p->kind == THREE ? step_three(p) : step_any(p);
+}
+
+static void weigh(cw_mpc *p) {
+    for (int t = 0; t < p->H; t++) (void)weigh_slice(p, t, p->m, p->k, p->M);
+}
+
+static double largest(const double *v, int count) {
     double most = 0.0;
-    for (size_t i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++) {
         double a = fabs(v[i]);
         if (!(a <= most)) most = a; /* a NaN comes through */
     }
@@ -712,332 +1106,335 @@ static double largest(const double *v, size_t count) {
 
 /* Put trades that are pinned exactly where they are pinned: no dust is traded. */
 static void snap(cw_mpc *p) {
-    const int m = p->m;
-    for (int t = 0; t < p->H; t++)
-        for (int i = 0; i < m; i++) {
-            const int at = t * p->rows + i, g = p->regime[at];
-            if (g == 0) p->u[at] = 0.0;
-            else if (g == 2 || g == -2) p->u[at] = g > 0 ? p->ceff[t * m + i] : -p->ceff[t * m + i];
-        }
+    for (int i = 0; i < p->hm; i++) {
+        const int g = p->regime[i];
+        const double cap = p->ceff[i];
+        p->u[i] = g == 0 ? 0.0 : g == 2 ? cap : g == -2 ? -cap : p->u[i];
+    }
 }
 
-/* Newton steps from u, y and regimes; 1 where regimes fit each other at the end and pins hold as well as they can. */
-static int newton(cw_mpc *p, int *used, int most) {
-    const size_t hr = (size_t)p->H * (size_t)p->rows;
-    int factored = 0, least = 1 << 30, stall = 0, again = 0, own = 0, settled = 0;
+/* At most `runs` factorisations of Newton steps from u, y and regimes; 1 where regimes fit each other at the end and pins hold as well as they can. */
+static int newton(cw_mpc *p, int runs, int *used, int most) {
+    int least = 1 << 30, stall = 0, again = 0, own = 0, settled = 0, keep = p->H;
     roll(p, p->u);
+    weigh(p);
     for (;;) {
-        if (!weigh(p, factored)) {
-            if (own >= NEWTON || *used >= most) return 0;
-            own++, (*used)++;
-            if (!factorise(p, p->w, p->factor)) return 0;
-            memcpy(p->wf, p->w, hr * sizeof(double));
-            factored = 1, again = 0;
+        if (keep > 0) {
+            if (own >= runs || *used >= most) return 0;
+            own++, (*used)++, again = 0;
         } else if (++again > RESOLVES) {
             return settled;
         }
-        gradient(p, p->u, p->yh, p->grad);
-        solve(p, p->factor, p->wf, p->grad, p->du);
-        for (size_t i = 0; i < hr; i++) {
-            p->y[i] = p->yh[i] + p->w[i] * p->du[i];
-            p->u[i] += p->du[i];
-        }
-        roll(p, p->u);
-        double off;
-        int changes = rejudge(p, &off);
-        settled = changes == 0;
+        if (!back(p, p->w, p->yh, NULL, p->factor, p->count, keep)) return 0;
+        const sweep s = step(p);
+        keep = s.keep;
+        settled = s.changes == 0;
         if (settled) {
-            if (!(off > HELD)) return 1;
+            if (!(s.off > HELD)) return 1;
             continue;
         }
-        if (changes < least) least = changes, stall = 0;
+        if (s.changes < least) least = s.changes, stall = 0;
         else if (++stall >= STALL) return 0;
     }
 }
 
 /* ---- interior point --------------------------------------------------------------------------------------------- */
 
-typedef struct {
-    int trade, cap, rate;
-} kinds;
+/* Slacks, in blocks over all slices: of each trade 0 t - h, 1 t + h, 2 cap - t, 3 rate - r, 4 rate + r; of each gap then
+   0 e - G + gmax, 1 e + G + gmax, 2 e. Where there is none its multiplier is zero, and top, limit and edge are numbers
+   that stand in for limits that are not there. */
 
-static kinds kinds_of(const cw_mpc *p, int t, int i) {
-    double cap = p->ceff[t * p->m + i];
-    kinds out;
-    out.cap = cap > SHUT && cap < BIG;
-    out.trade = cap > SHUT && (out.cap || p->c[t * p->m + i] > 0.0);
-    out.rate = p->rate[i] < BIG;
-    return out;
+static ALWAYS int trade_kind(const cw_mpc *p, int i) { /* 1: the spread or a cap bends its cost, 2: there is a cap */
+    const int cap = p->ceff[i] > SHUT && p->ceff[i] < BIG;
+    return (p->ceff[i] > SHUT && (cap || p->c[i] > 0.0)) + (cap << 1);
 }
 
-static int gap_limit(const cw_mpc *p, int t, int e) {
-    return p->gmax[t * p->k + e] < BIG && (p->p1[t * p->k + e] > 0.0 || p->p2[t * p->k + e] > 0.0);
-}
-
-/* Values of the constraints of one slice, in the order of the slacks. */
-static void constraints(const cw_mpc *p, const double *u, const double *epi, int t, double *out) {
-    const int m = p->m, k = p->k;
-    const double *ut = u + t * p->rows, *et = epi + t * (m + k);
-    for (int i = 0; i < m; i++) {
-        double h = ut[i], r = ut[m + k + i], d = p->rate[i], top = et[i];
-        double *v = out + HS * i;
-        v[0] = top - h, v[1] = top + h, v[2] = p->ceff[t * m + i] - top, v[3] = d - r, v[4] = d + r;
+/* Slacks and multipliers at a complementarity of mu, those of trades and rates with something extra. */
+static void centre(cw_mpc *p, double mu, double extra) {
+    const int hm = p->hm, hk = p->hk, mp = p->mp;
+    double *s = p->s, *l = p->l;
+    for (int i = 0; i < hm; i++) {
+        const int is = i % mp < p->m ? trade_kind(p, i) : 0;
+        const double size = fabs(p->u[i]), cap = p->ceff[i], r = p->u[hm + i], d = p->rate[i % mp];
+        const int turns = d < BIG;
+        double t = is & 2 ? 0.5 * (size + cap) : size + 1.0;
+        if (t > size + 1.0) t = size + 1.0;
+        p->top[i] = is & 2 ? cap : 0.0, p->limit[i] = turns ? d : 0.0, p->pin[i] = cap <= SHUT ? SHUT_PIN : 0.0;
+        p->t[i] = t;
+        const double v[5] = {t - p->u[i], t + p->u[i], p->top[i] - t, p->limit[i] - r, p->limit[i] + r};
+        for (int j = 0; j < 5; j++) {
+            const int live = j < 2 ? is & 1 : j == 2 ? is & 2 : turns;
+            const int a = j * hm + i;
+            s[a] = live ? larger(v[j], 0.1) : 1.0;
+            l[a] = live ? mu / s[a] + (j == 2 ? 0.0 : extra) : 0.0;
+        }
     }
-    for (int e = 0; e < k; e++) {
-        double G = ut[m + e], top = et[m + e], edge = p->gmax[t * k + e];
-        double *v = out + HS * m + GS * e;
-        v[0] = top - G + edge, v[1] = top + G + edge, v[2] = top;
-    }
-}
-
-static void centre(cw_mpc *p, double mu, double push) {
-    const int m = p->m, k = p->k, H = p->H, n = HS * m + GS * k;
-    double *value = p->slot;
-    for (int t = 0; t < H; t++) {
-        double *et = p->t + t * (m + k), *s = p->s + t * n, *l = p->l + t * n;
-        const double *ut = p->u + t * p->rows;
-        for (int i = 0; i < m; i++) {
-            double cap = p->ceff[t * m + i], size = fabs(ut[i]);
-            et[i] = cap < BIG ? 0.5 * (size + cap) : size + 1.0;
-            if (et[i] > size + 1.0) et[i] = size + 1.0;
-        }
-        for (int e = 0; e < k; e++) et[m + e] = excess(ut[m + e], p->gmax[t * k + e]) + 0.3;
-        constraints(p, p->u, p->t, t, value);
-        for (int i = 0; i < n; i++) {
-            s[i] = value[i] < INFINITY ? larger(value[i], 0.1) : 1.0; /* no limit, no slack: a number all the same */
-            l[i] = mu / s[i];
-        }
-        for (int i = 0; i < m; i++) {
-            kinds is = kinds_of(p, t, i);
-            double *ls = l + HS * i;
-            if (is.trade) ls[0] += push, ls[1] += push;
-            if (is.rate) ls[3] += push, ls[4] += push;
-            if (!is.trade) ls[0] = ls[1] = 0.0;
-            if (!is.cap) ls[2] = 0.0;
-            if (!is.rate) ls[3] = ls[4] = 0.0;
-        }
-        for (int e = 0; e < k; e++)
-            if (!gap_limit(p, t, e)) {
-                double *ls = l + HS * m + GS * e;
-                ls[0] = ls[1] = ls[2] = 0.0;
-            }
-    }
-}
-
-/* Mean complementarity. */
-static double complementarity(const cw_mpc *p, int *count) {
-    const size_t n = (size_t)p->H * (size_t)(HS * p->m + GS * p->k);
-    double sum = 0.0;
-    int live = 0;
-    for (size_t i = 0; i < n; i++)
-        if (p->l[i] > 0.0) sum += p->s[i] * p->l[i], live++;
-    *count = live;
-    return live ? sum / live : 0.0;
-}
-
-/* Eliminated weights (first pass) and prices of the rows for the complementarity targets rc. */
-static void reduce(cw_mpc *p, int weights) {
-    const int m = p->m, k = p->k, H = p->H, n = HS * m + GS * k, rows = p->rows;
-    double *value = p->slot;
-    for (int t = 0; t < H; t++) {
-        const int o = t * n, or_ = t * rows;
-        const double *s = p->s + o, *l = p->l + o, *rc = p->rc + o;
-        double *hat = p->ls + o, *si = p->si + o, *li = p->li + o, *D = p->D + o;
-        double *w = p->w + or_, *yh = p->yh + or_;
-        const double *et = p->t + t * (m + k);
-        constraints(p, p->u, p->t, t, value);
-        if (weights)
-            for (int i = 0; i < n; i++) {
-                const double live = l[i] > 0.0 ? 1.0 : 0.0;
-                si[i] = live / s[i];
-                li[i] = live / (l[i] > 0.0 ? l[i] : 1.0);
-                D[i] = l[i] * si[i];
-            }
-        /* hat = l - rc/s - D rp, where rp = value - s */
-        for (int i = 0; i < n; i++) {
-            const double v = l[i] - (rc[i] + l[i] * (value[i] - s[i])) * si[i];
-            hat[i] = l[i] > 0.0 ? v : 0.0; /* the value may be infinite where there is no limit */
-        }
-        for (int i = 0; i < m; i++) {
-            kinds is = kinds_of(p, t, i);
-            const double *Di = D + HS * i, *hl = hat + HS * i;
-            if (is.trade) {
-                const double D1 = Di[0], D2 = Di[1], D3 = Di[2], inverse = 1.0 / (D1 + D2 + D3);
-                double gt = p->c[t * m + i] - hl[0] - hl[1] + hl[2];
-                if (weights) w[i] = (4.0 * D1 * D2 + D3 * (D1 + D2)) * inverse;
-                yh[i] = hl[0] - hl[1] - (D2 - D1) * gt * inverse;
-            } else if (p->ceff[t * m + i] <= SHUT) {
-                if (weights) w[i] = SHUT_PIN;
-                yh[i] = p->y[or_ + i] + SHUT_PIN * p->u[or_ + i];
-            } else {
-                if (weights) w[i] = 0.0;
-                yh[i] = 0.0;
-            }
-            if (weights) w[m + k + i] = is.rate ? Di[3] + Di[4] : 0.0;
-            yh[m + k + i] = is.rate ? hl[3] - hl[4] : 0.0;
-        }
-        for (int e = 0; e < k; e++) {
-            const double *De = D + HS * m + GS * e, *hl = hat + HS * m + GS * e;
-            if (!gap_limit(p, t, e)) {
-                if (weights) w[m + e] = 0.0;
-                yh[m + e] = 0.0;
-                continue;
-            }
-            double p1 = p->p1[t * k + e], p2 = p->p2[t * k + e];
-            const double D4 = De[0], D5 = De[1], D6 = De[2], inverse = 1.0 / (D4 + D5 + D6 + p2);
-            double ge = p1 + p2 * et[m + e] - hl[0] - hl[1] - hl[2];
-            if (weights) w[m + e] = (4.0 * D4 * D5 + (D6 + p2) * (D4 + D5)) * inverse;
-            yh[m + e] = hl[0] - hl[1] - (D5 - D4) * ge * inverse;
+    s += 5 * hm, l += 5 * hm;
+    for (int i = 0; i < hk; i++) {
+        const double G = p->u[2 * hm + i];
+        const int live = p->gmax[i] < BIG && (p->p1[i] > 0.0 || p->p2[i] > 0.0);
+        const double e = p->t[hm + i] = excess(G, p->gmax[i]) + 0.3, edge = p->edge[i] = live ? p->gmax[i] : 0.0;
+        const double v[3] = {e - G + edge, e + G + edge, e};
+        for (int j = 0; j < 3; j++) {
+            const int a = j * hk + i;
+            s[a] = live ? larger(v[j], 0.1) : 1.0;
+            l[a] = live ? mu / s[a] : 0.0;
         }
     }
 }
 
-/* From du: steps of epigraphs into dt, of slacks into ds, and new multipliers less the old ones into ls. */
-static void expand(cw_mpc *p) {
-    const int m = p->m, k = p->k, H = p->H, n = HS * m + GS * k;
-    double *value = p->slot;
-    for (int t = 0; t < H; t++) {
-        const int o = t * n;
-        const double *s = p->s + o, *l = p->l + o, *du = p->du + t * p->rows;
-        const double *et = p->t + t * (m + k);
-        double *hat = p->ls + o, *ds = p->ds + o, *det = p->dt + t * (m + k);
-        constraints(p, p->u, p->t, t, value);
-        for (int i = 0; i < m; i++) {
-            const double *S = s + HS * i, *Di = p->D + o + HS * i, *hl = hat + HS * i, *v = value + HS * i;
-            double dh = du[i], dr = du[m + k + i], step = 0.0;
-            if (kinds_of(p, t, i).trade) {
-                const double D1 = Di[0], D2 = Di[1], D3 = Di[2];
-                double gt = p->c[t * m + i] - hl[0] - hl[1] + hl[2];
-                step = -(gt + (D2 - D1) * dh) / (D1 + D2 + D3);
-            }
-            det[i] = step;
-            double *d = ds + HS * i;
-            d[0] = step - dh + v[0] - S[0], d[1] = step + dh + v[1] - S[1], d[2] = v[2] - S[2] - step;
-            d[3] = v[3] - S[3] - dr, d[4] = v[4] - S[4] + dr;
+/* Weights (with `first`) and prices of the rows once slacks and epigraphs are eliminated; q3 is what the complementarity
+   aims at. t and e move by -(A + B dh). */
+CLONES static void reduce(cw_mpc *p, int first) {
+    const int hm = p->hm, hk = p->hk;
+    const double *restrict u = p->u, *restrict y = p->y, *restrict t = p->t, *restrict s = p->s, *restrict l = p->l;
+    const double *restrict q = p->q3, *restrict top = p->top, *restrict limit = p->limit, *restrict pin = p->pin;
+    const double *restrict c = p->c, *restrict edge = p->edge, *restrict p1 = p->p1, *restrict p2 = p->p2;
+    double *restrict si = p->si, *restrict D = p->D, *restrict w = p->w, *restrict yh = p->yh;
+    double *restrict A = p->A, *restrict B = p->B;
+    if (first)
+        for (int i = 0; i < 5 * hm + 3 * hk; i++) {
+            si[i] = (l[i] > 0.0 ? 1.0 : 0.0) / s[i];
+            D[i] = l[i] * si[i];
         }
-        for (int e = 0; e < k; e++) {
-            const double *S = s + HS * m + GS * e, *De = p->D + o + HS * m + GS * e, *hl = hat + HS * m + GS * e;
-            const double *v = value + HS * m + GS * e;
-            double dG = du[m + e], step = 0.0;
-            if (gap_limit(p, t, e)) {
-                double p1 = p->p1[t * k + e], p2 = p->p2[t * k + e];
-                const double D4 = De[0], D5 = De[1], D6 = De[2];
-                double ge = p1 + p2 * et[m + e] - hl[0] - hl[1] - hl[2];
-                step = -(ge + (D5 - D4) * dG) / (D4 + D5 + D6 + p2);
-            }
-            det[m + e] = step;
-            double *d = ds + HS * m + GS * e;
-            d[0] = step - dG + v[0] - S[0], d[1] = step + dG + v[1] - S[1], d[2] = step + v[2] - S[2];
-        }
-        /* hat - D J du - l, with J du = ds - rp */
-        const double *D = p->D + o;
-        for (int i = 0; i < n; i++) {
-            const double v = hat[i] - D[i] * (ds[i] - (value[i] - s[i])) - l[i];
-            hat[i] = l[i] > 0.0 ? v : 0.0;
-            ds[i] = l[i] > 0.0 ? ds[i] : 0.0;
-        }
+    for (int i = 0; i < hm; i++) {
+        const double D0 = D[i], D1 = D[hm + i], D2 = D[2 * hm + i], D3 = D[3 * hm + i], D4 = D[4 * hm + i];
+        const double h = u[i], r = u[hm + i];
+        const double h0 = -q[i] - D0 * (t[i] - h - s[i]);
+        const double h1 = -q[hm + i] - D1 * (t[i] + h - s[hm + i]);
+        const double h2 = -q[2 * hm + i] - D2 * (top[i] - t[i] - s[2 * hm + i]);
+        const double h3 = -q[3 * hm + i] - D3 * (limit[i] - r - s[3 * hm + i]);
+        const double h4 = -q[4 * hm + i] - D4 * (limit[i] + r - s[4 * hm + i]);
+        const double sum = D0 + D1 + D2, inverse = (sum > 0.0 ? 1.0 : 0.0) / (sum > 0.0 ? sum : 1.0);
+        const double b = (D1 - D0) * inverse, gt = c[i] - h0 - h1 + h2;
+        w[i] = (4.0 * D0 * D1 + D2 * (D0 + D1)) * inverse + pin[i];
+        yh[i] = h0 - h1 - b * gt + (y[i] + pin[i] * h);
+        w[hm + i] = D3 + D4;
+        yh[hm + i] = h3 - h4;
+        A[i] = gt * inverse, B[i] = b;
     }
+    D += 5 * hm, s += 5 * hm, q += 5 * hm, t += hm, A += hm, B += hm, w += 2 * hm, yh += 2 * hm, u += 2 * hm;
+    for (int i = 0; i < hk; i++) {
+        const double D0 = D[i], D1 = D[hk + i], D2 = D[2 * hk + i], G = u[i], e = t[i];
+        const double h0 = -q[i] - D0 * (e - G + edge[i] - s[i]);
+        const double h1 = -q[hk + i] - D1 * (e + G + edge[i] - s[hk + i]);
+        const double h2 = -q[2 * hk + i] - D2 * (e - s[2 * hk + i]);
+        const double live = D0 > 0.0 ? 1.0 : 0.0, sum = D0 + D1 + D2 + p2[i];
+        const double inverse = live / (sum > 0.0 ? sum : 1.0), b = (D1 - D0) * inverse;
+        const double ge = p1[i] + p2[i] * e - h0 - h1 - h2;
+        w[i] = (4.0 * D0 * D1 + (D2 + p2[i]) * (D0 + D1)) * inverse;
+        yh[i] = h0 - h1 - b * ge;
+        A[i] = ge * inverse, B[i] = b;
+    }
+}
+
+/* From du: steps of epigraphs, slacks and multipliers. */
+CLONES static void expand(cw_mpc *p) {
+    const int hm = p->hm, hk = p->hk, n = 5 * hm + 3 * hk;
+    const double *restrict u = p->u, *restrict du = p->du, *restrict t = p->t, *restrict s = p->s, *restrict l = p->l;
+    const double *restrict q = p->q3, *restrict top = p->top, *restrict limit = p->limit, *restrict edge = p->edge;
+    const double *restrict D = p->D, *restrict A = p->A, *restrict B = p->B;
+    double *restrict ds = p->ds, *restrict dl = p->dl, *restrict dt = p->dt;
+    for (int i = 0; i < hm; i++) {
+        const double dh = du[i], dr = du[hm + i], h = u[i], r = u[hm + i], v = -(A[i] + B[i] * dh);
+        dt[i] = v;
+        ds[i] = v - dh + (t[i] - h - s[i]);
+        ds[hm + i] = v + dh + (t[i] + h - s[hm + i]);
+        ds[2 * hm + i] = (top[i] - t[i] - s[2 * hm + i]) - v;
+        ds[3 * hm + i] = (limit[i] - r - s[3 * hm + i]) - dr;
+        ds[4 * hm + i] = (limit[i] + r - s[4 * hm + i]) + dr;
+    }
+    for (int i = 0; i < hk; i++) {
+        const double dG = du[2 * hm + i], G = u[2 * hm + i], e = t[hm + i], v = -(A[hm + i] + B[hm + i] * dG);
+        const int a = 5 * hm + i;
+        dt[hm + i] = v;
+        ds[a] = v - dG + (e - G + edge[i] - s[a]);
+        ds[a + hk] = v + dG + (e + G + edge[i] - s[a + hk]);
+        ds[a + 2 * hk] = v + (e - s[a + 2 * hk]);
+    }
+    for (int i = 0; i < n; i++) dl[i] = -q[i] - D[i] * ds[i] - l[i];
 }
 
 /* The longest step, up to 1, that keeps slacks and multipliers positive. */
-static double longest(const cw_mpc *p) {
-    const size_t n = (size_t)p->H * (size_t)(HS * p->m + GS * p->k);
+CLONES static double longest(const cw_mpc *p) {
+    const int n = 5 * p->hm + 3 * p->hk;
+    const double *ds = p->ds, *dl = p->dl, *si = p->si, *l = p->l;
     double inverse = 1.0;
-    for (size_t i = 0; i < n; i++) {
-        const double a = -p->ds[i] * p->si[i], b = -p->ls[i] * p->li[i];
-        const double c = a > b ? a : b;
+    int i = 0;
+#if LANES == 4
+    const vec unit = {1.0, 1.0, 1.0, 1.0};
+    vec most = unit;
+    for (; i + 4 <= n; i += 4) {
+        const vec L = AT(l, i), a = -AT(ds, i) * AT(si, i);
+        const marks none = L <= 0.0;
+        const vec b = -AT(dl, i) / (vec)(((marks)L & ~none) | ((marks)unit & none));
+        const marks first = a > b;
+        const vec c = (vec)(((marks)a & first) | ((marks)b & ~first));
+        const marks up = c > most;
+        most = (vec)(((marks)c & up) | ((marks)most & ~up));
+    }
+    for (int b = 0; b < 4; b++) inverse = most[b] > inverse ? most[b] : inverse;
+#endif
+    for (; i < n; i++) {
+        const double a = -ds[i] * si[i], b = l[i] > 0.0 ? -dl[i] / l[i] : 0.0, c = a > b ? a : b;
         inverse = c > inverse ? c : inverse;
     }
     return 1.0 / inverse;
 }
 
-static int predict_correct(cw_mpc *p, double mu, int live) {
-    const size_t n = (size_t)p->H * (size_t)(HS * p->m + GS * p->k), hr = (size_t)p->H * (size_t)p->rows;
-    for (size_t i = 0; i < n; i++) p->rc[i] = p->s[i] * p->l[i];
-    reduce(p, 1);
-    if (!factorise(p, p->w, p->factor)) return 0;
-    gradient(p, p->u, p->yh, p->grad);
-    solve(p, p->factor, p->w, p->grad, p->du);
-    expand(p);
-    double reach = longest(p), after = 0.0;
-    for (size_t i = 0; i < n; i++) after += (p->s[i] + reach * p->ds[i]) * (p->l[i] + reach * p->ls[i]);
-    after /= live;
-    double ratio = after / mu, sigma = ratio * ratio * ratio, aim = sigma * mu;
-    for (size_t i = 0; i < n; i++) {
-        double second = p->ds[i] * p->ls[i];
-        second = second > mu ? mu : second < -mu ? -mu : second;
-        p->rc[i] = p->s[i] * p->l[i] + second - aim;
+/* Sum of complementarities after a step of alpha, and the least of those that are there. */
+CLONES static double along(const cw_mpc *p, double alpha, double *least) {
+    const int n = 5 * p->hm + 3 * p->hk;
+    const double *s = p->s, *l = p->l, *ds = p->ds, *dl = p->dl;
+    double sum[4] = {0.0, 0.0, 0.0, 0.0}, low = INFINITY;
+    int i = 0;
+    for (; i + 4 <= n; i += 4)
+        for (int b = 0; b < 4; b++) {
+            const int a = i + b;
+            const double v = (s[a] + alpha * ds[a]) * (l[a] + alpha * dl[a]), there = l[a] > 0.0 ? v : INFINITY;
+            sum[b] += v;
+            low = there < low ? there : low;
+        }
+    for (; i < n; i++) {
+        const double v = (s[i] + alpha * ds[i]) * (l[i] + alpha * dl[i]), there = l[i] > 0.0 ? v : INFINITY;
+        sum[i & 3] += v;
+        low = there < low ? there : low;
     }
-    reduce(p, 0);
-    gradient(p, p->u, p->yh, p->grad);
-    solve(p, p->factor, p->w, p->grad, p->du);
+    *least = low;
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+/* Mean complementarity. */
+static double complementarity(const cw_mpc *p, int *count) {
+    double sum = 0.0;
+    int live = 0;
+    for (int i = 0; i < 5 * p->hm + 3 * p->hk; i++)
+        if (p->l[i] > 0.0) sum += p->s[i] * p->l[i], live++;
+    *count = live;
+    return live ? sum / live : 0.0;
+}
+
+/* Second order and centring: what the corrector aims at. */
+CLONES static void correct(cw_mpc *p, double mu, double aim) {
+    const int n = 5 * p->hm + 3 * p->hk;
+    const double *restrict ds = p->ds, *restrict dl = p->dl, *restrict si = p->si;
+    double *restrict q = p->q3;
+    for (int i = 0; i < n; i++) {
+        double second = ds[i] * dl[i];
+        second = second > mu ? mu : second;
+        second = second < -mu ? -mu : second;
+        q[i] = (second - aim) * si[i];
+    }
+}
+
+CLONES static void move(cw_mpc *p, double alpha) {
+    const int n = 5 * p->hm + 3 * p->hk, nt = p->hm + p->hk;
+    double *restrict s = p->s, *restrict l = p->l, *restrict t = p->t, *restrict u = p->u;
+    const double *restrict ds = p->ds, *restrict dl = p->dl, *restrict dt = p->dt, *restrict du = p->du;
+    for (int i = 0; i < n; i++) {
+        const double there = l[i] > 0.0 ? alpha : 0.0;
+        s[i] += there * ds[i];
+        l[i] += there * dl[i];
+    }
+    for (int i = 0; i < nt; i++) t[i] += alpha * dt[i];
+    for (int i = 0; i < p->hr; i++) u[i] += alpha * du[i];
+}
+
+/* The same from trades and prices of the step before. */
+static void centre_warm(cw_mpc *p, const double *y) {
+    const int hm = p->hm, hk = p->hk, mp = p->mp;
+    double *s = p->s, *l = p->l;
+    for (int i = 0; i < hm; i++) {
+        const int is = i % mp < p->m ? trade_kind(p, i) : 0;
+        const double size = fabs(p->u[i]), cap = p->ceff[i], r = p->u[hm + i], d = p->rate[i % mp], c = p->c[i];
+        const int turns = d < BIG;
+        double t = size + DELTA;
+        if (is & 2 && t > 0.5 * (size + cap)) t = 0.5 * (size + cap);
+        p->top[i] = is & 2 ? cap : 0.0, p->limit[i] = turns ? d : 0.0, p->pin[i] = cap <= SHUT ? SHUT_PIN : 0.0;
+        p->t[i] = t;
+        const double v[5] = {t - p->u[i], t + p->u[i], p->top[i] - t, p->limit[i] - r, p->limit[i] + r};
+        const double yi = y[i], yr = y[hm + i], over = excess(yi, c);
+        const double q[5] = {over > 0.0 ? larger(yi, 0.0) : 0.5 * (c + yi), over > 0.0 ? larger(-yi, 0.0) : 0.5 * (c - yi),
+                             over, larger(yr, 0.0), larger(-yr, 0.0)};
+        for (int j = 0; j < 5; j++) {
+            const int live = j < 2 ? is & 1 : j == 2 ? is & 2 : turns;
+            const int a = j * hm + i;
+            s[a] = live ? larger(v[j], DELTA) : 1.0;
+            l[a] = live ? larger(q[j], DELTA) : 0.0;
+        }
+    }
+    s += 5 * hm, l += 5 * hm;
+    for (int i = 0; i < hk; i++) {
+        const double G = p->u[2 * hm + i], yG = y[2 * hm + i];
+        const int live = p->gmax[i] < BIG && (p->p1[i] > 0.0 || p->p2[i] > 0.0);
+        const double e = p->t[hm + i] = excess(G, p->gmax[i]) + DELTA, edge = p->edge[i] = live ? p->gmax[i] : 0.0;
+        const double v[3] = {e - G + edge, e + G + edge, e};
+        const double q[3] = {larger(yG, 0.0), larger(-yG, 0.0), larger(p->p1[i] + p->p2[i] * e - fabs(yG), 0.0)};
+        for (int j = 0; j < 3; j++) {
+            const int a = j * hk + i;
+            s[a] = live ? larger(v[j], DELTA) : 1.0;
+            l[a] = live ? larger(q[j], DELTA) : 0.0;
+        }
+    }
+}
+
+static int predict_correct(cw_mpc *p, double mu, int live) {
+    const int n = 5 * p->hm + 3 * p->hk;
+    double least;
+    memset(p->q3, 0, sizeof(double) * (size_t)n);
+    reduce(p, 1);
+    if (!back(p, p->w, p->yh, NULL, p->factor, p->count, p->H)) return 0;
+    forth(p, p->factor, p->count, p->du);
     expand(p);
-    double most = longest(p), keep = 1.0 - mu > 0.99 ? 1.0 - mu : 0.99;
-    double alpha = most >= 1.0 ? larger(keep, 0.99) : keep * most;
-    if (most >= 1.0 && keep > alpha) alpha = keep;
+    const double ratio = along(p, longest(p), &least) / live / mu;
+    correct(p, mu, ratio * ratio * ratio * mu);
+    reduce(p, 0);
+    (void)back(p, p->w, p->yh, NULL, p->factor, p->count, 0);
+    forth(p, p->factor, p->count, p->du);
+    expand(p);
+    const double most = longest(p), keep = 1.0 - mu > 0.99 ? 1.0 - mu : 0.99;
+    double alpha = most >= 1.0 ? keep : keep * most;
     for (int tries = 0; tries < 40; tries++) {
-        double least = INFINITY, sum = 0.0;
-        for (size_t i = 0; i < n; i++)
-            if (p->l[i] > 0.0) {
-                double v = (p->s[i] + alpha * p->ds[i]) * (p->l[i] + alpha * p->ls[i]);
-                least = v < least ? v : least;
-                sum += v;
-            }
+        const double sum = along(p, alpha, &least);
         if (least >= 1e-4 * sum / live) break;
         alpha *= 0.9;
     }
-    for (size_t i = 0; i < n; i++)
-        if (p->l[i] > 0.0) {
-            p->s[i] += alpha * p->ds[i];
-            p->l[i] += alpha * p->ls[i];
-        }
-    const int per = p->m + p->k;
-    for (size_t i = 0; i < (size_t)p->H * (size_t)per; i++) p->t[i] += alpha * p->dt[i];
-    for (size_t i = 0; i < hr; i++) p->u[i] += alpha * p->du[i];
-    for (int t = 0; t < p->H; t++)
-        for (int i = 0; i < p->m; i++)
-            if (p->ceff[t * p->m + i] <= SHUT) {
-                const int at = t * p->rows + i;
-                p->y[at] += alpha * (p->yh[at] + SHUT_PIN * p->du[at] - p->y[at]);
-            }
+    for (int i = 0; i < p->hm; i++)
+        if (p->pin[i] > 0.0) p->y[i] += alpha * (p->yh[i] + SHUT_PIN * p->du[i] - p->y[i]);
+    move(p, alpha);
     roll(p, p->u);
     return 1;
 }
 
 /* Prices and regimes of the interior iterate. */
 static void cross_over(cw_mpc *p) {
-    const int m = p->m, k = p->k, H = p->H, n = HS * m + GS * k, rows = p->rows;
-    for (int t = 0; t < H; t++) {
-        const double *s = p->s + t * n, *l = p->l + t * n;
-        double *y = p->y + t * rows;
-        signed char *g = p->regime + t * rows;
-        for (int i = 0; i < m; i++) {
-            kinds is = kinds_of(p, t, i);
-            const double *S = s + HS * i, *Lm = l + HS * i;
-            if (is.trade) {
-                y[i] = Lm[0] - Lm[1];
-                int up = Lm[0] > S[0], down = Lm[1] > S[1], top = is.cap && Lm[2] > S[2];
-                if (up && down) g[i] = 0;
-                else if (up) g[i] = top ? 2 : 1;
-                else if (down) g[i] = top ? -2 : -1;
-                else g[i] = p->u[t * rows + i] >= 0.0 ? 1 : -1;
-            } else {
-                g[i] = p->ceff[t * m + i] <= SHUT ? 0 : 1;
-            }
-            y[m + k + i] = is.rate ? Lm[3] - Lm[4] : 0.0;
-            g[m + k + i] = (signed char)(is.rate ? (Lm[3] > S[3]) - (Lm[4] > S[4]) : 0);
+    const int hm = p->hm, hk = p->hk, mp = p->mp;
+    const double *s = p->s, *l = p->l;
+    signed char *regime = p->regime;
+    for (int i = 0; i < hm; i++) {
+        const int is = i % mp < p->m ? trade_kind(p, i) : 0;
+        int g = 0;
+        if (is & 1) {
+            const int up = l[i] > s[i], down = l[hm + i] > s[hm + i];
+            const int top = is & 2 && l[2 * hm + i] > s[2 * hm + i];
+            p->y[i] = l[i] - l[hm + i];
+            if (up && down) g = 0;
+            else if (up) g = top ? 2 : 1;
+            else if (down) g = top ? -2 : -1;
+            else g = p->u[i] >= 0.0 ? 1 : -1;
+        } else {
+            g = p->ceff[i] <= SHUT ? 0 : 1;
         }
-        for (int e = 0; e < k; e++) {
-            const double *S = s + HS * m + GS * e, *Lm = l + HS * m + GS * e;
-            int r = m + e;
-            if (!gap_limit(p, t, e)) {
-                y[r] = 0.0, g[r] = 0;
-                continue;
-            }
-            y[r] = Lm[0] - Lm[1];
-            int up = Lm[0] > S[0], down = Lm[1] > S[1], zero = Lm[2] > S[2];
-            g[r] = (signed char)(up ? (zero ? 1 : 2) : down ? (zero ? -1 : -2) : 0);
-        }
+        regime[i] = (signed char)g;
+        const int a = 3 * hm + i, b = 4 * hm + i, turns = p->rate[i % mp] < BIG;
+        p->y[hm + i] = turns ? l[a] - l[b] : 0.0;
+        regime[hm + i] = (signed char)(turns ? (l[a] > s[a]) - (l[b] > s[b]) : 0);
+    }
+    for (int i = 0; i < hk; i++) {
+        const int a = 5 * hm + i, b = a + hk, c = b + hk;
+        const int up = l[a] > s[a], down = l[b] > s[b], zero = l[c] > s[c];
+        p->y[2 * hm + i] = l[a] - l[b];
+        regime[2 * hm + i] = (signed char)(up ? (zero ? 1 : 2) : down ? (zero ? -1 : -2) : 0);
     }
 }
 
@@ -1045,69 +1442,93 @@ static void cross_over(cw_mpc *p) {
 
 /* Whether all data lie within low..BIG in units, a limit also beyond; a NaN does not. */
 static int sound(const double *from, size_t count, double scale, double low, int limit) {
-    int good = 1;
-    for (size_t i = 0; i < count; i++) {
-        double v = from[i] * scale;
-        /* The sign of what is given counts: a tiny negative number may be scaled to zero. */
-        good &= (v >= low) & (limit | (v <= BIG)) & ((low < 0.0) | (from[i] >= 0.0));
+    const double high = limit ? INFINITY : BIG, least = low < 0.0 ? -INFINITY : 0.0;
+    size_t i = 0;
+    int bad = 0;
+#if LANES == 4
+    flags any = {0};
+    for (; i + 2 <= count; i += 2) {
+        const pair v = *(const pair *)(const void *)(from + i), x = v * scale;
+        any |= ~((x >= low) & (x <= high) & (v >= least)); /* tiny negative numbers may be scaled to zero */
     }
-    return good;
+    bad = (any[0] | any[1]) != 0;
+#endif
+    for (; i < count; i++) {
+        const double v = from[i], x = v * scale;
+        bad |= !(x >= low) | !(x <= high) | !(v >= least);
+    }
+    return !bad;
 }
 
 static void copy(double *to, const double *from, size_t count, double scale) {
     for (size_t i = 0; i < count; i++) to[i] = from[i] * scale;
 }
 
+/* Rows of `count` numbers into rows of `wide`. */
+static void spread(double *to, const double *from, int rows, int count, int wide, double scale) {
+    if (count == wide) copy(to, from, (size_t)rows * (size_t)count, scale);
+    else
+        for (int t = 0; t < rows; t++)
+            for (int i = 0; i < count; i++) to[t * wide + i] = from[t * count + i] * scale;
+}
+
 /* Limits in units: what is beyond BIG is none, what is below TINY is zero. */
-static void copy_limits(double *to, const double *from, size_t count, double scale) {
-    for (size_t i = 0; i < count; i++) {
-        double v = from[i] * scale;
-        v = v < TINY ? 0.0 : v;
-        to[i] = v < BIG ? v : INFINITY;
-    }
+static void spread_limits(double *to, const double *from, int rows, int count, int wide, double scale) {
+    for (int t = 0; t < rows; t++)
+        for (int i = 0; i < count; i++) {
+            double v = from[t * count + i] * scale;
+            v = v < TINY ? 0.0 : v;
+            to[t * wide + i] = v < BIG ? v : INFINITY;
+        }
 }
 
 /* Take the data in units; 0, and nothing changed, where they are refused. */
 static int load(cw_mpc *p, const cw_mpc_data *d) {
-    const size_t m = (size_t)p->m, k = (size_t)p->k, H = (size_t)p->H, M = (size_t)p->M;
+    const int m = p->m, k = p->k, H = p->H, M = p->M, mp = p->mp, kp = p->kp;
+    const size_t hm = (size_t)(H * m), hk = (size_t)(H * k), sm = (size_t)m, sk = (size_t)k;
     const double u = 1.0 / p->unit, g = p->unit / p->cost, bend = g * p->unit, root = 1.0 / p->root;
-    int good = sound(d->gap, k, u, -BIG, 0) & sound(d->state, M * m, root, -BIG, 0) & sound(d->last, m, u, -BIG, 0) &
-               sound(d->plan, H * k, u, -BIG, 0) & sound(d->linear, H * m, g, -BIG, 0) &
-               sound(d->carry, H * k, g, -BIG, 0) & sound(d->spread, H * m, g, 0.0, 0) &
-               sound(d->cap, H * m, u, 0.0, 1) & sound(d->rate, m, u, 0.0, 1) & sound(d->gap_cap, H * k, u, 0.0, 1) &
-               sound(d->price, H * k, g, 0.0, 0) & sound(d->curve, H * k, bend, 0.0, 0);
-    if (!good) return 0;
-    copy(p->G0, d->gap, k, u);
-    copy(p->z0, d->state, M * m, root);
-    copy(p->last, d->last, m, u);
-    copy(p->plan, d->plan, H * k, u);
-    copy(p->lin, d->linear, H * m, g);
-    copy(p->carry, d->carry, H * k, g);
-    copy(p->c, d->spread, H * m, g);
-    copy_limits(p->cap, d->cap, H * m, u);
-    copy_limits(p->rate, d->rate, m, u);
-    copy_limits(p->gmax, d->gap_cap, H * k, u);
-    copy(p->p1, d->price, H * k, g);
-    copy(p->p2, d->curve, H * k, bend);
+    if (!(sound(d->gap, sk, u, -BIG, 0) & sound(d->state, (size_t)(M * m), root, -BIG, 0) &
+          sound(d->last, sm, u, -BIG, 0) & sound(d->plan, hk, u, -BIG, 0) & sound(d->linear, hm, g, -BIG, 0) &
+          sound(d->carry, hk, g, -BIG, 0) & sound(d->spread, hm, g, 0.0, 0) & sound(d->cap, hm, u, 0.0, 1) &
+          sound(d->rate, sm, u, 0.0, 1) & sound(d->gap_cap, hk, u, 0.0, 1) & sound(d->price, hk, g, 0.0, 0) &
+          sound(d->curve, hk, bend, 0.0, 0)))
+        return 0;
+    copy(p->G0, d->gap, sk, u);
+    spread(p->z0, d->state, M, m, p->mb, root);
+    copy(p->last, d->last, sm, u);
+    spread(p->plan, d->plan, H, k, kp, u);
+    spread(p->lin, d->linear, H, m, mp, g);
+    spread(p->carry, d->carry, H, k, kp, g);
+    spread(p->c, d->spread, H, m, mp, g);
+    spread_limits(p->cap, d->cap, H, m, mp, u);
+    spread_limits(p->rate, d->rate, 1, m, mp, u);
+    spread_limits(p->gmax, d->gap_cap, H, k, kp, u);
+    spread(p->p1, d->price, H, k, kp, g);
+    spread(p->p2, d->curve, H, k, kp, bend);
     return 1;
 }
 
 /* Caps that the rates leave, and a last trade from which they can be reached; 1 where it had to give way. */
 static int reconcile(cw_mpc *p, const double *given) {
-    const int m = p->m, H = p->H;
+    const int mp = p->mp, hm = p->hm;
     int relaxed = 0;
-    for (int i = 0; i < m; i++) {
+    for (int i = 0; i < p->m; i++) {
         const double d = p->rate[i];
         if (!(d < BIG)) {
-            for (int t = 0; t < H; t++) p->ceff[t * m + i] = p->cap[t * m + i];
+            for (int a = i; a < hm; a += mp) p->ceff[a] = p->cap[a];
             if (fabs(p->last[i]) < TINY) p->last[i] = 0.0;
             continue;
         }
         double next = INFINITY;
-        for (int t = H - 1; t >= 0; t--) {
-            const double cap = p->cap[t * m + i], most = beside(next, d);
-            next = cap < most ? cap : most;
-            p->ceff[t * m + i] = next;
+        for (int a = hm - mp + i; a >= 0; a -= mp) {
+            const double cap = p->cap[a];
+            if (!(cap - next <= d)) {
+                const double most = beside(next, d);
+                next = cap < most ? cap : most;
+            } else {
+                next = cap;
+            }
+            p->ceff[a] = next;
         }
         if (fabs(p->last[i]) < TINY && given[i] != 0.0) {
             relaxed |= d < 1e20 * TINY;
@@ -1124,23 +1545,25 @@ static int reconcile(cw_mpc *p, const double *given) {
 
 /* Move the last answer on by some slices; rows that come in are at rest. */
 static void shift_rows(cw_mpc *p, int by) {
-    const size_t rows = (size_t)p->rows, H = (size_t)p->H;
-    size_t b = by < 0 ? 0 : (size_t)by;
+    const int b = by < 0 ? 0 : by > p->H ? p->H : by;
     if (b == 0) return;
-    if (b > H) b = H;
-    const size_t kept = (H - b) * rows;
-    memmove(p->u, p->u + b * rows, kept * sizeof(double));
-    memmove(p->y, p->y + b * rows, kept * sizeof(double));
-    memmove(p->regime, p->regime + b * rows, kept);
-    memset(p->u + kept, 0, b * rows * sizeof(double));
-    memset(p->y + kept, 0, b * rows * sizeof(double));
-    memset(p->regime + kept, 0, b * rows);
+    const int at[3] = {0, p->hm, 2 * p->hm}, wide[3] = {p->mp, p->mp, p->kp};
+    for (int j = 0; j < 3; j++) {
+        const size_t gone = (size_t)(b * wide[j]), kept = (size_t)((p->H - b) * wide[j]);
+        double *u = p->u + at[j], *y = p->y + at[j];
+        signed char *g = p->regime + at[j];
+        memmove(u, u + gone, kept * sizeof(double));
+        memmove(y, y + gone, kept * sizeof(double));
+        memmove(g, g + gone, kept);
+        memset(u + kept, 0, gone * sizeof(double));
+        memset(y + kept, 0, gone * sizeof(double));
+        memset(g + kept, 0, gone);
+    }
 }
 
 static void at_rest(cw_mpc *p) {
-    const size_t hr = (size_t)p->H * (size_t)p->rows;
-    memset(p->y, 0, hr * sizeof(double));
-    memset(p->regime, 0, hr);
+    memset(p->y, 0, (size_t)p->hr * sizeof(double));
+    memset(p->regime, 0, (size_t)p->hr);
 }
 
 typedef struct {
@@ -1150,14 +1573,14 @@ typedef struct {
 
 /* Clip trades, price them, and keep them where they are the best so far; what they cost. */
 static double consider(cw_mpc *p, const double *u, grade *g) {
+    const size_t bytes = (size_t)p->hm * sizeof(double);
     double size;
-    clip(p, u, p->trial);
-    put(p, p->trial, p->row);
+    clip(p, u, p->row);
     roll(p, p->row);
     const double value = objective(p, p->row, &size);
     if (value < g->value) {
         g->value = value, g->size = size;
-        memcpy(p->best, p->trial, (size_t)p->H * (size_t)p->m * sizeof(double));
+        memcpy(p->best, p->row, bytes);
     }
     return value;
 }
@@ -1173,14 +1596,23 @@ static int judge(cw_mpc *p, grade *g, double tol) {
 /* Mehrotra's interior point from the clipped shifted plan; at small complementarity its regimes go to Newton, which is
    exact. 1 where that settled and is proven. */
 static int interior(cw_mpc *p, grade *g, double tol, int work, int *used, int *steps) {
-    const size_t hm = (size_t)p->H * (size_t)p->m, hr = (size_t)p->H * (size_t)p->rows;
-    double next = 1e-6;
-    put(p, p->plan0, p->u);
+    const size_t hr = (size_t)p->hr * sizeof(double);
+    double next = NEXT;
+    memcpy(p->u, p->plan0, (size_t)p->hm * sizeof(double));
     consider(p, p->u, g);
-    memcpy(p->u, p->row, hr * sizeof(double));
+    memcpy(p->u, p->row, hr);
     at_rest(p);
-    gradient(p, p->u, p->y, p->grad);
-    centre(p, MU0, PUSH * largest(p->grad, hm));
+    int warm = p->warm == SETTLED;
+    if (warm) {
+        gradient(p, p->u, p->y0, p->grad);
+        warm = largest(p->grad, p->hm) <= NEARBY;
+    }
+    if (warm) {
+        centre_warm(p, p->y0);
+    } else {
+        gradient(p, p->u, p->y, p->grad);
+        centre(p, MU0, PUSH * largest(p->grad, p->hm));
+    }
     while (*used < work) {
         int live;
         const double mu = complementarity(p, &live);
@@ -1190,16 +1622,16 @@ static int interior(cw_mpc *p, grade *g, double tol, int work, int *used, int *s
             (*steps)++;
             continue;
         }
-        next = next > 1e-7 ? 1e-8 : 1e-11;
-        memcpy(p->keep, p->u, hr * sizeof(double));
-        memcpy(p->keep_y, p->y, hr * sizeof(double)); /* of trades that are shut */
+        next = next > 1e-5 ? 1e-6 : next > 1e-7 ? 1e-8 : 1e-11;
+        memcpy(p->keep, p->u, hr);
+        memcpy(p->keep_y, p->y, hr); /* of trades that are shut */
         cross_over(p);
-        if (newton(p, used, work)) {
+        if (newton(p, NEWTON, used, work)) {
             snap(p);
             if (judge(p, g, tol)) return 1;
         }
-        memcpy(p->u, p->keep, hr * sizeof(double));
-        memcpy(p->y, p->keep_y, hr * sizeof(double));
+        memcpy(p->u, p->keep, hr);
+        memcpy(p->y, p->keep_y, hr);
         roll(p, p->u);
         if (live == 0 || mu <= 1e-11) break;
     }
@@ -1212,7 +1644,7 @@ static int interior(cw_mpc *p, grade *g, double tol, int work, int *used, int *s
 
 cw_mpc_result cw_mpc_step(cw_mpc *p, const cw_mpc_data *data, int shift, double tol, int work, double *trades) {
     cw_mpc_result out = {CW_MPC_REFUSED, 0, 0, 0, 0.0, INFINITY};
-    const size_t hm = (size_t)p->H * (size_t)p->m;
+    const size_t bytes = (size_t)p->hm * sizeof(double);
     grade g = {INFINITY, 0.0, -INFINITY};
     int used = 0, steps = 0, settled = 0;
     if (!load(p, data)) return out;
@@ -1221,28 +1653,30 @@ cw_mpc_result cw_mpc_step(cw_mpc *p, const cw_mpc_data *data, int shift, double 
     if (p->warm > COLD) {
         shift_rows(p, shift);
     } else {
-        memset(p->u, 0, (size_t)p->H * (size_t)p->rows * sizeof(double));
+        memset(p->u, 0, (size_t)p->hr * sizeof(double));
         at_rest(p);
     }
-    take_trades(p, p->u, p->plan0);
-    if (p->warm == SETTLED && (p->gated < 2 || (p->fallbacks = (p->fallbacks + 1) & 7) == 0)) {
-        settled = newton(p, &used, work);
+    memcpy(p->plan0, p->u, bytes);
+    memcpy(p->y0, p->y, (size_t)p->hr * sizeof(double));
+    if (p->warm == SETTLED && (p->gated < GATE || (p->fallbacks = (p->fallbacks + 1) & 7) == 0)) {
+        settled = newton(p, work / 4 > NEWTON ? work / 4 : NEWTON, &used, work);
         if (settled) {
             snap(p);
             settled = judge(p, &g, tol);
         }
-        p->gated = settled ? 0 : p->gated < 2 ? p->gated + 1 : 2;
+        p->gated = settled ? 0 : p->gated < GATE ? p->gated + 1 : GATE;
     }
     if (!settled) settled = interior(p, &g, tol, work, &used, &steps);
     if (!settled && !(g.bound > -INFINITY)) { /* nothing was proven: prices of zero prove something */
         at_rest(p);
-        put(p, p->best, p->u);
+        memcpy(p->u, p->best, bytes);
         judge(p, &g, tol);
     }
-    for (size_t i = 0; i < hm; i++) trades[i] = p->best[i] * p->unit;
+    for (int t = 0; t < p->H; t++)
+        for (int i = 0; i < p->m; i++) trades[t * p->m + i] = p->best[t * p->mp + i] * p->unit;
     if (!settled) { /* the next step starts from the plan alone */
         at_rest(p);
-        put(p, p->best, p->u);
+        memcpy(p->u, p->best, bytes);
     }
     p->warm = settled ? SETTLED : PLAN;
     const double gap = larger(g.value - g.bound, 0.0);
@@ -1256,16 +1690,16 @@ cw_mpc_result cw_mpc_step(cw_mpc *p, const cw_mpc_data *data, int shift, double 
 void cw_mpc_reset(cw_mpc *p) { p->warm = COLD, p->gated = p->fallbacks = 0; }
 
 void cw_mpc_prices(const cw_mpc *p, double *trade, double *gap, double *rate) {
-    const int m = p->m, k = p->k;
+    const int m = p->m, k = p->k, mp = p->mp, kp = p->kp;
     const double scale = p->cost / p->unit;
     for (int t = 0; t < p->H; t++) {
-        const double *y = p->y + t * p->rows;
+        const double *y = p->y + t * mp, *yG = p->y + 2 * p->hm + t * kp;
         for (int i = 0; i < m; i++) {
-            double beyond = excess(y[i], p->c[t * m + i]);
+            double beyond = excess(y[i], p->c[t * mp + i]);
             trade[t * m + i] = (y[i] < 0.0 ? -beyond : beyond) * scale;
-            rate[t * m + i] = y[m + k + i] * scale;
+            rate[t * m + i] = y[p->hm + i] * scale;
         }
-        for (int e = 0; e < k; e++) gap[t * k + e] = y[m + e] * scale;
+        for (int e = 0; e < k; e++) gap[t * k + e] = yG[e] * scale;
     }
 }
 
@@ -1289,11 +1723,11 @@ static uint64_t hash_of_start(const header *h) {
 }
 
 size_t cw_mpc_saved_bytes(const cw_mpc *p) {
-    return sizeof(header) + (size_t)p->H * (size_t)p->rows * (2 * sizeof(double) + 1);
+    return sizeof(header) + (size_t)p->hr * (2 * sizeof(double) + 1);
 }
 
 void cw_mpc_save(const cw_mpc *p, void *to) {
-    const size_t hr = (size_t)p->H * (size_t)p->rows;
+    const size_t hr = (size_t)p->hr;
     header h = {p->m, p->k, p->M, p->H, p->warm, p->gated, p->fallbacks, SAVED, p->hash, 0};
     unsigned char *at = to;
     memcpy(at + sizeof h, p->u, hr * sizeof(double));
@@ -1304,14 +1738,14 @@ void cw_mpc_save(const cw_mpc *p, void *to) {
 }
 
 int cw_mpc_restore(cw_mpc *p, const void *from, size_t bytes) {
-    const size_t hr = (size_t)p->H * (size_t)p->rows;
+    const size_t hr = (size_t)p->hr;
     header h;
     if (bytes != cw_mpc_saved_bytes(p)) return 0;
     const unsigned char *at = from;
     memcpy(&h, at, sizeof h);
     if (h.m != p->m || h.k != p->k || h.M != p->M || h.H != p->H || h.version != SAVED || h.model != p->hash ||
         h.body != hashed(hash_of_start(&h), at + sizeof h, bytes - sizeof h) || h.warm < COLD || h.warm > SETTLED ||
-        h.gated < 0 || h.gated > 2 || h.fallbacks < 0 || h.fallbacks > 7)
+        h.gated < 0 || h.gated > GATE || h.fallbacks < 0 || h.fallbacks > 7)
         return 0;
     for (size_t i = 0; i < 2 * hr; i++) {
         double v;
@@ -1321,7 +1755,7 @@ int cw_mpc_restore(cw_mpc *p, const void *from, size_t bytes) {
     const unsigned char *regime = at + sizeof h + 2 * hr * sizeof(double);
     for (size_t i = 0; i < hr; i++) {
         const int v = (signed char)regime[i];
-        const int most = (int)(i % (size_t)p->rows) < p->m + p->k ? 2 : 1;
+        const int most = i < (size_t)p->hm || i >= 2 * (size_t)p->hm ? 2 : 1;
         if (v < -most || v > most) return 0;
     }
     memcpy(p->u, at + sizeof h, hr * sizeof(double));
@@ -1337,7 +1771,14 @@ int cw_mpc_restore(cw_mpc *p, const void *from, size_t bytes) {
 static double least_curvature(const double *A, double *U, double *x, int m) {
     double trace = 0.0;
     memcpy(U, A, sizeof(double) * (size_t)m * (size_t)m);
-    if (!eliminate(U, m, m, m)) return 0.0;
+    for (int j = 0; j < m; j++) {
+        if (!(U[j * (m + 1)] > 0.0)) return 0.0;
+        const double scale = 1.0 / sqrt(U[j * (m + 1)]);
+        for (int b = j; b < m; b++) U[j * m + b] *= scale;
+        for (int i = j + 1; i < m; i++)
+            for (int b = i; b < m; b++) U[i * m + b] -= U[j * m + i] * U[j * m + b];
+        U[j * (m + 1)] = scale;
+    }
     for (int c = 0; c < m; c++) {
         for (int i = c; i < m; i++) {
             double sum = i == c ? 1.0 : 0.0;
@@ -1358,11 +1799,13 @@ static int within(const double *v, size_t count, double low, double high) {
 
 /* Factorise P without weights; 0 where some curvature is below `least`. */
 static int convex(cw_mpc *p, double least) {
-    if (!factorise(p, p->w, p->base)) return 0;
+    memset(p->grad, 0, (size_t)p->hm * sizeof(double));
+    if (!back(p, p->w, NULL, p->grad, p->base, p->none, p->H)) return 0;
     for (int t = 0; t < p->H; t++)
         for (int i = 0; i < p->m; i++) {
-            const double inverse = p->base[(t * p->m + i) * p->wide + i]; /* of its root */
-            if (!(inverse * inverse * least <= 1.0)) return 0;
+            const double root = p->base[(t * p->m + i) * (p->mp + p->sx) + i];
+            const double inverse = p->kind == ONE ? p->base[4 * t] : root * root;
+            if (!(inverse * least <= 1.0)) return 0;
         }
     return 1;
 }
@@ -1373,7 +1816,7 @@ cw_mpc *cw_mpc_init(void *memory, const cw_mpc_dims *dims, const cw_mpc_model *m
     memset(p, 0, cw_mpc_bytes(dims));
     layout(p, memory, dims);
     const int m = p->m, k = p->k, M = p->M, H = p->H;
-    const size_t mm = (size_t)m * (size_t)m, kk = (size_t)k * (size_t)k;
+    const size_t mm = (size_t)m * (size_t)m, kk = (size_t)k * (size_t)k; /* of what is given */
     if (!within(&model->unit, 1, 1e-80, 1e80) || !within(model->E, (size_t)(k * m), -1e100, 1e100) ||
         !within(model->lambda, mm, -1e100, 1e100) || !within(model->L, (size_t)M * mm, -1e100, 1e100) ||
         !within(model->rho, (size_t)M, 1e-6, 1.0) || !within(model->sigma, kk, -1e100, 1e100) ||
@@ -1398,48 +1841,68 @@ cw_mpc *cw_mpc_init(void *memory, const cw_mpc_dims *dims, const cw_mpc_model *m
     p->root = ldexp(1.0, (power - (power < 0)) / 2);
     p->cost = p->root * p->root;
     const double scale = p->unit * p->unit / p->cost;
-    copy(p->E, model->E, (size_t)(k * m), 1.0);
+    const int mp = p->mp, kp = p->kp, kb = p->kb, mb = p->mb;
+    double *lam = p->V; /* for now */
     for (int i = 0; i < m; i++)
-        for (int j = 0; j < m; j++) p->lam2[i * m + j] = (model->lambda[i * m + j] + model->lambda[j * m + i]) * scale;
-    copy(p->L, model->L, (size_t)M * mm, p->unit / p->root);
+        for (int j = 0; j < m; j++) lam[i * m + j] = (model->lambda[i * m + j] + model->lambda[j * m + i]) * scale;
+    spread(p->lam, lam, m, m, mp, 1.0);
+    spread(p->E, model->E, k, m, mp, 1.0);
     copy(p->rho, model->rho, (size_t)M, 1.0);
+    p->plain = m == k;
+    for (int e = 0; e < k; e++)
+        for (int i = 0; i < m; i++) {
+            p->F[i * kp + e] = p->E[e * mp + i];
+            p->plain &= p->E[e * mp + i] == (e == i ? 1.0 : 0.0);
+        }
+    for (int a = 0; a < p->ng; a++) p->sc[a] = a < k ? 1.0 : a < kb ? 0.0 : (a - kb) % mb < m ? p->rho[(a - kb) / mb] : 0.0;
     for (int j = 0; j < M; j++) {
         const double end = 1.0 / (p->rho[j] * p->rho[j]);
         for (int t = 0; t < H; t++) p->q[t * M + j] = t + 1 < H ? end - 1.0 : end;
+        for (int i = 0; i < m; i++)
+            for (int b = 0; b < m; b++) {
+                const double v = model->L[(j * m + i) * m + b] * (p->unit / p->root);
+                p->R[(j * mb + i) * mp + b] = v;
+                p->L[(j * mb + b) * mp + i] = p->rho[j] * v;
+            }
     }
     for (int t = 0; t < H; t++)
         for (int e = 0; e < k; e++)
             for (int f = 0; f < k; f++) {
                 double v = model->gamma[t] * (model->sigma[e * k + f] + model->sigma[f * k + e]);
                 if (t + 1 == H && e == f) v += 2.0 * model->eta[e];
-                p->Qg[(t * k + e) * k + f] = v * scale;
+                p->Qg[(t * k + e) * kp + f] = v * scale;
             }
-    if (!within(p->lam2, mm, -1e12, 1e12) || !within(p->L, (size_t)M * mm, -1e12, 1e12) ||
-        !within(p->Qg, (size_t)H * kk, -1e12, 1e12) || !within(p->E, (size_t)(k * m), -1e9, 1e9))
+    const size_t ends[4] = {(size_t)(m * mp), (size_t)(M * mb * mp), (size_t)(H * k * kp), (size_t)(k * mp)};
+    if (!within(p->lam, ends[0], -1e12, 1e12) || !within(p->R, ends[1], -1e12, 1e12) ||
+        !within(p->Qg, ends[2], -1e12, 1e12) || !within(p->E, ends[3], -1e9, 1e9))
         return NULL;
     p->hash = hashed(14695981039346656037U, &p->unit, sizeof(double));
     p->hash = hashed(p->hash, &p->cost, sizeof(double));
-    p->hash = hashed(p->hash, p->E, (size_t)(k * m) * sizeof(double));
-    p->hash = hashed(p->hash, p->lam2, mm * sizeof(double));
-    p->hash = hashed(p->hash, p->L, (size_t)M * mm * sizeof(double));
+    p->hash = hashed(p->hash, p->E, ends[3] * sizeof(double));
+    p->hash = hashed(p->hash, p->lam, ends[0] * sizeof(double));
+    p->hash = hashed(p->hash, p->R, ends[1] * sizeof(double));
     p->hash = hashed(p->hash, p->rho, (size_t)M * sizeof(double));
-    p->hash = hashed(p->hash, p->Qg, (size_t)H * kk * sizeof(double));
-    /* Gamma by instrument: -E, rho L', 1. */
+    p->hash = hashed(p->hash, p->Qg, ends[2] * sizeof(double));
+    /* Gamma by instrument, what is not zero: -E, rho L'. */
     int n = 0;
     for (int i = 0; i < m; i++) {
         p->from[i] = n;
         for (int e = 0; e < k; e++)
-            if (m == 1 || p->E[e * m + i] != 0.0) p->at[n] = e, p->value[n++] = -p->E[e * m + i];
+            if (p->E[e * mp + i] != 0.0) p->at[n] = e, p->value[n++] = -p->E[e * mp + i];
         for (int j = 0; j < M; j++)
             for (int b = 0; b < m; b++)
-                if (m == 1 || p->L[(j * m + i) * m + b] != 0.0)
-                    p->at[n] = k + j * m + b, p->value[n++] = p->rho[j] * p->L[(j * m + i) * m + b];
-        p->at[n] = p->ng + i, p->value[n++] = 1.0;
+                if (p->R[(j * mb + i) * mp + b] != 0.0)
+                    p->at[n] = kb + j * mb + b, p->value[n++] = p->L[(j * mb + b) * mp + i];
     }
     p->from[m] = n;
-    p->soft = least_curvature(p->lam2, p->V, p->x, m);
+    /* Padding has no limits and nothing to trade. */
+    for (int i = m; i < mp; i++) p->rate[i] = INFINITY;
+    for (int t = 0; t < H; t++)
+        for (int e = k; e < kp; e++) p->gmax[t * kp + e] = INFINITY;
+    p->soft = least_curvature(lam, p->factor, p->x, m);
+    memset(p->V, 0, mm * sizeof(double));
     if (!convex(p, 1e-9)) {
-        for (int i = 0; i < m; i++) p->lam2[i * (m + 1)] += RIDGE;
+        for (int i = 0; i < m; i++) p->lam[i * (mp + 1)] += RIDGE;
         if (!convex(p, 1e-3 * RIDGE)) return NULL;
     }
     return p;
