@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +138,6 @@ class RollReport(Shown):
     @property
     def footer(self) -> dict[str, Any]:
         """Solver, residuals, seeds, configuration: what lets a reader repeat the page."""
-        from crosswind import __version__
-
         plan = self.plan_now if self.plan_now is not None else self.plan_start
         out: dict[str, Any] = {"spread book": self.track.market.source}
         if self.bands is not None:
@@ -151,15 +150,13 @@ class RollReport(Shown):
             out |= {"solver": "none", "rung": self.notes.get("plan_now", "no plan was asked for")}
         seed = "live" if self.track.seed is None else str(self.track.seed)
         out |= {"venue seed": seed, "plan seed": self.config.seed, "configuration": self.config.key(self.track.order)}
-        return {**out, "crosswind": __version__}
+        return {**out, "crosswind": metadata.version("crosswind")}
 
     def panel(self) -> dict[str, Any]:
         """Return everything as plain values that JSON can hold: order, tiles, regimes, series, footer.
 
         What is not known is None. Times are ISO, UTC.
         """
-        from crosswind.problems.workflow.output import plain
-
         order = self.track.order
         series = self.frame.reset_index(names="time")
         out = {
@@ -196,8 +193,8 @@ class RollReport(Shown):
             "notes": dict(self.notes),
             "footer": self.footer,
         }
-        plain_values: dict[str, Any] = plain(out)
-        return plain_values
+        plain: dict[str, Any] = _plain(out)
+        return plain
 
     def to_frame(self) -> pd.DataFrame:
         """Return a copy of the series by bar."""
@@ -427,3 +424,16 @@ def _plan_values(plan: RollPlan) -> dict[str, Any]:
         "gap": plan.solution.gap,
         "schedule": {name: frame[name].tolist() for name in frame.columns},
     }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value in the types that JSON has; what is not finite is None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, int)) else str(value)
