@@ -420,13 +420,14 @@ class Study:
                     for side in (1, -1)
                 ]
                 for caution in (0.65, 0.4, 0.2, 0.1):
-                    policy = tail_aware({**best, "caution": caution})
+                    trial = {**best, "caution": caution}
+                    policy, score = tail_aware(trial), self._score("tail-aware", trial, tail_aware, True)
                     got = [replay_roll(episode, policy, config) for episode in episodes]
                     legs = [sum(abs(f.units) for f in r.fills if f.kind == "first leg") / r.size for r in got]
                     impact = [r.components["impact"] / r.size for r in got]
                     costs = [r.per_contract for r in got]
                     out.append(
-                        [day, caution, *map(float, (np.mean(costs), max(costs), np.mean(impact), np.mean(legs)))]
+                        [day, caution, *map(float, (np.mean(costs), max(costs), np.mean(impact), np.mean(legs), score))]
                     )
             return out
 
