@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -332,3 +333,20 @@ def test_bars_and_orders_that_do_not_belong_are_refused(episode: RollEpisode, ru
     with pytest.raises(InvalidInput, match="no tile"):
         one.tile("price")
     assert SMALL.key(episode.order) != replace(SMALL, seed=1).key(episode.order)
+
+
+def test_books_that_cannot_be_are_refused_before_any_report(episode: RollEpisode) -> None:
+    market = episode.market
+    crossed, missing = np.array(market.leg_bid), np.array(market.leg_bid)
+    crossed[100, 1] = market.leg_ask[100, 1] + 1.0
+    missing[100, 0] = np.nan
+    with pytest.raises(
+        InvalidInput, match=f"crossed or locked in 1 places, first at {re.escape(str(market.times[100]))}"
+    ):
+        replace(market, leg_bid=crossed)
+    with pytest.raises(InvalidInput, match=f"missing.*first at {re.escape(str(market.times[100]))}"):
+        replace(market, leg_bid=missing)
+    back = market.times.to_list()
+    back[50] = back[40]
+    with pytest.raises(InvalidInput, match="do not increase"):  # a clock that goes back
+        replace(market, times=pd.DatetimeIndex(back))
