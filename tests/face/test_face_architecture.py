@@ -35,6 +35,7 @@ ROOMS = {
     "impact": {"market"},
     "basket": {"market", "impact"},
     "hedge": {"market", "impact", "replay"},
+    "roll": {"market", "replay"},
     "workflow": {"market", "impact", "basket", "hedge", "replay"},
 }
 
