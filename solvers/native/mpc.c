@@ -9,7 +9,7 @@
 #define SHUT 1e-9     /* a cap below it leaves nothing to decide */
 #define SHUT_PIN 1e8
 #define RIDGE 1e-10   /* on h, of the usual curvature, so that the program is strictly convex */
-#define NEWTON 6      /* factorisations of one run of the regime Newton, or a quarter of all work where that is more */
+#define NEWTON 6      /* factorisations of one run of the regime Newton */
 #define RESOLVES 3
 #define STALL 3       /* Newton steps in a row that change no fewer regimes than before */
 #define GATE 4        /* steps in a row that Newton did not settle, from which on it is tried every eighth time */
@@ -1597,12 +1597,12 @@ static int judge(cw_mpc *p, grade *g, double tol) {
    exact. 1 where that settled and is proven. */
 static int interior(cw_mpc *p, grade *g, double tol, int work, int *used, int *steps) {
     const size_t hr = (size_t)p->hr * sizeof(double);
-    double next = NEXT;
+    double next = *used > NEWTON ? 1e-6 : NEXT;
     memcpy(p->u, p->plan0, (size_t)p->hm * sizeof(double));
     consider(p, p->u, g);
     memcpy(p->u, p->row, hr);
     at_rest(p);
-    int warm = p->warm == SETTLED;
+    int warm = p->warm == SETTLED && p->gated < 2;
     if (warm) {
         gradient(p, p->u, p->y0, p->grad);
         warm = largest(p->grad, p->hm) <= NEARBY;
@@ -1659,7 +1659,7 @@ cw_mpc_result cw_mpc_step(cw_mpc *p, const cw_mpc_data *data, int shift, double 
     memcpy(p->plan0, p->u, bytes);
     memcpy(p->y0, p->y, (size_t)p->hr * sizeof(double));
     if (p->warm == SETTLED && (p->gated < GATE || (p->fallbacks = (p->fallbacks + 1) & 7) == 0)) {
-        settled = newton(p, work / 4 > NEWTON ? work / 4 : NEWTON, &used, work);
+        settled = newton(p, NEWTON, &used, work);
         if (settled) {
             snap(p);
             settled = judge(p, &g, tol);
