@@ -313,7 +313,8 @@ def real_losses(found: dict[str, Any]) -> list[str]:
     if worse.empty:
         return ["- On the recorded days it is nowhere dearer than TWAP in the mean."]
     return [
-        f"- **It loses** on the recorded {day} with {size:,} spreads: {row[OURS]:.2f} against TWAP's {row[TWAP]:.2f} (see below)."
+        f"- **It loses** on the recorded {day} with {size:,} spreads: {row[OURS]:.2f} against TWAP's "
+        f"{row[TWAP]:.2f} (see below)."
         for (day, size), row in zip(worse.index, worse.to_dict("records"), strict=True)
     ]
 
@@ -418,9 +419,9 @@ def page(study: Study) -> str:
     own = front[front["family"] == OURS]
     least = {name: own.loc[own[name].idxmin(), "urgency"] for name in ("mean", "q95", "cvar95")}
     out += [
-        f"Along λ the mean is least at {least['mean']:g}, q95 at {least['q95']:g} and CVaR95 at {least['cvar95']:g}: beyond, "
-        "crossing costs more than the tail that it saves, and both grow. The whole curve lies below that of the adaptive "
-        "TWAP in q95 at equal mean.",
+        f"Along λ the mean is least at {least['mean']:g}, q95 at {least['q95']:g} and CVaR95 at {least['cvar95']:g}: "
+        "beyond, crossing costs more than the tail that it saves, and both grow. The whole curve lies below that of the "
+        "adaptive TWAP in q95 at equal mean.",
         "",
     ]
     out += [
