@@ -420,8 +420,8 @@ def page(study: Study) -> str:
     least = {name: own.loc[own[name].idxmin(), "urgency"] for name in ("mean", "q95", "cvar95")}
     out += [
         f"Along λ the mean is least at {least['mean']:g}, q95 at {least['q95']:g} and CVaR95 at {least['cvar95']:g}: "
-        "beyond, crossing costs more than the tail that it saves, and both grow. The whole curve lies below that of the "
-        "adaptive TWAP in q95 at equal mean.",
+        "beyond, crossing costs more than the tail that it saves, and both grow. The whole curve lies below that of "
+        "the adaptive TWAP in q95 at equal mean.",
         "",
     ]
     out += [
