@@ -1602,7 +1602,7 @@ static int interior(cw_mpc *p, grade *g, double tol, int work, int *used, int *s
     consider(p, p->u, g);
     memcpy(p->u, p->row, hr);
     at_rest(p);
-    int warm = p->warm == SETTLED && p->gated < 2;
+    int warm = p->warm == SETTLED;
     if (warm) {
         gradient(p, p->u, p->y0, p->grad);
         warm = largest(p->grad, p->hm) <= NEARBY;
