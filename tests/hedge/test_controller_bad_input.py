@@ -135,7 +135,11 @@ def test_a_bad_line_is_a_named_rank_within_the_limits_and_is_forgotten(line: str
     assert after.wanted[0] == pytest.approx(clean.wanted[0], abs=0.51 * VALUE)
 
 
-@pytest.mark.parametrize("seen", [None, 3, "seen", (), [1.0], object(), HedgeObservation(0.0, (), (), ())], ids=repr)
+@pytest.mark.parametrize(
+    "seen",
+    [None, 3, "seen", (), [1.0], object(), HedgeObservation(0.0, (), (), ())],
+    ids=lambda seen: type(seen).__name__,
+)
 def test_what_is_no_observation_holds(seen: Any) -> None:
     decision = controller_of().step(seen)
     assert (decision.rank, decision.orders) == (HOLD, ())
