@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crosswind.optim.checks import FloatArray, finite_scalar
-from crosswind.optim.tails.estimator import Estimator, check_features, check_weights
+from crosswind.optim.parameters import Parameters
+from crosswind.optim.tails.checks import check_features, check_weights
 from crosswind.optim.tails.logistic import softmax
 from crosswind.optim.tails.newton import newton
 from crosswind.solvers.errors import InvalidInput
@@ -62,7 +63,7 @@ def check_classes(outcomes: Any, rows: int, classes: int) -> NDArray[np.intp]:
     return codes.astype(np.intp)
 
 
-class _Scaling(Estimator):
+class _Scaling(Parameters):
     """Convex calibration of log-probabilities l: softmax(a∘l + b), penalised towards a = 1, b = 0."""
 
     ridge: float
@@ -219,7 +220,7 @@ class VectorScaling(_Scaling):
         return pd.DataFrame({"slope": self.slope_, "shift": self.shift_})
 
 
-class IsotonicCalibration(Estimator):
+class IsotonicCalibration(Parameters):
     """A rising step function for each class (one against the rest), joined by lines, renormalised to sum 1.
 
     Least squares among rising functions (pool adjacent violators), shrunk to the class's frequency by ``smoothing``

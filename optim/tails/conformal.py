@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crosswind.optim.checks import FloatArray, finite_array, finite_scalar
-from crosswind.optim.tails.estimator import Estimator, check_features, check_groups, check_levels
+from crosswind.optim.parameters import Parameters
+from crosswind.optim.tails.checks import check_features, check_groups, check_levels
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["ConformalQuantiles", "SplitConformal", "conformal_quantile"]
@@ -55,7 +56,7 @@ def conformal_quantile(scores: Any, level: float, clusters: Any = None) -> float
     return float(values[order[at]]) if at < values.size else float("inf")
 
 
-class _Mondrian(Estimator):
+class _Mondrian(Parameters):
     """Corrections by group, with the pooled one where a group is too small and that is asked for."""
 
     fallback: str

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from crosswind.optim.checks import FloatArray, finite_array
-from crosswind.optim.tails.estimator import check_weights
+from crosswind.optim.tails.checks import check_weights
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["ExcessTail", "fit_excess"]

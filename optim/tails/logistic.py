@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crosswind.optim.checks import FloatArray, finite_array, finite_scalar
-from crosswind.optim.tails.estimator import Estimator, check_features, check_groups, check_weights
+from crosswind.optim.parameters import Parameters
+from crosswind.optim.tails.checks import check_features, check_groups, check_weights
 from crosswind.optim.tails.newton import NewtonResult, newton
 from crosswind.solvers.errors import InvalidInput, SolverFailure
 
@@ -42,7 +43,7 @@ class LogisticCertificate:
     iterations: int
 
 
-class MultinomialLogistic(Estimator):
+class MultinomialLogistic(Parameters):
     """P(k | x) = exp(a_k + b_k'x) / Σ_l exp(a_l + b_l'x).
 
     Minimises −Σ_i w_i log P(k_i | x_i) + ½ ridge Σ_k ‖s∘b_k‖², w normalised to sum 1, s the standard deviations of the

@@ -10,7 +10,7 @@ import numpy as np
 
 from crosswind.optim.checks import FloatArray, finite_array, frozen
 from crosswind.optim.tails.calibration import check_probabilities
-from crosswind.optim.tails.estimator import check_levels
+from crosswind.optim.tails.checks import check_levels
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["Mixture", "TailedQuantiles"]
@@ -87,7 +87,9 @@ class TailedQuantiles:
         if at == 0:
             return self.values[:, 0].copy()
         part = (tau - self.levels[at - 1]) / (self.levels[at] - self.levels[at - 1])
-        value: FloatArray = (1.0 - part) * self.values[:, at - 1] + part * self.values[:, at]
+        left, right = self.values[:, at - 1], self.values[:, at]
+        # In this form a flat piece gives its value to the last bit: one bit below an atom all its mass is missing.
+        value: FloatArray = np.where(part < 1.0, left + part * (right - left), right)
         return value
 
     def cdf(self, x: Any) -> FloatArray:

@@ -9,7 +9,8 @@ import pandas as pd
 from scipy import sparse
 
 from crosswind.optim.checks import FloatArray, finite_array, finite_scalar
-from crosswind.optim.tails.estimator import Estimator, check_features, check_levels, check_weights
+from crosswind.optim.parameters import Parameters
+from crosswind.optim.tails.checks import check_features, check_levels, check_weights
 from crosswind.solvers import Certificate, QuadraticProgram, Solution, solve
 from crosswind.solvers.errors import InvalidInput, SolverFailure
 
@@ -18,7 +19,7 @@ __all__ = ["QuantileRegression"]
 _MAX_ROUNDS = 30
 
 
-class QuantileRegression(Estimator):
+class QuantileRegression(Parameters):
     """Conditional quantiles q_τ(x) = a_τ + b_τ'x of the levels τ_1 < … < τ_K, fitted jointly without crossing.
 
     Minimises Σ_k Σ_i w_i ρ_τk(y_i − a_k − b_k'x_i) + ½ ridge Σ_k ‖s∘b_k‖² with ρ_τ(r) = max(τ r, (τ − 1) r), w

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from crosswind.optim.checks import FloatArray, finite_array, finite_scalar
-from crosswind.optim.tails.estimator import check_groups, check_weights
+from crosswind.optim.tails.checks import check_groups, check_weights
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["TailRisk", "cvar", "rockafellar_uryasev", "tail_risk", "value_at_risk"]

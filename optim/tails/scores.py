@@ -11,7 +11,7 @@ from scipy import stats
 
 from crosswind.optim.checks import FloatArray, finite_array, finite_scalar
 from crosswind.optim.tails.calibration import check_classes, check_probabilities
-from crosswind.optim.tails.estimator import check_features, check_groups, check_levels, check_weights
+from crosswind.optim.tails.checks import check_features, check_groups, check_levels, check_weights
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["BrierScore", "Reliability", "brier", "log_loss", "pinball_loss", "reliability"]

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from crosswind.optim.parameters import Parameters
 from crosswind.problems.impact.features import Dictionary, aligned, make_dictionary, session_rows
 from crosswind.problems.impact.gram import FoldGrams, factor_loadings, residual_returns
 from crosswind.problems.impact.model import ImpactModel
-from crosswind.problems.impact.parameters import Parameters
 from crosswind.problems.impact.sample import Sample, join_sessions
 from crosswind.solvers.errors import DataGap, InvalidInput
 

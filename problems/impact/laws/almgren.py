@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from crosswind.optim.parameters import Parameters
 from crosswind.problems.impact.laws.least_squares import Estimate, check_varies, gauss_newton, two_sided_quantile
 from crosswind.problems.impact.laws.result import LawFit, binned, parameter_table
 from crosswind.problems.impact.laws.tables import orders
-from crosswind.problems.impact.parameters import Parameters
 from crosswind.solvers.errors import InvalidInput
 
 if TYPE_CHECKING:

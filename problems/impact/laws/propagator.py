@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from crosswind.optim.parameters import Parameters
 from crosswind.problems.impact.features import aligned, make_dictionary
 from crosswind.problems.impact.gram import factor_loadings, residual_returns
 from crosswind.problems.impact.laws.convert import refuse_nonlinear
@@ -25,7 +26,6 @@ from crosswind.problems.impact.laws.propagator_fit import (
 )
 from crosswind.problems.impact.laws.propagator_result import PropagatorFit, decay_shapes
 from crosswind.problems.impact.model import ImpactModel
-from crosswind.problems.impact.parameters import Parameters
 from crosswind.problems.market.checks import check_positive
 from crosswind.solvers.errors import DataGap, InvalidInput
 

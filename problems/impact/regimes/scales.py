@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from crosswind.optim.parameters import Parameters
 from crosswind.problems.impact.features import aligned, session_rows
 from crosswind.problems.impact.gram import residual_returns, split_folds
 from crosswind.problems.impact.model import ImpactModel
-from crosswind.problems.impact.parameters import Parameters
 from crosswind.problems.impact.regimes.comparison import ScaleComparison, compare_scales
 from crosswind.problems.impact.regimes.model import RegimeModel, bucket_codes
 from crosswind.problems.impact.regimes.program import Layout, ScaleMoments, solve_scales

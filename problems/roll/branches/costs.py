@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from crosswind.optim.parameters import Parameters
 from crosswind.optim.tails.conformal import ConformalQuantiles
-from crosswind.optim.tails.estimator import Estimator
 from crosswind.optim.tails.excess import ExcessTail, fit_excess
 from crosswind.optim.tails.mixture import TailedQuantiles
 from crosswind.optim.tails.quantiles import QuantileRegression
@@ -45,7 +45,7 @@ _BENT = {
 }
 
 
-class BranchCosts(Estimator):
+class BranchCosts(Parameters):
     """Costs [currency per spread] of each branch given what is known at the decision.
 
     For each branch: the quantiles of ``levels`` by one joint program that keeps them from crossing; corrections by

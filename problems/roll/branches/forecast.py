@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from crosswind.optim.tails.estimator import Estimator
+from crosswind.optim.parameters import Parameters
 from crosswind.optim.tails.mixture import Mixture, TailedQuantiles
 from crosswind.problems.market.shown import Shown
 from crosswind.problems.roll.branches.costs import BranchCosts
@@ -81,7 +81,7 @@ class BranchForecast(Shown):
         return plot_forecast(self, row)
 
 
-class BranchForecaster(Estimator):
+class BranchForecaster(Parameters):
     """Branch probabilities and costs in one, fitted on the same sessions.
 
     Parameters

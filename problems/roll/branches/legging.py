@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crosswind.optim.checks import finite_array
+from crosswind.optim.parameters import Parameters
 from crosswind.optim.tails.conformal import ConformalQuantiles
-from crosswind.optim.tails.estimator import Estimator
 from crosswind.optim.tails.excess import ExcessTail, fit_excess
 from crosswind.optim.tails.mixture import TailedQuantiles
 from crosswind.optim.tails.quantiles import QuantileRegression
@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 _BENDS = (0.25, 0.5, 0.75, 0.95)
 
 
-class LeggingCost(Estimator):
+class LeggingCost(Parameters):
     """Cost of waiting for the second leg [currency per spread] given how long it took, LET [s].
 
     With m = σ √LET, σ the leg's volatility known at the decision [currency per √min] and LET in minutes, mean and

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from crosswind.optim.parameters import Parameters
 from crosswind.optim.tails.calibration import IsotonicCalibration, TemperatureScaling, VectorScaling
-from crosswind.optim.tails.estimator import Estimator
 from crosswind.optim.tails.logistic import MultinomialLogistic
 from crosswind.optim.tails.scores import BrierScore, Reliability, brier, log_loss, reliability
 from crosswind.problems.market.shown import Shown
@@ -65,7 +65,7 @@ def feature_table(x: Any) -> pd.DataFrame:
     return frame
 
 
-class BranchModel(Estimator):
+class BranchModel(Parameters):
     """Probabilities of the four branches, from what is known at the decision.
 
     log P(b | x) is linear in a basis: the features (money replaced by its logarithm), hinges max(0, x − k) at quantiles

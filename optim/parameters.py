@@ -5,15 +5,13 @@ from __future__ import annotations
 import inspect
 from typing import Any, Self
 
-import pandas as pd
-
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["Parameters"]
 
 
 class Parameters:
-    """``__init__`` stores its arguments untouched; this reads and sets them by name."""
+    """``__init__`` stores its arguments untouched; this reads and sets them by name and guards what is not fitted."""
 
     @classmethod
     def _parameter_names(cls) -> list[str]:
@@ -48,7 +46,7 @@ class Parameters:
         shown = []
         for name, value in self.get_params().items():
             plain = isinstance(value, (bool, int, float, str, tuple, list, dict, type(None)))
-            if not plain or isinstance(value, (pd.Series, pd.DataFrame)):
+            if not plain:
                 shown.append(f"{name}=<{type(value).__name__}>")
             elif value != defaults[name]:
                 shown.append(f"{name}={value!r}")

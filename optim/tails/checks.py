@@ -1,9 +1,8 @@
-"""What the estimators of the room share: parameters by name as scikit-learn reads them, checks of tables and labels."""
+"""What the estimators of the room share: checks of tables, weights, levels and labels."""
 
 from __future__ import annotations
 
-import inspect
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,44 +10,7 @@ from numpy.typing import NDArray
 from crosswind.optim.checks import FloatArray, finite_array
 from crosswind.solvers.errors import InvalidInput
 
-__all__ = ["Estimator", "check_features", "check_groups", "check_levels", "check_weights"]
-
-
-class Estimator:
-    """``__init__`` stores its arguments untouched; this reads and sets them by name and guards what is not fitted."""
-
-    @classmethod
-    def _parameter_names(cls) -> list[str]:
-        return sorted(p for p in inspect.signature(cls.__init__).parameters if p != "self")
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the constructor's arguments by name; ``deep`` is accepted for scikit-learn and changes nothing."""
-        return {name: getattr(self, name) for name in self._parameter_names()}
-
-    def set_params(self, **params: Any) -> Self:
-        """Set constructor arguments and return self.
-
-        Raises
-        ------
-        InvalidInput
-            For an unknown parameter.
-        """
-        known = self._parameter_names()
-        for name, value in params.items():
-            if name not in known:
-                raise InvalidInput("unknown parameter", field=name, remedy=f"use one of {', '.join(known)}")
-            setattr(self, name, value)
-        return self
-
-    def _require(self, attribute: str) -> Any:
-        if not hasattr(self, attribute):
-            raise InvalidInput("not fitted yet", field=type(self).__name__, remedy="call .fit(...) first")
-        return getattr(self, attribute)
-
-    def __repr__(self) -> str:
-        defaults = {n: p.default for n, p in inspect.signature(type(self).__init__).parameters.items()}
-        changed = (f"{n}={v!r}" for n, v in self.get_params().items() if repr(v) != repr(defaults[n]))
-        return f"{type(self).__name__}({', '.join(changed)})"
+__all__ = ["check_features", "check_groups", "check_levels", "check_weights"]
 
 
 def check_features(X: Any, columns: int | None = None, field: str = "X") -> FloatArray:
