@@ -13,6 +13,7 @@
 #define RESOLVES 3
 #define STALL 3       /* Newton steps in a row that change no fewer regimes than before */
 #define GATE 4        /* steps in a row that Newton did not settle, from which on it is tried every eighth time */
+#define WARM 22       /* interior steps after which a start from the last prices is given up */
 #define HELD 1e-9     /* how near to their targets pinned rows are */
 #define NEXT 1e-4     /* complementarity of the first crossover */
 #define MU0 1.0       /* complementarity, and share of the gradient, of a start from nothing */
@@ -1593,11 +1594,17 @@ static int judge(cw_mpc *p, grade *g, double tol) {
     return value < INFINITY && g->value - g->bound <= tol * size;
 }
 
+static void centre_cold(cw_mpc *p) {
+    gradient(p, p->u, p->y, p->grad);
+    centre(p, MU0, PUSH * largest(p->grad, p->hm));
+}
+
 /* Mehrotra's interior point from the clipped shifted plan; at small complementarity its regimes go to Newton, which is
    exact. 1 where that settled and is proven. */
 static int interior(cw_mpc *p, grade *g, double tol, int work, int *used, int *steps) {
     const size_t hr = (size_t)p->hr * sizeof(double);
-    double next = *used > NEWTON ? 1e-6 : NEXT;
+    const double first = *used > NEWTON ? 1e-6 : NEXT;
+    double next = first;
     memcpy(p->u, p->plan0, (size_t)p->hm * sizeof(double));
     consider(p, p->u, g);
     memcpy(p->u, p->row, hr);
@@ -1607,19 +1614,30 @@ static int interior(cw_mpc *p, grade *g, double tol, int work, int *used, int *s
         gradient(p, p->u, p->y0, p->grad);
         warm = largest(p->grad, p->hm) <= NEARBY;
     }
-    if (warm) {
+    if (warm)
         centre_warm(p, p->y0);
-    } else {
-        gradient(p, p->u, p->y, p->grad);
-        centre(p, MU0, PUSH * largest(p->grad, p->hm));
-    }
+    else
+        centre_cold(p);
     while (*used < work) {
         int live;
         const double mu = complementarity(p, &live);
-        if (live > 0 && !(mu <= next)) {
+        int stuck = warm && *steps >= WARM; /* the last prices were no help: once more, from none */
+        if (!stuck && live > 0 && !(mu <= next)) {
             (*used)++;
-            if (!predict_correct(p, mu, live)) break;
-            (*steps)++;
+            stuck = !predict_correct(p, mu, live);
+            if (!stuck) {
+                (*steps)++;
+                continue;
+            }
+            if (!warm) break;
+        }
+        if (stuck) {
+            warm = 0, next = first;
+            memcpy(p->u, p->plan0, (size_t)p->hm * sizeof(double));
+            consider(p, p->u, g);
+            memcpy(p->u, p->row, hr);
+            at_rest(p);
+            centre_cold(p);
             continue;
         }
         next = next > 1e-5 ? 1e-6 : next > 1e-7 ? 1e-8 : 1e-11;
