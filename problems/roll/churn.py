@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from crosswind.problems.roll.clock import nanoseconds
 from crosswind.solvers.errors import InvalidInput, LimitBreach
 
 __all__ = ["ChurnGovernor", "ChurnLimits"]
@@ -91,7 +92,7 @@ class ChurnGovernor:
         act
             "replace" (move or cancel a resting order) or "send" (place or cross).
         """
-        ns = _ns(time)
+        ns = nanoseconds(time)
         if act not in ("replace", "send"):
             raise InvalidInput("is unknown", field="act", value=act, remedy="pass 'replace' or 'send'")
         if self._last is not None and ns < self._last:
@@ -148,7 +149,7 @@ class ChurnGovernor:
         LimitBreach
             If it is not forced and a limit forbids it; nothing is recorded then.
         """
-        ns = _ns(time)
+        ns = nanoseconds(time)
         if forced:
             ns = ns if self._last is None else max(ns, self._last)
             self._last = ns
@@ -161,13 +162,13 @@ class ChurnGovernor:
 
     def record_reject(self, time: pd.Timestamp | int) -> None:
         """Record that the venue refused an order: the cooldown begins, or begins anew."""
-        ns = _ns(time)
+        ns = nanoseconds(time)
         self._rejected = self._last = ns if self._last is None else max(ns, self._last)
         self.counts["rejects"] += 1
 
     def replaces_last_minute(self, time: pd.Timestamp | int) -> int:
         """Return the moves and cancels in (t − 60 s, t]."""
-        ns = _ns(time)
+        ns = nanoseconds(time)
         return sum(1 for at in self._moves if ns - _MINUTE < at <= ns)
 
     def snapshot(self) -> dict[str, Any]:
@@ -206,7 +207,7 @@ class ChurnGovernor:
         return not why
 
     def _enforce(self, time: pd.Timestamp | int, act: str) -> int:
-        ns = _ns(time)
+        ns = nanoseconds(time)
         why = self.why_not(ns, act)
         if why:
             self.counts[f"refused {why}"] += 1
@@ -219,12 +220,3 @@ class ChurnGovernor:
     def _forget(self, ns: int) -> None:
         while self._moves and self._moves[0] <= ns - _MINUTE:
             self._moves.popleft()
-
-
-def _ns(time: pd.Timestamp | int) -> int:
-    if isinstance(time, int):
-        return time
-    stamp = pd.Timestamp(time)
-    if pd.isna(stamp) or stamp.tzinfo is None:
-        raise InvalidInput("has no time zone", field="time", value=str(time), remedy="pass a tz-aware timestamp")
-    return int(stamp.as_unit("ns").value)

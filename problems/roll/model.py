@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from crosswind.problems.market.checks import as_utc
 from crosswind.solvers.errors import InvalidInput
 
 __all__ = ["FloatArray", "Regime", "RollAction", "RollMarket", "RollOrder", "RollPolicy", "RollState"]
@@ -72,7 +73,7 @@ class RollOrder:
         if self.quantity == 0:
             raise InvalidInput("rolls nothing", field="quantity", value=0, remedy="pass a whole number other than zero")
         for name in ("start", "cutoff"):
-            object.__setattr__(self, name, _utc(getattr(self, name), name))
+            object.__setattr__(self, name, as_utc(getattr(self, name), name))
         if not self.start < self.cutoff:
             raise InvalidInput(
                 "is not after the start", field="cutoff", value=(str(self.start), str(self.cutoff)), remedy="swap them"
@@ -335,10 +336,3 @@ def _whole(value: Any, name: str) -> int:
             return int(value)
         raise InvalidInput("is not a whole number", field=name, value=value, remedy="pass contracts as an integer")
     return int(value)
-
-
-def _utc(value: Any, name: str) -> pd.Timestamp:
-    stamp = pd.Timestamp(value)
-    if pd.isna(stamp) or stamp.tzinfo is None:
-        raise InvalidInput("has no time zone", field=name, value=str(value), remedy="pass a tz-aware timestamp")
-    return stamp.tz_convert("UTC")

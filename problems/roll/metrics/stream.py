@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from crosswind.problems.roll.clock import nanoseconds
 from crosswind.problems.roll.metrics.baseline import RollVolumeBaseline, check_slots
 from crosswind.problems.roll.metrics.config import METRICS, NS, RollMetricsConfig
 from crosswind.problems.roll.metrics.legging import LegLedger
@@ -122,7 +123,7 @@ class MetricStream:
         InvalidInput
             If it is not finite or its time has no zone.
         """
-        ns = _ns(time)
+        ns = nanoseconds(time)
         if not _finite(near, far):
             raise InvalidInput("is not finite", field="fill", value=(near, far), remedy="pass signed contracts")
         insort(self._pending, (max(ns, self._last_fill), float(near), float(far)), key=itemgetter(0))
@@ -157,7 +158,7 @@ class MetricStream:
         dict
             ``rpc``, ``cde``, ``bdz``, ``let_s``, ``rdp``.
         """
-        ns = _ns(time)
+        ns = nanoseconds(time)
         if self._last is not None:
             if ns <= self._last:
                 self.refused_count += 1
@@ -335,12 +336,3 @@ def _finite(*values: float) -> bool:
 
 def _flow(value: float) -> bool:
     return math.isfinite(value) and value >= 0.0
-
-
-def _ns(time: pd.Timestamp | int) -> int:
-    if isinstance(time, int):
-        return time
-    stamp = pd.Timestamp(time)
-    if pd.isna(stamp) or stamp.tzinfo is None:
-        raise InvalidInput("has no time zone", field="time", value=str(time), remedy="pass a tz-aware timestamp")
-    return int(stamp.as_unit("ns").value)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from crosswind.problems.roll.clock import nanoseconds
 from crosswind.problems.roll.metrics.config import METRICS, NS
 from crosswind.problems.roll.model import Regime
 from crosswind.problems.roll.regimes.audit import RegimeNote, RegimeTransition
@@ -84,7 +85,7 @@ class RegimeMachine:
         minutes_left
             Until the cutoff; zero or negative is past it. NaN: not known, the deadline rule waits.
         """
-        ns = time if isinstance(time, int) else _ns(time)
+        ns = nanoseconds(time)
         values = {name: _value(metrics.get(name), name) for name in METRICS}
         minutes = _minutes(minutes_left)
         if self._last is not None and ns <= self._last:
@@ -263,10 +264,3 @@ def _minutes(value: Any) -> float:
         return math.nan if value is None or isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         return math.nan
-
-
-def _ns(time: pd.Timestamp) -> int:
-    stamp = pd.Timestamp(time)
-    if pd.isna(stamp) or stamp.tzinfo is None:
-        raise InvalidInput("has no time zone", field="time", value=str(time), remedy="pass a tz-aware timestamp")
-    return int(stamp.as_unit("ns").value)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crosswind.problems.market.checks import as_utc
 from crosswind.problems.roll.metrics.config import METRICS, NS
 from crosswind.problems.roll.model import Regime
 from crosswind.problems.roll.regimes.config import PRIORITY, RegimeConfig
@@ -70,16 +71,14 @@ def run_machine(config: RegimeConfig | None, metrics: pd.DataFrame, cutoff: pd.T
     InvalidInput
         For times without a zone.
     """
-    index, end = metrics.index, pd.Timestamp(cutoff)
+    index = metrics.index
     if not isinstance(index, pd.DatetimeIndex) or index.tz is None:
         raise InvalidInput("has no tz-aware times", field="metrics", value=type(index).__name__, remedy="localise")
-    if pd.isna(end) or end.tzinfo is None:
-        raise InvalidInput("has no time zone", field="cutoff", value=str(cutoff), remedy="pass a tz-aware timestamp")
+    last = as_utc(cutoff, "cutoff").as_unit("ns").value
     machine = RegimeMachine(config)
     names = [name for name in METRICS if name in metrics.columns]
     rows = metrics[names].to_numpy(dtype=np.float64).tolist()
     ns = index.as_unit("ns").asi8.tolist()
-    last = int(end.as_unit("ns").value)
     regimes: list[Regime] = [
         machine.step(at, dict(zip(names, row, strict=True)), (last - at) / (60.0 * NS))
         for at, row in zip(ns, rows, strict=True)
