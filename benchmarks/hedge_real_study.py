@@ -195,7 +195,7 @@ def orders_of(label: str, day: Day, known: Known, seed: Sequence[int]) -> Orders
         for number, kind in enumerate(KINDS):
             rng = np.random.default_rng([*seed, start, number])
             T = int(rng.choice([m for m in MINUTES if start + m <= market.slices]))
-            part = cut(market, start, T)
+            part = market.part(start, T)
             usual = known.usual[start : start + T]
             bucket = int(rng.integers(len(BUCKETS)))
             size = float(np.exp(rng.uniform(*np.log(BUCKETS[bucket]))))
@@ -213,19 +213,6 @@ def orders_of(label: str, day: Day, known: Known, seed: Sequence[int]) -> Orders
                 block = f"{label} {at:%H}"
                 facts[name] = {"block": block, "kind": kind, "side": side, "bucket": bucket, "share": size, "slices": T}
     return Orders(parents, markets, pd.DataFrame.from_dict(facts, orient="index"))
-
-
-def cut(market: ReplayMarket, start: int, slices: int) -> ReplayMarket:
-    """Return ``slices`` slices of a market from ``start``."""
-    to = start + slices
-    return ReplayMarket(
-        market.times[start : to + 1],
-        market.instruments,
-        market.mid[start : to + 1],
-        market.half_spread[start : to + 1],
-        market.volume[start:to],
-        market.multiplier,
-    )
 
 
 def parent_of(

@@ -310,12 +310,26 @@ class ReplayMarket:
         """
         if not 1 <= slices <= self.slices:
             raise InvalidInput("out of range", field="slices", value=slices, remedy=f"use 1..{self.slices}")
+        return self.part(0, slices)
+
+    def part(self, start: int, slices: int) -> ReplayMarket:
+        """Return ``slices`` slices from ``start`` on alone.
+
+        Raises
+        ------
+        InvalidInput
+            When they are not within 0..T, or none.
+        """
+        to = start + slices
+        if not 0 <= start < to <= self.slices:
+            value, remedy = (start, slices), f"stay within the {self.slices} slices"
+            raise InvalidInput("out of range", field="start, slices", value=value, remedy=remedy)
         return ReplayMarket(
-            self.times[: slices + 1],
+            self.times[start : to + 1],
             self.instruments,
-            self.mid[: slices + 1],
-            self.half_spread[: slices + 1],
-            self.volume[:slices],
+            self.mid[start : to + 1],
+            self.half_spread[start : to + 1],
+            self.volume[start:to],
             self.multiplier,
         )
 

@@ -192,8 +192,8 @@ class _Desk:
     ) -> tuple[HedgeParent, ReplayMarket]:
         """Turn a schedule into blocks at drawn minutes, on the bars that it spans."""
         end = trades.index[-1] + pd.Timedelta(seconds=slice_s)
-        inside = (market.times >= trades.index[0]) & (market.times <= end)
-        part = _cut(market, inside)
+        inside = np.flatnonzero((market.times >= trades.index[0]) & (market.times <= end))
+        part = market.part(int(inside[0]), int(inside[-1] - inside[0]))
         starts = part.times[:-1]
         number = pd.DatetimeIndex(trades.index).searchsorted(starts, side="right") - 1
         plan = np.zeros((len(starts), trades.shape[1]))
@@ -211,20 +211,6 @@ class _Desk:
             unit="notional",
         )
         return parent, part
-
-
-def _cut(market: ReplayMarket, inside: np.ndarray[Any, np.dtype[np.bool_]]) -> ReplayMarket:
-    """Return the part of a market between its first and last bound inside."""
-    where = np.flatnonzero(inside)
-    first, last = int(where[0]), int(where[-1])
-    return ReplayMarket(
-        market.times[first : last + 1],
-        market.instruments,
-        market.mid[first : last + 1],
-        market.half_spread[first : last + 1],
-        market.volume[first:last],
-        market.multiplier,
-    )
 
 
 def hedge_stage(
