@@ -117,12 +117,8 @@ class BranchCosts(Parameters):
         SolverFailure
             A program without a certificate.
         """
-        levels = [float(v) for v in self.levels]
-        if 0.5 not in levels or max(levels) <= 0.5:
-            raise InvalidInput("need 0.5 and one above it", field="levels", value=levels, remedy="e.g. (0.5, 0.9)")
-        inside, outside = samples, calibration
-        if outside is None:
-            outside, inside = samples.split(self.calibration_share, self.seed)
+        levels = checked_levels(self.levels)
+        inside, outside = samples.parted(calibration, self.calibration_share, self.seed)
         self._median, self._floor = levels.index(0.5), 0.0
         self.quantiles_, self.conformal_, self.tails_, self.plain_tails_, self.weak_ = {}, {}, {}, {}, []
         money = inside.features["half_spread"].to_numpy()
@@ -215,6 +211,20 @@ class BranchCosts(Parameters):
             few += ", sessions too few to stand for themselves" if name in self.weak_ else ""
             lines.append(f"{name}: {rows} decisions for corrections{few}; {self.tails_[name].summary()}")
         return "\n".join(lines)
+
+
+def checked_levels(levels: Any) -> list[float]:
+    """Return levels as numbers; the median and one above it are there, since scales and tails are measured by them.
+
+    Raises
+    ------
+    InvalidInput
+        Otherwise.
+    """
+    found = [float(v) for v in levels]
+    if 0.5 not in found or max(found) <= 0.5:
+        raise InvalidInput("need 0.5 and one above it", field="levels", value=found, remedy="e.g. (0.5, 0.9)")
+    return found
 
 
 def corrected(

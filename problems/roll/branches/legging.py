@@ -15,9 +15,9 @@ from crosswind.optim.tails.excess import ExcessTail, fit_excess
 from crosswind.optim.tails.mixture import TailedQuantiles
 from crosswind.optim.tails.quantiles import QuantileRegression
 from crosswind.optim.tails.risk import cvar
-from crosswind.problems.roll.branches.costs import corrected
+from crosswind.problems.roll.branches.costs import checked_levels, corrected
 from crosswind.problems.roll.branches.model import BranchSamples
-from crosswind.solvers.errors import DataGap, InvalidInput
+from crosswind.solvers.errors import DataGap
 
 __all__ = ["LeggingCost"]
 
@@ -106,12 +106,8 @@ class LeggingCost(Parameters):
         SolverFailure
             A program without a certificate.
         """
-        levels = [float(v) for v in self.levels]
-        if 0.5 not in levels or max(levels) <= 0.5:
-            raise InvalidInput("need 0.5 and one above it", field="levels", value=levels, remedy="e.g. (0.5, 0.9)")
-        inside, outside = samples, calibration
-        if outside is None:
-            outside, inside = samples.split(self.calibration_share, self.seed)
+        levels = checked_levels(self.levels)
+        inside, outside = samples.parted(calibration, self.calibration_share, self.seed)
         inside, outside = (part.select(np.isfinite(part.let_s)) for part in (inside, outside))
         if len(inside) < self.least or not len(outside):
             raise DataGap(

@@ -204,6 +204,21 @@ class BranchSamples(Shown):
         inside = np.isin(self.day, chosen)
         return self.select(inside), self.select(~inside)
 
+    def parted(
+        self, calibration: BranchSamples | None, share: float, seed: int = 0
+    ) -> tuple[BranchSamples, BranchSamples]:
+        """Return what to fit and what to calibrate on: all and ``calibration``, or two shares of the sessions.
+
+        Raises
+        ------
+        InvalidInput
+            As :meth:`split` does.
+        """
+        if calibration is not None:
+            return self, calibration
+        outside, inside = self.split(share, seed)
+        return inside, outside
+
     @staticmethod
     def concat(parts: Sequence[BranchSamples]) -> BranchSamples:
         """Return the rows of all parts.
