@@ -1594,6 +1594,14 @@ static int judge(cw_mpc *p, grade *g, double tol) {
     return value < INFINITY && g->value - g->bound <= tol * size;
 }
 
+/* The shifted plan, clipped, without prices. */
+static void restart(cw_mpc *p, grade *g) {
+    memcpy(p->u, p->plan0, (size_t)p->hm * sizeof(double));
+    consider(p, p->u, g);
+    memcpy(p->u, p->row, (size_t)p->hr * sizeof(double));
+    at_rest(p);
+}
+
 static void centre_cold(cw_mpc *p) {
     gradient(p, p->u, p->y, p->grad);
     centre(p, MU0, PUSH * largest(p->grad, p->hm));
@@ -1605,10 +1613,7 @@ static int interior(cw_mpc *p, grade *g, double tol, int work, int *used, int *s
     const size_t hr = (size_t)p->hr * sizeof(double);
     const double first = *used > NEWTON ? 1e-6 : NEXT;
     double next = first;
-    memcpy(p->u, p->plan0, (size_t)p->hm * sizeof(double));
-    consider(p, p->u, g);
-    memcpy(p->u, p->row, hr);
-    at_rest(p);
+    restart(p, g);
     int warm = p->warm == SETTLED;
     if (warm) {
         gradient(p, p->u, p->y0, p->grad);
@@ -1633,10 +1638,7 @@ static int interior(cw_mpc *p, grade *g, double tol, int work, int *used, int *s
         }
         if (stuck) {
             warm = 0, next = first;
-            memcpy(p->u, p->plan0, (size_t)p->hm * sizeof(double));
-            consider(p, p->u, g);
-            memcpy(p->u, p->row, hr);
-            at_rest(p);
+            restart(p, g);
             centre_cold(p);
             continue;
         }
@@ -1655,7 +1657,7 @@ static int interior(cw_mpc *p, grade *g, double tol, int work, int *used, int *s
     }
     if (*steps > 0) {
         cross_over(p);
-        if (judge(p, g, tol)) return 0;
+        judge(p, g, tol); /* for the bound that it proves */
     }
     return 0;
 }
