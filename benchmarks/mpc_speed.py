@@ -26,8 +26,8 @@ import numpy as np
 from scipy import sparse
 
 from crosswind.solvers import QuadraticProgram, Session, Status, native
-from crosswind.solvers.mpc import MpcModel, MpcSolver, MpcWorld, mpc_instance
-from crosswind.solvers.mpc.fallback import PiqpEngine
+from crosswind.solvers.mpc import MpcModel, MpcProgram, MpcSolver, MpcWorld, mpc_instance
+from crosswind.solvers.mpc.condensed import Condensed, condensed_program
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "mpc-speed.md"
 CORE = Path(native.__file__).parent
@@ -136,49 +136,16 @@ def timed(calls: list[Any], call: Callable[[Any], Any]) -> tuple[Any, list[Any]]
 
 def programs(model: MpcModel, data: list[Data]) -> list[QuadraticProgram]:
     """Return the sparse programs of the steps: the same matrices, new vectors."""
-    engine = PiqpEngine(model)
-    base = engine._program(data[0]["curve"])
-    out = []
-    for d in data:
-        cap, last, _ = engine._reachable(d)
-        out.append(base.with_vectors(**engine._vectors(d, cap, last)))
-    return out
+    first = MpcProgram(model, **data[0])
+    return [first, *(first.at(**d) for d in data[1:])]
 
 
-def condensed(model: MpcModel, data: list[Data]) -> list[QuadraticProgram]:
-    """Return dense programs over (h, |h|, excess) for active-set methods; 1e-7 of curvature spares proximal steps."""
-    engine = PiqpEngine(model)
-    c, (m, k, _, H) = engine.condensed, model.sizes
-    n, e = H * m, H * k
-    P = np.zeros((2 * n + e, 2 * n + e))
-    P[:n, :n] = c.P
-    P[n:, n:] = np.diag(np.concatenate([np.full(n, 1e-7), data[0]["curve"].ravel() + 1e-7]))
-    eye, none = np.eye(n), np.zeros
-    change = np.kron(np.eye(H) - np.eye(H, k=-1), np.eye(m))
-    A = np.vstack([
-        np.hstack([-eye, eye, none((n, e))]), np.hstack([eye, eye, none((n, e))]),
-        np.hstack([c.to_gap, none((e, n)), np.eye(e)]), np.hstack([-c.to_gap, none((e, n)), np.eye(e)]),
-        np.hstack([change, none((n, n + e))]),
-    ])  # fmt: skip
-    base: QuadraticProgram | None = None
-    out = []
-    for d in data:
-        cap, last, _ = engine._reachable(d)
-        free, linear, _ = c.at(d)
-        room = d["gap_cap"].ravel()
-        rate = np.tile(d["rate"], (H, 1))
-        low, high = -rate, rate.copy()
-        low[0] += last
-        high[0] += last
-        vectors = {
-            "q": np.concatenate([linear, d["spread"].ravel(), d["price"].ravel()]),
-            "l": np.concatenate([none(2 * n), free - room, -free - room, low.ravel()]),
-            "u": np.concatenate([np.full(2 * n + 2 * e, np.inf), high.ravel()]),
-            "lb": np.concatenate([-cap.ravel(), np.full(n, -np.inf), none(e)]),
-            "ub": np.concatenate([cap.ravel(), np.full(n + e, np.inf)]),
-        }
-        base = base if base is not None else QuadraticProgram(P, vectors["q"], A, vectors["l"], vectors["u"])
-        out.append(base.with_vectors(**vectors))
+def condensed(model: MpcModel, steps: list[QuadraticProgram]) -> list[QuadraticProgram]:
+    """Return the dense programs over (h, |h|, excess) for active-set methods."""
+    core, out = Condensed(model), []
+    for step in steps:
+        assert isinstance(step, MpcProgram)
+        out.append(condensed_program(core, step, out[0] if out else None))
     return out
 
 
@@ -383,7 +350,7 @@ def main() -> None:
             ("cvxpy DPP + OSQP, 1e-6", lambda s=sparse_steps, n=counts[4]: cvxpy_dpp(s[:n])),
         ]
         if counts[3]:
-            dense = condensed(model, data[: counts[3]])
+            dense = condensed(model, sparse_steps[: counts[3]])
             runs.insert(3, ("DAQP condensed, warm", lambda s=dense: daqp_direct(s)))
         for name, run in runs:
             us, answers = run()

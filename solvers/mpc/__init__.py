@@ -10,6 +10,7 @@ from __future__ import annotations
 from crosswind.solvers.mpc.export import export_c
 from crosswind.solvers.mpc.instances import MpcWorld, mpc_instance
 from crosswind.solvers.mpc.model import MpcModel
+from crosswind.solvers.mpc.program import MpcProgram
 from crosswind.solvers.mpc.solver import MpcPrices, MpcSolver, MpcStep
 
-__all__ = ["MpcModel", "MpcPrices", "MpcSolver", "MpcStep", "MpcWorld", "export_c", "mpc_instance"]
+__all__ = ["MpcModel", "MpcPrices", "MpcProgram", "MpcSolver", "MpcStep", "MpcWorld", "export_c", "mpc_instance"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import sparse
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_solve
 
+from crosswind.solvers.mpc.condensed import Condensed
 from crosswind.solvers.mpc.model import Array, MpcModel
+from crosswind.solvers.mpc.program import DATA, beside, matrices, reachable, vectors
 from crosswind.solvers.program import QuadraticProgram
 from crosswind.solvers.session import Session
 
@@ -16,46 +17,7 @@ __all__ = ["PiqpEngine"]
 
 _BIG = 1e9
 _ROUNDING = 1e-15
-_DATA = ("gap", "state", "last", "plan", "linear", "carry", "spread", "cap", "rate", "gap_cap", "price", "curve")
 _OPTIMAL, _CERTIFIED, _REFUSED = 0, 1, 3
-
-
-def _beside(before: Array, step: Array) -> Array:
-    """Return before + step, or its neighbour where the difference, as it is computed, would be above step ≥ 0."""
-    with np.errstate(invalid="ignore"):  # ∞ − ∞
-        out: Array = before + step
-        while (far := out - before > step).any():
-            out = np.where(far, np.nextafter(out, before), out)
-    return out
-
-
-class _Condensed:
-    """The program over the trades alone, dense: what prices and bounds a decision."""
-
-    def __init__(self, model: MpcModel) -> None:
-        m, k, _, H = model.sizes
-        E, Sigma = np.asarray(model.exposure), np.asarray(model.covariance)
-        self.to_gap = np.kron(np.tril(np.ones((H, H))), E)
-        weights = np.kron(np.diag(np.asarray(model.risk_weight)), 2.0 * Sigma)
-        weights[-k:, -k:] += np.diag(2.0 * np.asarray(model.terminal_weight))
-        self.weights = weights
-        P = np.kron(np.eye(H), 2.0 * model.temporary) + self.to_gap.T @ weights @ self.to_gap
-        late = np.subtract.outer(np.arange(H), np.arange(H))
-        self.loadings, self.powers = np.asarray(model.impact_loadings), np.asarray(model.decays)
-        for L, rho in zip(self.loadings, self.powers, strict=True):
-            P += np.kron(np.where(late == 0, 1.0, rho ** np.abs(late)), L @ L.T)
-        self.fade = self.powers[:, None] ** np.arange(H)
-        self.P = P
-        ridge = 1e-13 * float(np.abs(np.diag(P)).max(initial=1e-300)) * np.eye(m * H)
-        self.inverse = cho_factor(P + ridge)
-
-    def at(self, d: dict[str, Array]) -> tuple[Array, Array, float]:
-        """Return the gaps without trades (Hk,), the linear cost of trades (Hm,) and the cost without them."""
-        free = (d["gap"] + np.cumsum(d["plan"], axis=0)).ravel()
-        pull = self.weights @ free + d["carry"].ravel()
-        left = np.einsum("jt,jib,jb->ti", self.fade, self.loadings, d["state"])
-        linear = d["linear"].ravel() + left.ravel() - self.to_gap.T @ pull
-        return free, linear, float(0.5 * free @ self.weights @ free + d["carry"].ravel() @ free)
 
 
 class PiqpEngine:
@@ -74,7 +36,7 @@ class PiqpEngine:
 
     def __init__(self, model: MpcModel) -> None:
         self.model = model
-        self.condensed = _Condensed(model)
+        self.condensed = Condensed(model)
         self._session: Session | None = None
         self._curve: Array | None = None
         m, k, M, H = model.sizes
@@ -100,85 +62,12 @@ class PiqpEngine:
                 return False
         return True
 
-    def _reachable(self, d: dict[str, Array]) -> tuple[Array, Array, bool]:
-        """Return caps that the rates leave, the last trade and whether it had to give way."""
-        cap, rate, last = d["cap"].copy(), d["rate"], d["last"].copy()
-        for t in range(len(cap) - 2, -1, -1):
-            cap[t] = np.minimum(cap[t], _beside(cap[t + 1], rate))
-        with np.errstate(invalid="ignore"):
-            far = np.abs(last) - cap[0] > rate
-        last[far] = np.sign(last[far]) * _beside(cap[0], rate)[far]
-        return cap, last, bool(far.any())
-
     def _clip(self, h: Array, cap: Array, rate: Array, last: Array) -> Array:
         out, before = np.empty_like(h), last
         for t in range(len(h)):
-            v = np.clip(h[t], -_beside(-before, rate), _beside(before, rate))
+            v = np.clip(h[t], -beside(-before, rate), beside(before, rate))
             out[t] = before = np.clip(v, -cap[t], cap[t])
         return out
-
-    # ---- the program ------------------------------------------------------------------------------------------------
-
-    def _program(self, curve: Array) -> QuadraticProgram:
-        """Return the sparse program over (h, |h|, excess, G, z); its vectors are put in by each step."""
-        model = self.model
-        m, k, M, H = model.sizes
-        E, L, rho = np.asarray(model.exposure), np.asarray(model.impact_loadings), np.asarray(model.decays)
-        eye, one = sparse.identity(H), sparse.identity
-        before = sparse.eye(H, k=-1)
-        gaps = [sparse.csc_matrix(2.0 * g * np.asarray(model.covariance)) for g in np.asarray(model.risk_weight)]
-        gaps[-1] = gaps[-1] + sparse.diags(2.0 * np.asarray(model.terminal_weight))
-        ends = np.ones((H, M)) * (rho**-2.0 - 1.0)
-        ends[-1] = rho**-2.0
-        P = sparse.block_diag(
-            [
-                sparse.kron(eye, 2.0 * model.temporary),
-                sparse.csc_matrix((H * m, H * m)),
-                sparse.diags(curve.ravel()),
-                sparse.block_diag(gaps),
-                sparse.diags(np.repeat(ends.ravel(), m)),
-            ],
-            format="csc",
-        )
-        decay = sparse.kron(sparse.diags(rho), one(m)) if M else sparse.csc_matrix((0, 0))
-        push = sparse.csc_matrix(np.concatenate([rho[j] * L[j].T for j in range(M)]) if M else np.zeros((0, m)))
-        hm, hk = one(H * m), one(H * k)
-        blocks: Any = [
-            [sparse.kron(eye, E), None, None, sparse.kron(eye - before, one(k)), None],
-            [-sparse.kron(eye, push), None, None, None, sparse.kron(eye, one(M * m)) - sparse.kron(before, decay)],
-            [-hm, hm, None, None, None],
-            [hm, hm, None, None, None],
-            [None, None, hk, -hk, None],
-            [None, None, hk, hk, None],
-            [sparse.kron(eye - before, one(m)), None, None, None, None],
-        ]
-        A = sparse.bmat(blocks, format="csc")
-        n = A.shape[1]
-        return QuadraticProgram(P, np.zeros(n), A, np.full(A.shape[0], -np.inf), np.full(A.shape[0], np.inf))
-
-    def _vectors(self, d: dict[str, Array], cap: Array, last: Array) -> dict[str, Any]:
-        model = self.model
-        m, k, M, H = model.sizes
-        a = self._at
-        q = np.zeros(a[-1])
-        q[: a[1]], q[a[1] : a[2]] = d["linear"].ravel(), d["spread"].ravel()
-        q[a[2] : a[3]], q[a[3] : a[4]] = d["price"].ravel(), d["carry"].ravel()
-        lb, ub = np.full(a[-1], -np.inf), np.full(a[-1], np.inf)
-        lb[: a[1]], ub[: a[1]] = -cap.ravel(), cap.ravel()
-        lb[a[2] : a[3]] = 0.0
-        gaps = d["plan"].copy()
-        gaps[0] += d["gap"]
-        start = np.zeros((H, M * m))
-        start[0] = (np.asarray(model.decays)[:, None] * d["state"]).ravel()
-        floor = np.where(np.isfinite(d["gap_cap"]), -d["gap_cap"], -np.inf).ravel()
-        rate = np.tile(d["rate"], (H, 1))
-        low, high = -rate, rate.copy()
-        low[0] += last
-        high[0] += last
-        parts = (gaps.ravel(), start.ravel(), np.zeros(2 * H * m), floor, floor)
-        open_ends = np.full(2 * (H * m + H * k), np.inf)
-        u = np.concatenate((parts[0], parts[1], open_ends, high.ravel()))
-        return {"q": q, "l": np.concatenate((*parts, low.ravel())), "u": u, "lb": lb, "ub": ub}
 
     # ---- the step ---------------------------------------------------------------------------------------------------
 
@@ -187,7 +76,7 @@ class PiqpEngine:
         m, k, M, H = self.model.sizes
         shapes = {"gap": (k,), "state": (M, m), "last": (m,), "rate": (m,)}
         d: dict[str, Array] = {}
-        for name, value in zip(_DATA, args, strict=False):
+        for name, value in zip(DATA, args, strict=False):
             shape = shapes.get(name, (H, k if name in ("plan", "carry", "gap_cap", "price", "curve") else m))
             if not isinstance(value, np.ndarray) or value.dtype != np.float64 or value.size != np.prod(shape):
                 raise ValueError(name)
@@ -199,11 +88,14 @@ class PiqpEngine:
             raise ValueError("trades")
         if not self._sound(d):
             return _REFUSED, 0, 0, 0, 0.0, np.inf
-        cap, last, relaxed = self._reachable(d)
+        cap, last, relaxed = reachable(d)
         if self._session is None or self._curve is None or not np.array_equal(self._curve, d["curve"]):
             self._curve = d["curve"].copy()
-            self._session = Session(self._program(self._curve), "piqp", tol=1e-9)
-        found = self._session.update(**self._vectors(d, cap, last)).solve()
+            P, A = matrices(self.model, self._curve)
+            rows, n = A.shape
+            open_rows = QuadraticProgram(P, np.zeros(n), A, np.full(rows, -np.inf), np.full(rows, np.inf))
+            self._session = Session(open_rows, "piqp", tol=1e-9)
+        found = self._session.update(**vectors(self.model, d, cap, last)).solve()
         x = np.asarray(found.x)
         good = x.size == self._at[-1] and bool(np.isfinite(x).all())
         h = self._clip(x[: H * m].reshape(H, m) if good else np.zeros((H, m)), cap, d["rate"], last)
