@@ -38,8 +38,8 @@ class ProbeResult:
 
     Attributes
     ----------
-    solver, version, licence, commercial, limits
-        As its class tells.
+    solver, version, licence, commercial, limits, only
+        As its class tells; ``only`` is the one kind of program that it takes, empty for a general solver.
     works
         True when every kind that it declares was solved rightly.
     quadratic, soc, psd
@@ -81,6 +81,7 @@ class ProbeResult:
     import_s: float = float("nan")
     prints: str = ""
     limits: str = ""
+    only: str = ""
 
     @property
     def trouble(self) -> str:
@@ -102,6 +103,10 @@ def available_solvers(probed: bool = True) -> tuple[str, ...]:
     probed
         False asks only whether the packages can be found, without importing them. True solves with
         each of them, which takes some seconds once per process.
+
+    Notes
+    -----
+    Backends for one kind of program only, such as ``mpc``, are among them: :func:`probe` tells of what kind (``only``).
     """
     if not probed:
         return tuple(name for name in backend_names() if _installed(name))
@@ -193,6 +198,7 @@ def _probe(name: str, worker: IsolatedWorker, limit: float) -> ProbeResult:
         "proofs": found.gives_proofs,
         "deterministic": found.deterministic,
         "limits": found.limits,
+        "only": found.only,
     }
     try:
         result = worker.call(probe_here, name, time_limit=limit)
@@ -257,7 +263,7 @@ def _tiny(kind: str) -> tuple[Program, np.ndarray]:
 
 def _solve_tiny(found: Backend, kind: str) -> tuple[str, float, float]:
     """Return the trouble ("" for none), our worst measure, milliseconds."""
-    program, answer = _tiny(kind)
+    program, answer = found.sample() or _tiny(kind)
     start = time.perf_counter()
     try:
         raw = found.prepare(program, Options(tol=1e-6)).solve(None, None)

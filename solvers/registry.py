@@ -65,11 +65,11 @@ def backend(name: str) -> Backend:
 
 
 def backend_names() -> tuple[str, ...]:
-    """Return all registered names, installed or not: those of ``"auto"`` first, the user's own next, cvxpy last."""
+    """Return all registered names, installed or not: those of ``"auto"`` first, the user's own next, cvxpy's last."""
     folder = _scan()[0]
     names = [*(name for name in ("piqp", "clarabel", "osqp") if name in folder), *_own]
-    names += [name for name in sorted(folder) if name not in names and name != "cvxpy"]
-    return (*names, *(name for name in ("cvxpy",) if name in folder and name not in names))
+    names += [name for name in sorted(folder) if name not in names and name.partition(":")[0] != "cvxpy"]
+    return (*names, *(name for name in ("cvxpy:dpp", "cvxpy") if name in folder and name not in names))
 
 
 def broken_backends() -> dict[str, str]:
@@ -166,9 +166,8 @@ def chain_of(solver: object, program: Program, time_limit: float | None = None) 
             what = "this solver takes no cones" if not found.conic else "this solver does not take these cones"
             raise InvalidInput(what, field="solver", value=name, remedy="use clarabel or cvxpy:SOLVER")
         if not conic and not found.takes(program):
-            raise InvalidInput(
-                "this solver takes no quadratic programs", field="solver", value=name, remedy="use piqp or clarabel"
-            )
+            what = f"this solver takes {found.only} only" if found.only else "this solver takes no quadratic programs"
+            raise InvalidInput(what, field="solver", value=name, remedy="use piqp or clarabel")
     return chain
 
 

@@ -22,6 +22,7 @@ from crosswind.solvers.program import ConeProgram, QuadraticProgram
 __all__ = [
     "Backend",
     "Claim",
+    "Direct",
     "Options",
     "Prepared",
     "Program",
@@ -102,6 +103,33 @@ class Prepared(ABC):
         """Return a shorter way to update and solve quadratic programs of this set-up, where the backend has one."""
         return None
 
+    def direct(self, time_limit: float | None) -> Direct | None:
+        """Return the bare calls of this set-up, where the backend has them; for benchmarks of streams."""
+        return None
+
+
+class Direct(ABC):
+    """The calls that a user of the package alone would make in a loop, and nothing of ours in between.
+
+    Only :meth:`run` is timed. What brings a program into the package's own order and units is done before the first
+    step, what brings an answer back into the program's after the last one, for all backends alike.
+    """
+
+    @abstractmethod
+    def load(self, program: Program) -> Any:
+        """Return the vectors of ``program``, which fits the set-up, as the package takes them."""
+
+    @abstractmethod
+    def run(self, loaded: Any) -> None:
+        """Hand the vectors over, solve from where the last call ended, fetch the solution."""
+
+    @abstractmethod
+    def take(self, program: Program) -> Callable[[], Raw] | None:
+        """Keep the answer of the last run to ``program``; called later, it is brought into the program's terms.
+
+        ``None`` where the run left no iterate to go on from.
+        """
+
 
 class Stream(ABC):
     """Vectors in and an iterate out, for sessions that count microseconds; the bounds keep their pattern."""
@@ -134,6 +162,9 @@ class Backend(ABC):
         bit.
     commercial, limits
         Whether it needs a licence that is bought, and what the installed package cannot do without one.
+    only
+        The one kind of quadratic program that it takes, in words; empty for a general solver. Such a backend says by
+        :meth:`takes` which programs are of that kind, and gives one by :meth:`sample`.
     """
 
     name: str
@@ -149,6 +180,7 @@ class Backend(ABC):
     deterministic: bool = True
     commercial: bool = False
     limits: str = ""
+    only: str = ""
 
     @abstractmethod
     def prepare(self, program: Program, options: Options) -> Prepared:
@@ -176,6 +208,10 @@ class Backend(ABC):
             return "qp" in self.kinds
         needed = {cone.kind for cone in program.cones} & {"soc", "psd"}
         return self.conic and needed <= self.kinds
+
+    def sample(self) -> tuple[Program, Vector] | None:
+        """Return a tiny program of the kind that it alone takes and the solution, for the probe."""
+        return None
 
     def installed(self) -> bool:
         """Tell whether the solver's package can be found, without importing it."""

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
-from crosswind.solvers.backends.base import Backend, Claim, Options, Prepared, Program, Raw, Scaling, Stream, WarmStart
+from crosswind.solvers.backends.base import (
+    Backend,
+    Claim,
+    Direct,
+    Options,
+    Prepared,
+    Program,
+    Raw,
+    Scaling,
+    Stream,
+    WarmStart,
+)
 from crosswind.solvers.backends.keywords import merged
 from crosswind.solvers.backends.stacking import Sides
 from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.matrices import Vector
 from crosswind.solvers.program import QuadraticProgram
 
-__all__ = ["Daqp"]
+if TYPE_CHECKING:
+    from crosswind.solvers.mpc.program import MpcProgram
+
+__all__ = ["BACKENDS", "Daqp", "DaqpCondensed"]
 
 _INFINITY = 1e30  # DAQP's own
 _UPPER, _LOWER, _EQUALITY = 1, 3, 5  # DAQP's sense: active above, active below, active for good
@@ -55,6 +73,41 @@ class Daqp(Backend):
         """Set a quadratic program up; the matrices become dense."""
         assert isinstance(program, QuadraticProgram)
         return _DaqpPrepared(program, options)
+
+
+class DaqpCondensed(Daqp):
+    """DAQP on the form it is made for: a receding-horizon program with gaps and impact states put in, dense.
+
+    Variables are the trades, their sizes and the excesses; 1e-7 of curvature on the latter two spares DAQP its proximal
+    steps. Condensing and the way back to the sparse program are ours: they are no part of a timed step of a stream.
+    """
+
+    name = "daqp:condensed"
+    only = "receding-horizon programs (crosswind.solvers.mpc.MpcProgram)"
+
+    def takes(self, program: Program) -> bool:
+        """Tell whether it is an MpcProgram."""
+        from crosswind.solvers.mpc.program import MpcProgram
+
+        return isinstance(program, MpcProgram)
+
+    def sample(self) -> tuple[Program, Vector]:
+        """Return a step of one slice with a known trade."""
+        from crosswind.solvers.mpc.program import sample_program
+
+        return sample_program()
+
+    def prepare(self, program: Program, options: Options) -> Prepared:
+        """Condense a receding-horizon program and set it up.
+
+        Raises
+        ------
+        InvalidInput
+            When it is another program.
+        """
+        from crosswind.solvers.mpc.program import as_mpc
+
+        return _CondensedPrepared(as_mpc(program, self.name), options)
 
 
 class _DaqpPrepared(Prepared):
@@ -130,7 +183,11 @@ class _DaqpPrepared(Prepared):
         if limit != self.set_limit:
             self.model.settings = {"time_limit": limit}
             self.set_limit = limit
-        x, _, flag, info = self.model.solve()
+        return self.answer(*self.model.solve())
+
+    def answer(self, x: Any, _value: float, flag: int, info: Any) -> Raw:
+        """Return what DAQP found in the program's terms."""
+        n = self.A.shape[1]
         self.flag, self.cold = int(flag), False
         word, claim = _FLAGS.get(self.flag, (f"exit flag {self.flag}", Claim.FAILED))
         dual = np.asarray(info["lam"]) * self.scaling.dual
@@ -153,8 +210,39 @@ class _DaqpPrepared(Prepared):
         if self.flag < 0:
             self.restart()
 
+    def direct(self, time_limit: float | None) -> Direct | None:
+        if time_limit is not None:
+            self.settings = {**self.settings, "time_limit": time_limit}
+            self.limit = time_limit
+            self.model.settings = {"time_limit": time_limit}
+            self.set_limit = time_limit
+        return _DaqpDirect(self)
+
     def stream(self) -> Stream | None:
         return _DaqpStream(self)
+
+
+class _DaqpDirect(Direct):
+    """DAQP's own calls; the working set goes on from step to step."""
+
+    def __init__(self, owner: _DaqpPrepared) -> None:
+        self.owner, self.model = owner, owner.model
+        self.found: Any = None
+
+    def load(self, program: Program) -> Any:
+        assert isinstance(program, QuadraticProgram)
+        return self.owner._vectors(program)
+
+    def run(self, loaded: Any) -> None:
+        self.model.update(f=loaded[0], bupper=loaded[1], blower=loaded[2])
+        self.found = self.model.solve()
+
+    def take(self, program: Program) -> Callable[[], Raw] | None:
+        x, value, flag, info = self.found
+        if flag < 0:  # the working set is in no state to go on from
+            return None
+        kept = {"lam": np.array(info["lam"]), "iterations": info["iterations"]}
+        return partial(self.owner.answer, np.array(x), value, flag, kept)
 
 
 class _DaqpStream(Stream):
@@ -199,4 +287,67 @@ class _DaqpStream(Stream):
         return claim is Claim.SOLVED, word, x * self.scaling.length, w, int(info["iterations"])
 
 
-BACKEND = Daqp
+class _CondensedPrepared(Prepared):
+    """The dense program in DAQP, and the way back to the sparse one."""
+
+    def __init__(self, program: MpcProgram, options: Options) -> None:
+        from crosswind.solvers.mpc.condensed import Condensed, condensed_program
+
+        self.core = Condensed(program.model)
+        self.program, self.first = program, condensed_program(self.core, program)
+        self.inner = _DaqpPrepared(self.first, options)
+
+    def condensed(self, program: Program) -> QuadraticProgram:
+        """Return the dense program of another step."""
+        from crosswind.solvers.mpc.condensed import condensed_program
+        from crosswind.solvers.mpc.program import as_mpc
+
+        return condensed_program(self.core, as_mpc(program, DaqpCondensed.name), self.first)
+
+    def fits(self, program: Program) -> bool:
+        from crosswind.solvers.mpc.program import MpcProgram
+
+        same = isinstance(program, MpcProgram) and program.model is self.program.model and program.P is self.program.P
+        return same and self.inner.fits(self.condensed(program))
+
+    def update(self, program: Program) -> None:
+        self.inner.update(self.condensed(program))
+        self.program = program  # type: ignore[assignment]
+
+    def solve(self, warm: WarmStart | None, time_limit: float | None) -> Raw:
+        # A point of the sparse program is none of the dense one's: the working set is the only start.
+        return back(self.program, self.inner.solve(None, time_limit))
+
+    def direct(self, time_limit: float | None) -> Direct | None:
+        inner = self.inner.direct(time_limit)
+        return None if inner is None else _CondensedDirect(self, inner)
+
+
+class _CondensedDirect(Direct):
+    """DAQP's own calls on the dense program."""
+
+    def __init__(self, owner: _CondensedPrepared, inner: Direct) -> None:
+        self.owner, self.inner = owner, inner
+
+    def load(self, program: Program) -> Any:
+        return self.inner.load(self.owner.condensed(program))
+
+    def run(self, loaded: Any) -> None:
+        self.inner.run(loaded)
+
+    def take(self, program: Program) -> Callable[[], Raw] | None:
+        kept = self.inner.take(program)
+        return None if kept is None else lambda: back(program, kept())  # type: ignore[arg-type]
+
+
+def back(program: MpcProgram, raw: Raw) -> Raw:
+    """Return an answer to the dense program as one to the sparse program."""
+    m, k, _, H = program.model.sizes
+    n, e = H * m, H * k
+    _, _, under, over, rate = np.split(raw.y, np.cumsum((n, n, e, e)))
+    trades = raw.x[:n].reshape(H, m)
+    y, z = program.multipliers(trades, (over - under).reshape(H, k), rate.reshape(H, m))
+    return Raw(raw.claim, raw.word, program.point(trades), y, z, iterations=raw.iterations)
+
+
+BACKENDS = {kind.name: kind for kind in (Daqp, DaqpCondensed)}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,7 @@ import numpy as np
 from crosswind.solvers.backends.base import (
     Backend,
     Claim,
+    Direct,
     Options,
     Prepared,
     Program,
@@ -156,8 +160,11 @@ class _PiqpPrepared(Prepared):
         self.solver.update(**self._vectors(program))
 
     def solve(self, warm: WarmStart | None, time_limit: float | None) -> Raw:
-        word = self.solver.solve().name
-        result: Any = self.solver.result
+        return self.answer(self.solver.solve(), self.solver.result)
+
+    def answer(self, status: Any, result: Any) -> Raw:
+        """Return what PIQP found in the program's terms."""
+        word = status.name
         sides, dual = self.sides, self.scaling.dual
         y = np.zeros(self.A.shape[0])
         equal = np.asarray(result.y)
@@ -174,8 +181,40 @@ class _PiqpPrepared(Prepared):
             iterations=int(result.info.iter),
         )
 
+    def direct(self, time_limit: float | None) -> Direct | None:
+        return _PiqpDirect(self)
+
     def stream(self) -> Stream | None:
         return _PiqpStream(self)
+
+
+_PARTS = ("x", "y", "z_l", "z_u", "z_bl", "z_bu")
+
+
+class _PiqpDirect(Direct):
+    """PIQP's own calls; it takes no start."""
+
+    def __init__(self, owner: _PiqpPrepared) -> None:
+        self.owner, self.solver = owner, owner.solver
+        self.status: Any = None
+        self.x: Any = None
+
+    def load(self, program: Program) -> Any:
+        assert isinstance(program, QuadraticProgram)
+        return self.owner._vectors(program)
+
+    def run(self, loaded: Any) -> None:
+        self.solver.update(**loaded)
+        self.status = self.solver.solve()
+        self.x = self.solver.result.x
+
+    def take(self, program: Program) -> Callable[[], Raw] | None:
+        result = self.solver.result
+        parts = {name: np.array(getattr(result, name)) for name in _PARTS}  # the next step writes over them
+        if not np.isfinite(parts["x"]).all():
+            return None
+        info = SimpleNamespace(iter=int(result.info.iter))
+        return partial(self.owner.answer, self.status, SimpleNamespace(**parts, info=info))
 
 
 class _PiqpStream(Stream):

@@ -45,9 +45,13 @@ class TwoSided(Prepared):
             isinstance(program, QuadraticProgram)
             and program.P is self.P
             and program.A is self.A
-            and self.scaling.suits(program)
+            and self.suits(program)
             and np.array_equal(_boxed(program), self.boxes)
         )
+
+    def suits(self, program: QuadraticProgram) -> bool:
+        """Tell whether the units chosen at the set-up are still right."""
+        return self.scaling.suits(program)
 
     def start(self, warm: WarmStart) -> tuple[Vector, Vector]:
         """Return the point and the stacked multipliers in the backend's scaling."""

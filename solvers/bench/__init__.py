@@ -9,7 +9,7 @@ from crosswind.solvers.bench.compare import Comparison, compare
 from crosswind.solvers.bench.engine import BenchResult, load_result, run_bench
 from crosswind.solvers.bench.plan import MODES, Cell, Plan
 from crosswind.solvers.bench.statistics import performance_profile, shifted_geometric_mean
-from crosswind.solvers.bench.suites import Case, Stream, Suite, folder_suite, register_suite, suite_names
+from crosswind.solvers.bench.suites import Case, Race, Stream, Suite, folder_suite, register_suite, suite_names
 
 __all__ = [
     "MODES",
@@ -18,6 +18,7 @@ __all__ = [
     "Cell",
     "Comparison",
     "Plan",
+    "Race",
     "Stream",
     "Suite",
     "compare",

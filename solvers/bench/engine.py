@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,6 +151,7 @@ def run_bench(
             "machine": machine,
             "solvers": versions,
             "suites": {suite.name: suite.text for suite in chosen},
+            "races": {suite.name: asdict(suite.race) for suite in chosen if suite.race is not None},
             "executor": f"dask {scheduler}" if scheduler else f"{jobs} jobs",
             "started": started,
             "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -231,7 +232,7 @@ def _tasks(run: _Run, suites: Sequence[Suite], versions: dict[str, str]) -> Iter
             if not modes:
                 continue
             try:
-                programs = item.make() if isinstance(item, Stream) else (item.make(),)
+                programs = _programs(item, plan)
                 for program in programs:
                     program.require_convex()
                 digest = _digest(programs)
@@ -254,6 +255,12 @@ def _tasks(run: _Run, suites: Sequence[Suite], versions: dict[str, str]) -> Iter
                             run.kept += 1
                             continue
                         yield cell, programs
+
+
+def _programs(item: Case | Stream, plan: Plan) -> tuple[Program, ...]:
+    if isinstance(item, Case):
+        return (item.make(),)
+    return item.make()[: item.quick_steps if plan.quick else None]
 
 
 def _digest(programs: tuple[Program, ...]) -> str:
@@ -291,4 +298,5 @@ def _cell(
         action=stream.action if stream else (),
         quick=item.quick,
         seed=item.seed,
+        group=(stream.group or stream.name) if stream else "",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,13 @@ from crosswind.solvers.backends.base import Claim, Program, Raw
 from crosswind.solvers.bench.lane import Lost
 from crosswind.solvers.bench.messages import Call, Done, Failed, Loaded
 from crosswind.solvers.bench.plan import Cell
+from crosswind.solvers.bench.reference import Held, references
 from crosswind.solvers.bench.statistics import quantile
 from crosswind.solvers.certify import certify
 from crosswind.solvers.grade import grade
 from crosswind.solvers.matrices import Vector
 from crosswind.solvers.program import ConeProgram, QuadraticProgram
 from crosswind.solvers.solution import Certificate, Status
-from crosswind.solvers.solve import solve
 
 __all__ = ["judge"]
 
@@ -99,6 +98,7 @@ def _identity(cell: Cell, programs: tuple[Program, ...]) -> dict[str, Any]:
         "settings": json.dumps(cell.settings, sort_keys=True, default=repr),
         "time_limit_s": cell.time_limit_s,
         "deadline_s": cell.deadline_s if cell.deadline_s == cell.deadline_s else None,
+        "group": cell.group,
     }
 
 
@@ -179,19 +179,22 @@ def _point(program: Program, call: Call, accuracy: float) -> dict[str, Any]:
 
 def _sequence(cell: Cell, programs: tuple[Program, ...], calls: tuple[Call, ...]) -> dict[str, Any]:
     action = np.array(cell.action, dtype=np.intp)
-    references = [_reference(program) for program in programs]
-    scale = max((float(np.max(np.abs(x[action]), initial=0.0)) for x, _ in references), default=0.0) or 1.0
+    known = references(programs)
+    scale = max((float(np.max(np.abs(ref.x[action]), initial=0.0)) for ref in known), default=0.0) or 1.0
+    length = max((float(np.max(np.abs(ref.x), initial=0.0)) for ref in known), default=0.0) or 1.0
+    held = Held(1e-8, verify=False)
     steps: list[dict[str, Any]] = []
-    for call, program, (best, value) in zip(calls, programs, references, strict=True):
+    for call, program, (best, value, sure) in zip(calls, programs, known, strict=True):
         status, certificate, note = _graded(program, call.raw, cell.accuracy)
         x = call.raw.x
         usable = x.shape == (program.n,) and bool(np.isfinite(x).all())
-        error = float(np.max(np.abs(x[action] - best[action]), initial=0.0)) / scale if usable else np.inf
+        miss = np.abs(x - best) if usable else np.full(program.n, np.inf)
         steps.append(
             {
                 "step": call.step,
                 "setup_s": call.setup_s,
                 "solve_s": call.solve_s,
+                "cpu_s": call.cpu_s,
                 "missed": bool(call.total_s > cell.deadline_s),
                 "updated": call.updated,
                 "warmed": call.warmed,
@@ -199,8 +202,10 @@ def _sequence(cell: Cell, programs: tuple[Program, ...], calls: tuple[Call, ...]
                 "status": status.name,
                 "worst": certificate.worst,
                 "iterations": call.raw.iterations,
-                "action_error": error,
-                "regret": _regret(program, x, action, value, scale) if usable else np.inf,
+                "action_error": float(np.max(miss[action], initial=0.0)) / scale,
+                "solution_error": float(np.max(miss, initial=0.0)) / length,
+                "reference_worst": sure,
+                "regret": _regret(held, program, x, action, value, scale) if usable else np.inf,
                 "note": note,
             }
         )
@@ -223,24 +228,15 @@ def _sequence(cell: Cell, programs: tuple[Program, ...], calls: tuple[Call, ...]
         "warm_share": float(np.mean([step["warmed"] for step in steps])),
         "update_share": float(np.mean([step["updated"] for step in steps])),
         "action_error_max": max(step["action_error"] for step in steps),
+        "solution_error_max": max(step["solution_error"] for step in steps),
+        "reference_worst": max(step["reference_worst"] for step in steps),
         "regret_mean": float(np.mean(regret)),
         "regret_max": float(np.max(regret)),
         "steps": steps,
     }
 
 
-@lru_cache(maxsize=512)
-def _reference(program: Program) -> tuple[Vector, float]:
-    """Return the reference's answer to 1e-9 and its objective, NaN where none passes our certificate."""
-    found = solve(program, ("piqp", "clarabel") if isinstance(program, QuadraticProgram) else "clarabel", tol=1e-9)
-    if found.status is not Status.OPTIMAL:
-        found = solve(program, "clarabel", tol=1e-6)
-    if found.status is not Status.OPTIMAL:
-        return np.full(program.n, np.nan), float("nan")
-    return found.x, found.objective
-
-
-def _regret(program: Program, x: Vector, action: Any, best: float, scale: float) -> float:
+def _regret(held: Held, program: Program, x: Vector, action: Any, best: float, scale: float) -> float:
     r"""Return what it costs to carry the action out and to be optimal afterwards, over the reference's cost.
 
     .. math:: \big(\min\{f(v): v_a = x_a\} - f^*\big) \,/\, |f^*|
@@ -253,7 +249,7 @@ def _regret(program: Program, x: Vector, action: Any, best: float, scale: float)
     lb, ub = program.lb.copy(), program.ub.copy()
     carried = np.clip(x[action], lb[action], ub[action])
     lb[action] = ub[action] = np.where(np.abs(carried) < 1e-9 * scale, 0.0, carried)
-    found = solve(program.with_vectors(lb=lb, ub=ub), ("piqp", "clarabel"), tol=1e-8, verify=False)
+    found = held.solve(program.with_vectors(lb=lb, ub=ub))
     if not found.status.usable:
         return float("inf")
     return max(found.objective - best, 0.0) / (abs(best) or 1.0)

@@ -49,7 +49,11 @@ class Begin:
 
 @dataclass(frozen=True)
 class Call:
-    """One timed call: position in the stream, seconds, the time it was given, whether the set-up was kept."""
+    """One timed call: position in the stream, seconds, the time it was given, whether the set-up was kept.
+
+    ``cpu_s`` is the time that the worker's own thread had the processor, of update and solve together; NaN where it was
+    not taken. Where a backend's bare calls are timed, they are all in ``solve_s``.
+    """
 
     step: int
     setup_s: float
@@ -58,6 +62,7 @@ class Call:
     limit_s: float | None = None
     updated: bool = False
     warmed: bool = False
+    cpu_s: float = float("nan")
 
     @property
     def total_s(self) -> float:

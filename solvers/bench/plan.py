@@ -113,6 +113,7 @@ class Cell:
     action: tuple[int, ...] = ()
     quick: bool = False
     seed: int | None = None
+    group: str = ""
 
     @property
     def key(self) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crosswind.solvers.backends.base import Program
 from crosswind.solvers.errors import InvalidInput
@@ -14,7 +14,7 @@ from crosswind.solvers.errors import InvalidInput
 if TYPE_CHECKING:
     from crosswind.solvers.bench.families import Build
 
-__all__ = ["Case", "Stream", "Suite", "find_suite", "folder_suite", "register_suite", "suite_names"]
+__all__ = ["Case", "Race", "Stream", "Suite", "find_suite", "folder_suite", "register_suite", "suite_names"]
 
 _TEXT = (".qps", ".mps", ".sif")
 _SUFFIXES = (".npz", ".mat", ".json", *_TEXT, *(f"{suffix}.gz" for suffix in _TEXT))
@@ -56,6 +56,10 @@ class Stream:
         Indices of the variables that are carried out, the first trades of the horizon.
     deadline_s
         Seconds in which an answer is of use; a later one counts as missed.
+    group
+        Streams of one group, the seeds of one size, are pooled in the table of steps; default: each on its own.
+    quick_steps
+        A quick run takes that many steps, from the first; default: all.
     """
 
     name: str
@@ -64,11 +68,41 @@ class Stream:
     deadline_s: float
     quick: bool = False
     seed: int | None = None
+    group: str = ""
+    quick_steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Race:
+    """Which solvers a suite's streams are about, and how much faster the first is meant to be than the others.
+
+    Parameters
+    ----------
+    lanes
+        Names of backends; the first one is what the others are compared with.
+    goals
+        Group to solver to how many times faster at (p50, p99, p99.9), None where nothing is asked.
+    accuracy
+        At which the goals are meant.
+    """
+
+    lanes: tuple[str, ...]
+    goals: dict[str, dict[str, tuple[float | None, float | None, float | None]]]
+    accuracy: float = 1e-6
 
 
 @dataclass(frozen=True)
 class Suite:
     """A named collection of cases and streams.
+
+    Parameters
+    ----------
+    name, cases, streams
+        What it holds.
+    text
+        What it is, in a line.
+    race
+        Which solvers a run of the streams alone compares, where the suite has an opinion.
 
     Raises
     ------
@@ -80,7 +114,7 @@ class Suite:
     cases: tuple[Case, ...] = ()
     streams: tuple[Stream, ...] = ()
     text: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
+    race: Race | None = None
 
     def __post_init__(self) -> None:
         names = [item.name for item in self._all()]

@@ -207,6 +207,10 @@ _SHOWN = {
     "cold": ["programs", "success", "claimed_wrong", "crash_or_killed", "sgm_ms", "sgm_all_ms", "setup_ms", "solve_ms"],
     "sequence": ["streams", "step_success", "claimed_wrong", "missed", "median_ms", "p99_ms", "regret_max", "warm"],
 }
+_STEPS_SHOWN = [
+    *("group", "solver", "outcome", "steps", "setups", "p50_us", "p99_us", "p999_us", "certified"),
+    *("error_p50", "error_p99", "error_max", "within_1e-6"),
+]
 
 
 def summary_text(result: BenchResult) -> str:
@@ -217,12 +221,31 @@ def summary_text(result: BenchResult) -> str:
             table = make(result, suite, accuracy)
             shown = [c for c in _SHOWN.get(mode, list(table.columns)) if c in table]
             parts.append(f"{suite}, {mode}, accuracy {accuracy:.0e}\n{_text(table[shown])}")
+            if mode == "sequence":
+                parts += _steps_text(result, suite, accuracy)
     odd = disagreements(result)
     counts = odd["what"].value_counts()
     told = ", ".join(f"{n} {what}" for what, n in counts.items()) or "none"
     parts.append(f"{len(result.rows)} cells; where a backend's word and ours differ, or it ended badly: {told}")
     parts += [f"note: {note}" for note in result.facts.get("notes", [])]
     return "\n\n".join(parts)
+
+
+def _steps_text(result: BenchResult, suite: str, accuracy: float) -> list[str]:
+    from crosswind.solvers.bench.steps import ratio_table, ratio_text, step_table
+
+    steps = step_table(result, suite, accuracy)
+    shown = [name for name in _STEPS_SHOWN if name in steps]
+    parts = [
+        f"{suite}, steps by size, accuracy {accuracy:.0e}; µs of the processor for update, solve, solution; "
+        f"errors by the stream's largest variable\n{_text(steps[shown].set_index(['group', 'solver']))}"
+    ]
+    ratios = ratio_table(result, suite, accuracy)
+    if len(ratios):
+        first = result.facts["races"][suite]["lanes"][0]
+        table = ratio_text(ratios).set_index(["group", "solver"])
+        parts.append(f"{suite}: how many times faster {first} is, accuracy {accuracy:.0e}\n{_text(table)}")
+    return parts
 
 
 def _text(table: pd.DataFrame) -> str:

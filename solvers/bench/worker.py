@@ -8,17 +8,18 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib
+import itertools
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from crosswind.solvers.backends.base import Backend, Options, Prepared, Program, Raw, WarmStart
+from crosswind.solvers.backends.base import Backend, Direct, Options, Prepared, Raw, WarmStart
 from crosswind.solvers.bench.memory import peak_mb, reset_peak, resident_mb
 from crosswind.solvers.bench.messages import Begin, Call, Done, Failed, Load, Loaded, Request
 from crosswind.solvers.bench.plan import run_plugins
@@ -26,6 +27,7 @@ from crosswind.solvers.errors import InvalidInput, MissingDependency
 
 __all__ = ["Run", "serve"]
 
+T = TypeVar("T")
 _COMPILERS = ("jax", "numba")
 _LADDER = tuple(10.0 ** (-k / 2.0) for k in range(8, 0, -1))  # shares of the time limit: 1e-4, 3.2e-4 … 0.32
 _BUDGET = 0.5  # share of the time limit that the repeats of a cell may take together
@@ -131,25 +133,59 @@ class Run:
         calls: list[Call] = []
         ready: Prepared | None = None
         start: WarmStart | None = None
-        for step, program in enumerate(self.request.programs):
+        while (step := len(calls)) < len(self.request.programs):
+            program = self.request.programs[step]
+            kept = ready is not None and ready.fits(program)
             self._begin(first=step == 0)
-            begin = time.perf_counter()
-            ready, updated = self._next(ready, program)
-            between = time.perf_counter()
-            raw = ready.solve(start, self.request.time_limit_s if self.solver.keeps_time else None)
-            seconds = time.perf_counter() - between
-            calls.append(Call(step, between - begin, seconds, _owned(raw), updated=updated, warmed=start is not None))
+            with _Undisturbed() as clock:
+                if kept and ready is not None:
+                    ready.update(program)
+                else:
+                    ready = self.solver.prepare(program, self.options)
+                between = time.perf_counter()
+                raw = ready.solve(start, self._limit)
+            setup, seconds = between - clock.begin, clock.end - between
+            calls.append(Call(step, setup, seconds, _owned(raw), None, kept, start is not None, clock.cpu))
             last = _usable(calls[-1].raw)
             start = last if self.solver.warm_starts else None
             if last is None:
                 ready = None  # a state without a usable iterate must not spoil the next step
+            elif not kept and (direct := ready.direct(self._limit)) is not None:
+                calls += self._bare(ready, direct, len(calls))
+                ready, start = None, None  # where they ended before the stream did, the set-up is done anew
         return calls
 
-    def _next(self, ready: Prepared | None, program: Program) -> tuple[Prepared, bool]:
-        if ready is not None and ready.fits(program):
-            ready.update(program)
-            return ready, True
-        return self.solver.prepare(program, self.options), False
+    @property
+    def _limit(self) -> float | None:
+        return self.request.time_limit_s if self.solver.keeps_time else None
+
+    def _bare(self, ready: Prepared, direct: Direct, step: int) -> list[Call]:
+        """Time the backend's own calls from ``step`` on, as far as the set-up fits and each left an iterate.
+
+        All is converted before the first of them and after the last, so that nothing of ours is in a time or a cache.
+        """
+        todo = self._awake(itertools.takewhile(ready.fits, self.request.programs[step:]))
+        loaded = [(program, direct.load(program)) for program in todo]
+        found: list[tuple[float, float, Callable[[], Raw]]] = []
+        for program, vectors in loaded:
+            self._begin(first=False)
+            with _Undisturbed() as clock:
+                direct.run(vectors)
+            answer = direct.take(program)
+            if answer is None:
+                break
+            found.append((clock.end - clock.begin, clock.cpu, answer))
+        warm = self.solver.warm_starts
+        return [
+            Call(step + at, 0.0, seconds, _owned(answer()), None, True, warm, cpu)
+            for at, (seconds, cpu, answer) in enumerate(self._awake(found))
+        ]
+
+    def _awake(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield the items and start the engine's clock at each: what is done with them is no solve that hangs."""
+        for item in items:
+            self._begin(first=False)
+            yield item
 
     def _ladder(self, first: Call) -> list[Call]:
         """Give the backend a ten-thousandth of the limit and more, up to what it needs by itself, which comes last.
@@ -166,6 +202,21 @@ class Run:
                     break
                 calls.append(self._cold(0, limit=limit))
         return [*calls, free]
+
+
+class _Undisturbed:
+    """Time a block by the wall and by the thread's own clock; Python collects garbage before or after, not within."""
+
+    def __enter__(self) -> _Undisturbed:
+        gc.disable()
+        self.cpu = -time.thread_time()
+        self.begin = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end = time.perf_counter()
+        self.cpu += time.thread_time()
+        gc.enable()
 
 
 def _compiled() -> bool:

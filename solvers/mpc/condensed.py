@@ -105,4 +105,4 @@ def condensed_program(core: Condensed, program: MpcProgram, like: QuadraticProgr
     if like is not None:
         return like.with_vectors(**found)
     P, A = _matrices(core, program)
-    return QuadraticProgram(P, **found, A=A)  # type: ignore[arg-type]
+    return QuadraticProgram(P, **found, A=A)

@@ -14,7 +14,7 @@ from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.mpc.model import Array, MpcModel
 from crosswind.solvers.program import QuadraticProgram
 
-__all__ = ["DATA", "MpcProgram", "beside", "complete", "matrices", "reachable", "vectors"]
+__all__ = ["DATA", "MpcProgram", "as_mpc", "beside", "complete", "matrices", "reachable", "sample_program", "vectors"]
 
 # In the order in which the core takes them.
 DATA = ("gap", "state", "last", "plan", "linear", "carry", "spread", "cap", "rate", "gap_cap", "price", "curve")
@@ -224,6 +224,31 @@ class MpcProgram(QuadraticProgram):
         for t in range(model.horizon):
             z[t] = now = model.decays[:, None] * (now + pushed[t])
         return G, z
+
+
+def as_mpc(program: object, solver: str) -> MpcProgram:
+    """Return ``program``, which must be a receding-horizon program, for the backend called ``solver``.
+
+    Raises
+    ------
+    InvalidInput
+        When it is another one.
+    """
+    if not isinstance(program, MpcProgram):
+        raise InvalidInput(
+            f"{solver} takes receding-horizon programs only",
+            field="program",
+            value=type(program).__name__,
+            remedy="build a crosswind.solvers.mpc.MpcProgram, or use a general solver such as piqp",
+        )
+    return program
+
+
+def sample_program() -> tuple[MpcProgram, Array]:
+    """Return a step of one instrument and one slice, and its solution: (1 − h)² + ½h² + ½h over |h| ≤ 0.4."""
+    model = MpcModel(1, np.array([[0.5]]), terminal_weight=np.ones(1))
+    program = MpcProgram(model, [1.0], spread=0.5, cap=0.4)
+    return program, program.point(np.array([[0.4]]))
 
 
 # ---- data ------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,9 @@ DESCRIPTION = (
     "answers by our own certificate, and write rows (parquet), report.html and summary.md. A run that was killed\n"
     "goes on where it was when started again. SUITE is hedge, basket, impact, roll, or a folder of .qps, .mat, .npz\n"
     "or .json files. "
-    "crosswind bench compare A B puts two runs' folders against each other."
+    "crosswind bench compare A B puts two runs' folders against each other.\n"
+    "crosswind bench hedge --mode sequence compares the receding-horizon core with OSQP, PIQP, DAQP and cvxpy step by\n"
+    "step at four sizes, and prints how many times faster it is against the goals of its design."
 )
 EXAMPLE = "crosswind bench hedge basket impact --quick"
 
@@ -30,9 +32,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add suites, what to measure, how, and where to write."""
     parser.add_argument("words", nargs="+", metavar="SUITE", help="suites or folders; or: compare A B")
     parser.add_argument("--quick", action="store_true", help="the quick subset, 2 s a solve, 5 repeats, 2 jobs")
-    parser.add_argument("--solvers", metavar="A,B", help="backends (default: all open ones that work; all: every one)")
-    parser.add_argument("--modes", metavar="A,B", help="of cold, sequence, anytime (default: all)")
-    parser.add_argument("--accuracy", metavar="TOL,…", help="relative tolerances (default: 1e-3,1e-6,1e-9)")
+    parser.add_argument(
+        "--solvers",
+        metavar="A,B",
+        help="backends (default: all open ones that work, with --mode sequence those that the suite compares; "
+        "all: every one)",
+    )
+    parser.add_argument(
+        "--mode", "--modes", dest="modes", metavar="A,B", help="of cold, sequence, anytime (default: all)"
+    )
+    parser.add_argument(
+        "--accuracy",
+        metavar="TOL,…",
+        help="relative tolerances (default: 1e-3,1e-6,1e-9, with --mode sequence 1e-6)",
+    )
     parser.add_argument("--time-limit", type=float, metavar="S", help="seconds for a solve (default: 10, quick: 2)")
     parser.add_argument("--repeats", type=int, metavar="N", help="timed calls a cell at most (default: 20, quick: 5)")
     parser.add_argument("--jobs", type=int, metavar="N", help="cells measured at the same time (default: 1, quick: 2)")
@@ -83,7 +96,7 @@ def execute(args: argparse.Namespace) -> Outcome:
     ]
     if not html:
         lines.append("no report.html: plotly is not installed (pip install 'crosswind[report]')")
-    payload = {"rows": _records(result), "facts": facts, "files": [str(path) for path in files]}
+    payload = {"rows": _records(result), "facts": facts, "files": [str(path) for path in files], **_steps(result)}
     return Outcome(text="\n".join(lines), payload=payload)
 
 
@@ -97,11 +110,14 @@ def _plan(args: argparse.Namespace) -> Any:
     run_plugins(plugins)
     limit = args.time_limit if args.time_limit is not None else (2.0 if args.quick else 10.0)
     repeats = args.repeats if args.repeats is not None else (5 if args.quick else 20)
+    modes = split_names(args.modes, "--mode") or MODES
+    alone = modes == ("sequence",)
     return Plan(
         suites=tuple(args.words),
-        solvers=_solvers(args.solvers, quick=args.quick),
-        modes=split_names(args.modes, "--modes") or MODES,
-        accuracies=split_numbers(args.accuracy, "--accuracy") or (1e-3, 1e-6, 1e-9),
+        solvers=(_lanes(args.words) if alone and args.solvers is None else ())
+        or _solvers(args.solvers, quick=args.quick),
+        modes=modes,
+        accuracies=split_numbers(args.accuracy, "--accuracy") or ((1e-6,) if alone else (1e-3, 1e-6, 1e-9)),
         time_limit_s=limit,
         repeats=repeats,
         quick=args.quick,
@@ -117,10 +133,22 @@ def _jobs(args: argparse.Namespace) -> int:
     return min(2, os.cpu_count() or 1) if args.quick else 1
 
 
+def _lanes(words: list[str]) -> tuple[str, ...]:
+    """Return the solvers that the suites' streams compare, as far as they are installed; nothing where none says so."""
+    from crosswind.solvers import available_solvers
+    from crosswind.solvers.bench.suites import find_suite
+
+    races = [suite.race for suite in (find_suite(word) for word in words) if suite.race is not None]
+    named = tuple(dict.fromkeys(name for race in races for name in race.lanes))
+    installed = available_solvers(probed=False) if named else ()
+    return tuple(name for name in named if name in installed)
+
+
 def _solvers(text: str | None, *, quick: bool) -> tuple[str, ...]:
     """Return the named solvers, or those that work here: open ones, with ``all`` the commercial ones too.
 
-    cvxpy is a bridge to other solvers and is measured only by name; a quick run leaves out variants such as piqp:dense.
+    cvxpy's are bridges to other solvers and are measured only by name; a quick run leaves out variants such as
+    piqp:dense.
     """
     named = split_names(text, "--solvers")
     if named is not None and named != ("all",):
@@ -131,7 +159,7 @@ def _solvers(text: str | None, *, quick: bool) -> tuple[str, ...]:
     return tuple(
         name
         for name in available_solvers()
-        if name != "cvxpy"
+        if name.partition(":")[0] != "cvxpy"
         and (named is not None or not backend(name).commercial)
         and not (quick and named is None and ":" in name)
     )
@@ -166,6 +194,21 @@ def _compare(words: list[str]) -> Outcome:
 
 def _records(result: Any) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in row.items()} for row in result.to_frame().to_dict(orient="records")]
+
+
+def _steps(result: Any) -> dict[str, list[dict[str, Any]]]:
+    """Return the tables of steps by size and of ratios as records, of all suites and accuracies."""
+    from crosswind.solvers.bench.steps import ratio_table, step_table
+    from crosswind.solvers.bench.tables import groups
+
+    found: dict[str, list[dict[str, Any]]] = {"steps": [], "ratios": []}
+    for suite, accuracy in groups(result, "sequence"):
+        for name, make in (("steps", step_table), ("ratios", ratio_table)):
+            records = make(result, suite, accuracy).to_dict(orient="records")
+            found[name] += [
+                {"suite": suite, "accuracy": accuracy, **{str(k): v for k, v in r.items()}} for r in records
+            ]
+    return found
 
 
 def _has_plotly() -> bool:

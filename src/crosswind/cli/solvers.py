@@ -75,7 +75,8 @@ def table(results: tuple[ProbeResult, ...]) -> str:
     out = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     out.append("")
     out.append("stops: gives its iterate at a time limit · frees GIL, repeats: measured · ms: a tiny program, cold")
-    notes = [f"  {one.solver}: {one.limits}" for one in results if one.works and one.limits]
+    notes = [f"  {one.solver}: takes {one.only} only" for one in results if one.works and one.only]
+    notes += [f"  {one.solver}: {one.limits}" for one in results if one.works and one.limits]
     notes += [f"  {one.solver} prints to stdout: {one.prints}" for one in results if one.prints]
     if notes:
         out += ["", "Limits and remarks:", *notes]
