@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -59,7 +60,7 @@ class MpcStep(NamedTuple):
     interior
         Interior-point iterations among them.
     prices
-        See :class:`MpcPrices`; ``None`` with status INVALID.
+        See :class:`MpcPrices`; ``None`` with status INVALID, and from a step of :meth:`MpcSolver.bind`.
     """
 
     trades: Array
@@ -249,16 +250,65 @@ class MpcSolver:
         except (TypeError, ValueError, BufferError):
             given = (gap, plan, state, last, linear, carry, spread, cap, rate, gap_cap, price, curve)
             arrays = self._converted(dict(zip(_GIVEN, given, strict=True)))
-            self._check(shift, tol, work, out)
+            self._check(shift, tol, work)
+            if out is not None:
+                self._check_out(out)
             found = self._core.step(*arrays, trades, shift, tol, work)
         word, relaxed, used, interior, objective, proven = found
         if word == 3:
             if out is None:
                 trades.fill(np.nan)
             return MpcStep(trades, Status.INVALID, False, np.nan, np.inf, 0, 0, None)
+        return MpcStep(trades, _STATUS[word], relaxed == 1, objective, proven, used, interior, self.prices())
+
+    def prices(self) -> MpcPrices:
+        """Return the prices of the last step; they mean nothing before the first, or after one that was INVALID."""
         prices = MpcPrices(np.empty(self._trades), np.empty(self._gaps), np.empty(self._trades))
         self._core.prices(*prices)
-        return MpcStep(trades, _STATUS[word], relaxed == 1, objective, proven, used, interior, prices)
+        return prices
+
+    def bind(self, out: Array, **data: Array) -> Callable[[int, float, int], MpcStep]:
+        """Return a step of ``(shift, tol, work)`` on arrays that stay where they are and are filled in between.
+
+        For loops that count microseconds: arrays are looked at once, and prices are left until :meth:`prices` asks for
+        them. Answers are those of :meth:`step`, to the last bit.
+
+        Parameters
+        ----------
+        out
+            Where the trades go, as in :meth:`step`.
+        data
+            Arrays by the names of :meth:`step`, float64, C order, of the full shapes; what is not given is zero, or no
+            limit.
+
+        Raises
+        ------
+        InvalidInput
+            For a name that is none, and for an array that would have to be copied.
+        """
+        for name, array in data.items():
+            shape = self._shapes.get(name)
+            if shape is None or not _as_it_is(array, shape):
+                remedy = f"use {', '.join(self._shapes)}" if shape is None else f"give np.zeros({shape})"
+                raise InvalidInput("cannot be filled in place", field=name, value=np.shape(array), remedy=remedy)
+        self._check_out(out)
+        arrays = [data.get(name, self._rest[name]) for name in self._shapes]
+        # The core takes a memoryview in half the time that it takes an array in.
+        views: list[Any] = [a.data if self.engine == "C" else a for a in (*arrays, out)]
+        gap, state, last, plan, linear, carry, spread, cap, rate, gap_cap, price, curve, trades = views
+        solve, made = self._core.step, tuple.__new__
+
+        def step(shift: int, tol: float, work: int) -> MpcStep:
+            word, relaxed, used, interior, objective, proven = solve(
+                gap, state, last, plan, linear, carry, spread, cap, rate, gap_cap, price, curve, trades,
+                shift, tol, work,
+            )  # fmt: skip
+            if word == 3:
+                return MpcStep(out, Status.INVALID, False, np.nan, np.inf, 0, 0, None)
+            # A NamedTuple's own constructor takes twice as long.
+            return made(MpcStep, (out, _STATUS[word], relaxed == 1, objective, proven, used, interior, None))
+
+        return step
 
     def _converted(self, given: dict[str, Any]) -> list[Array]:
         """Return the data as arrays of their full shapes, in the order of the core."""
@@ -277,19 +327,15 @@ class MpcSolver:
             out.append(array)
         return out
 
-    def _check(self, shift: object, tol: object, work: object, out: NDArray[Any] | None) -> None:
+    def _check(self, shift: object, tol: object, work: object) -> None:
         for name, value in (("shift", shift), ("work", work)):
             if not isinstance(value, (int, np.integer)):
                 raise InvalidInput("must be a whole number", field=name, value=value, remedy="give an int")
         if not isinstance(tol, (int, float, np.floating)):
             raise InvalidInput("must be a number", field="tol", value=tol, remedy="give 1e-8")
-        if out is not None and not (
-            isinstance(out, np.ndarray)
-            and out.shape == self._trades
-            and out.dtype == np.float64
-            and out.flags.c_contiguous
-            and out.flags.writeable
-        ):
+
+    def _check_out(self, out: NDArray[Any]) -> None:
+        if not (_as_it_is(out, self._trades) and out.flags.writeable):
             remedy = f"give np.empty({self._trades})"
             raise InvalidInput("is no writable float64 array of that shape", field="out", value=None, remedy=remedy)
 
@@ -323,6 +369,13 @@ class MpcSolver:
 
 
 _GIVEN = ("gap", "plan", "state", "last", "linear", "carry", "spread", "cap", "rate", "gap_cap", "price", "curve")
+
+
+def _as_it_is(array: object, shape: tuple[int, ...]) -> bool:
+    """Return whether the core can work on an array where it lies."""
+    if not isinstance(array, np.ndarray):
+        return False
+    return bool(array.shape == shape and array.dtype == np.float64 and array.flags.c_contiguous)
 
 
 def _restored(model: MpcModel, engine: str, saved: bytes) -> MpcSolver:

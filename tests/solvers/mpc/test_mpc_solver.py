@@ -315,6 +315,53 @@ def test_shapes_that_do_not_fit_are_refused_by_name(engine):
         solver.step([1.0, 1.0], out=read_only)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("sizes", [(1, 1, 0), (1, 1, 1), (2, 3, 2)], ids=str)
+def test_a_bound_step_is_the_step_to_the_last_bit(sizes, engine):
+    """Arrays that are filled in place, hostile data and refused ones among them; prices when they are asked for."""
+    steps = 40 if engine == "C" else 4
+    model = mpc_instance(*sizes, 9, seed=6)
+    world, plain, solver = MpcWorld(model, steps, 7, hostile=True), MpcSolver(model, engine), MpcSolver(model, engine)
+    arrays = {name: np.ascontiguousarray(value, dtype=np.float64) for name, value in world.data().items()}
+    out = np.zeros((9, sizes[0]))
+    bound = solver.bind(out, **arrays)
+    for k in range(steps):
+        d = world.data()
+        if k % 7 == 3:
+            d["gap"] = np.full(sizes[1], np.nan)
+        for name, value in d.items():
+            arrays[name][...] = value
+        before = out.copy()
+        step, found = plain.step(**d, shift=k % 3, tol=1e-9, work=20), bound(k % 3, 1e-9, 20)
+        assert found.trades is out
+        if k % 7 == 3:
+            assert step.status is found.status is Status.INVALID
+            assert (found.work, found.prices) == (0, None)
+            np.testing.assert_array_equal(out, before)
+            continue
+        assert found[1:7] == step[1:7]
+        np.testing.assert_array_equal(out, step.trades)
+        for one, two in zip(solver.prices(), step.prices, strict=True):
+            np.testing.assert_array_equal(one, two)
+        world.execute(step.trades[0])
+    assert solver.snapshot() == plain.snapshot()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_only_arrays_that_can_be_filled_in_place_are_bound(engine):
+    solver, out = MpcSolver(mpc_instance(2, 2, 1, 8), engine), np.zeros((8, 2))
+    step = solver.bind(out, gap=np.ones(2), spread=np.full((8, 2), 1e-3))
+    assert step(0, 1e-8, 40).status is Status.OPTIMAL
+    for name, bad in (
+        ("gap", [1.0, 1.0]), ("gap", np.ones(3)), ("plan", np.zeros((2, 8)).T), ("cap", np.ones((8, 2), np.float32)),
+        ("price", 1.0), ("colour", np.ones(2)),
+    ):  # fmt: skip
+        with pytest.raises(InvalidInput, match=name):
+            solver.bind(out, **{name: bad})
+    with pytest.raises(InvalidInput, match="out"):
+        solver.bind(np.zeros((2, 8)))
+
+
 @compiled
 def test_prices_are_what_a_little_more_of_a_limit_saves(reference):
     model = mpc_instance(1, 1, 1, 12, seed=2)
