@@ -58,10 +58,9 @@ class Fault:
 
 
 class Broken(HedgeObservation):
-    """An observation whose required hedge cannot be read."""
+    """An observation that cannot be read beyond its reports."""
 
-    @property
-    def required(self) -> Any:  # type: ignore[override]
+    def __iter__(self) -> Any:
         raise RuntimeError("feed")
 
 
@@ -78,16 +77,19 @@ class Loop:
         self.decisions: list[HedgeDecision] = []
         self.asked: dict[str, Any] | None = None
         self.answer: Any = None
-        for solver in self.controller._program.solvers:
-            solver.step = self.solver(solver.step)  # type: ignore[method-assign]
+        program = self.controller._program
+        for number, solver in enumerate(program.solvers):
+            program.calls[number] = self.solver(solver.step, program.calls[number])
 
-    def solver(self, whole: Callable[..., Any]) -> Callable[..., Any]:
-        def step(gap: Any, plan: Any, **named: Any) -> Any:
-            asked = {n: np.copy(v) if isinstance(v, np.ndarray) and n != "out" else v for n, v in named.items()}
-            asked |= {"gap": gap.copy(), "plan": plan.copy()}
+    def solver(self, plain: Callable[..., Any], whole: Callable[..., Any]) -> Callable[..., Any]:
+        program = self.controller._program
+
+        def step(shift: int, tol: float, work: int) -> Any:
+            asked: dict[str, Any] = {name: getattr(program, name).copy() for name in program.DATA}
+            asked |= {"shift": shift, "tol": tol, "work": work, "out": program.trades}
             before, self.asked = self.asked, asked
             if not self.fault.due("solver"):
-                self.answer = whole(gap, plan, **named)
+                self.answer = whole(shift, tol, work)
                 return self.answer
             kind = self.fault.kind
             if kind == "raise":
@@ -97,10 +99,10 @@ class Loop:
             if kind == "stale":
                 return self.answer
             if kind == "reorder":  # the answer to the question before
-                return whole(**(before or asked))
-            answer = whole(gap, plan, **named)
+                return plain(**(before or asked))
+            answer = whole(shift, tol, work)
             if kind == "duplicate":
-                answer = whole(gap, plan, **named)
+                answer = whole(shift, tol, work)
             if kind == "timeout":
                 self.ticks += 9.0
             if kind in ("nan", "inf"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import pickle
@@ -238,13 +239,13 @@ def test_a_fault_at_any_call_of_the_solver_is_a_named_rank_and_no_unsafe_order(f
     """The k-th call fails for k = 1..6, once or from then on: 72 runs, each to its end, with the limits kept."""
     for at in range(6):
         controller = HedgeController(setup_of(trip_after=2, rearm_after=2))
-        solver = controller._program.solvers[0]
-        whole, calls = solver.step, 0
+        program = controller._program
+        whole, calls = program.calls[0], 0
 
-        def step(*args: Any, at: int = at, whole: Any = whole, **named: Any) -> Any:
+        def step(*args: Any, at: int = at, whole: Any = whole) -> Any:
             nonlocal calls
             calls += 1
-            answer = whole(*args, **named)
+            answer = whole(*args)
             if calls - 1 != at and not (sticky and calls - 1 > at):
                 return answer
             if fault == "raise":
@@ -258,7 +259,7 @@ def test_a_fault_at_any_call_of_the_solver_is_a_named_rank_and_no_unsafe_order(f
             answer.trades[0] = math.nan if fault == "nan" else math.inf
             return answer
 
-        solver.step = step  # type: ignore[method-assign]
+        program.calls[0] = step
         ranks = []
         for s in range(12):
             decision = controller.step(seen_of(60.0 * s, SCALE * (1 + s % 2)))
@@ -440,6 +441,34 @@ def test_a_snapshot_goes_on_bit_for_bit() -> None:
     assert canonical([d.to_dict() for d in mine]) == canonical([d.to_dict() for d in theirs])
     assert canonical(controller.snapshot()) == canonical(other.snapshot())
     assert len({d.rank for d in mine}) >= 2
+
+
+@pytest.mark.skipif(not COMPILED, reason="the extension was not compiled")
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda c: pickle.loads(pickle.dumps(c))], ids=["copy", "pickle"])
+def test_a_copy_goes_on_by_itself(again: Any) -> None:
+    """Its arrays are its own: both are given the same, then the first alone, and each answers from its own state."""
+    setup = setup_of(future(participation=0.1, liquidity=1e8, rate=2e6), future("NQ"))
+    controller = HedgeController(setup)
+    story(controller, 30, seed=8)
+    other, third = again(controller), again(controller)
+    mine, theirs = (canonical([d.to_dict() for d in story(c, 30, seed=9, start=30)]) for c in (controller, other))
+    assert mine == theirs
+    assert mine == canonical([d.to_dict() for d in story(third, 30, seed=9, start=30)])
+    assert canonical(controller.snapshot()) == canonical(other.snapshot()) == canonical(third.snapshot())
+
+
+def test_after_a_reset_it_is_as_new() -> None:
+    """Also with orders in flight and impact under way, which the program's arrays had in them."""
+    controller, fresh = HedgeController(setup_of()), HedgeController(setup_of())
+    for s in range(4):
+        decision = controller.step(seen_of(60.0 * s, SCALE * (1 + s)))
+        if s < 2:
+            controller.step(seen_of(60.0 * s + 1.0, reports=[OrderReport(o.id, o.contracts) for o in decision.orders]))
+    assert controller.in_flight != (0.0,)
+    controller.reset()
+    for s in range(3):
+        a, b = (c.step(seen_of(60.0 * s)) for c in (controller, fresh))
+        assert canonical(a.to_dict()) == canonical(b.to_dict())
 
 
 def test_a_snapshot_of_the_fallback_engine_goes_on_to_the_tolerance() -> None:

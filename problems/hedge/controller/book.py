@@ -51,27 +51,27 @@ class FlightBook:
     def take(self, report: OrderReport, alarms: list[str]) -> tuple[int, float]:
         """Book a report; return the instrument and the contracts that are newly filled."""
         name, filled, done = report
-        order = self.open.get(name) or self._closed.get(name)
+        order = known = self.open.get(name)
         if order is None:
-            alarms.append(f"report of an unknown order {name}")
-            return -1, 0.0
-        filled = float(filled)
-        new = filled - order[2]
-        if not abs(filled) <= _NONSENSE * abs(order[1]) or filled * order[1] < 0.0:
+            order = self._closed.get(name)
+            if order is None:
+                alarms.append(f"report of an unknown order {name}")
+                return -1, 0.0
+        instrument, sent, before, _ = order
+        filled, size, new = float(filled), abs(sent), 0.0
+        far = abs(filled)
+        if not far <= _NONSENSE * size or filled * sent < 0.0:
             alarms.append(f"report of {name} makes no sense: {filled}")
-            new = 0.0
-        elif abs(filled) <= abs(order[2]):
-            new = 0.0  # it was known, or is older than what is known
-        else:
-            order[2] = filled
-            self.position[order[0]] += new
-            if abs(filled) > abs(order[1]) * (1.0 + _ROUNDING):
+        elif far > abs(before):  # or it was known, or is older than what is known
+            order[2], new = filled, filled - before
+            self.position[instrument] += new
+            if far > size * (1.0 + _ROUNDING):
                 alarms.append(f"{name} was filled beyond its size")
-            if name not in self.open:
+            if known is None:
                 alarms.append(f"{name} was filled after it was done")
-        if name in self.open and (done or abs(order[2]) >= abs(order[1]) * (1.0 - _ROUNDING)):
+        if known is not None and (done or abs(order[2]) >= size * (1.0 - _ROUNDING)):
             self._close(name)
-        return order[0], new
+        return instrument, new
 
     def expected(self, now: float, out: list[float], alarms: list[str]) -> None:
         """Write what orders in flight are expected to add (m,)."""

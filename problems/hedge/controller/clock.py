@@ -9,6 +9,8 @@ from crosswind.problems.hedge.controller.ladder import Latch
 
 __all__ = ["SliceClock"]
 
+_MANY = 1e15
+
 
 class SliceClock:
     """Counts slices of ``dt_s`` from the first time it is given.
@@ -56,11 +58,13 @@ class SliceClock:
                 self._begin, self.now, self.adopted = now - self.slice * self.dt_s, now, True
                 return ""
             return f"the clock went back from {self.now:.6f} to {now:.6f}"
-        self.latch.tripped, self.latch.count, self._odd = False, 0, math.nan
+        latch = self.latch
+        latch.tripped, latch.count, self._odd = False, 0, math.nan
         if self._begin != self._begin:
             self._begin = self.now = now
         self.gone_s, self.now = now - self.now, now
-        at = int(min((now - self._begin) / self.dt_s + 1e-6, 1e15))
+        slices = (now - self._begin) / self.dt_s + 1e-6
+        at = int(slices if slices < _MANY else _MANY)
         self.passed, self.slice = at - self.slice, at
         return ""
 

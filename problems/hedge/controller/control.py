@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from crosswind.problems.hedge.controller.ahead import PlannedPath
 from crosswind.problems.hedge.controller.book import FlightBook
 from crosswind.problems.hedge.controller.clock import SliceClock
 from crosswind.problems.hedge.controller.displaced import Displaced
@@ -37,7 +38,6 @@ from crosswind.problems.hedge.controller.model import HedgeRank, HedgeSetup
 from crosswind.problems.hedge.controller.program import ControllerProgram
 from crosswind.problems.hedge.controller.quotes import QuoteCheck
 from crosswind.problems.hedge.core_step import proven
-from crosswind.problems.replay.model import FloatArray
 from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.mpc import MpcStep
 from crosswind.solvers.solution import Status
@@ -47,7 +47,8 @@ __all__ = ["HedgeController"]
 # Bound once: to look up a member of an Enum costs a quarter of a microsecond.
 _OPTIMAL, _CERTIFIED, _RELAXED, _FEASIBLE = list(HedgeRank)[:4]
 _HOLD, _SOLVED, _REFUSED = HedgeRank.HOLD, Status.OPTIMAL, Status.INVALID
-_FLOAT = np.dtype(np.float64)
+_WHOLE = (int, np.integer)
+_tuple = tuple.__new__  # a NamedTuple's own constructor takes twice as long
 _FAR = 1e9  # times the scale: what the core refuses, and no position is
 _REASONS = (
     "first trade of the program",
@@ -104,10 +105,13 @@ class HedgeController:
         self.setup, self.journal, self._stopwatch = setup, journal, clock
         self._program = ControllerProgram(setup, engine)
         m, k = self._program.m, self._program.k
-        self._m, self._k = m, k
+        self._m, self._k, self._instruments, self._exposures = m, k, range(m), range(k)
         self._names = [i.name for i in setup.instruments]
         self._lot = [i.lot for i in setup.instruments]
-        self._loadings = setup.loadings.tolist()
+        # By instrument: the exposures that it has.
+        self._reach = [[(i, e) for i, e in enumerate(column) if e] for column in setup.loadings.T.tolist()]
+        self._prefix = f"{setup.name}-"
+        self._watched = setup.watchdog_s < math.inf
         self._unit, self._per = self._program.unit, 1.0 / self._program.unit
         self._rated = [j for j, i in enumerate(setup.instruments) if i.rate < math.inf]
         self._severe, self._far = len(setup.regimes) - 1, _FAR * setup.scale
@@ -121,16 +125,15 @@ class HedgeController:
         self._carry = [0.0] * m  # lots that the program counts as held and that rounding left out
         self._quotes = QuoteCheck(setup)
         self._check = LastCheck(setup)
-        self._flying = [0.0] * m
+        self._flying, self._nothing = [0.0] * m, [0.0] * m
         self._displaced = Displaced(self._program)
-        self._path: Any = None
+        self._path = PlannedPath(self._k, self._unit)
         self._clock = SliceClock(setup.dt_s, setup.rearm_after)
         self._program_latch = Latch(setup.trip_after, setup.rearm_after)
         self._fallback = FallbackRules(setup)
         self._data_latch = Latch(1, setup.fresh_after)
         self._sequence, self._solved = 0, False
         self._decision: HedgeDecision | None = None
-        self._step_of: MpcStep | None = None
         self._program.reset()
         self._program.last_solved = [0] * len(setup.regimes)
 
@@ -155,90 +158,91 @@ class HedgeController:
                 self._decision = decision = decision._replace(alarms=(*decision.alarms, f"journal: {err}"))
         return decision
 
-    def _hold(
-        self, seen: Any, reason: str, alarms: list[str], gap: tuple[float, ...] | None = None, late: bool = False
-    ) -> HedgeDecision:
-        m = self._m
-        when = getattr(seen, "time_s", math.nan)
+    def _hold(self, seen: Any, reason: str, alarms: list[str]) -> HedgeDecision:
+        m, when = self._m, getattr(seen, "time_s", math.nan)
         when = float(when) if isinstance(when, (int, float)) else math.nan
-        nothing = (math.nan,) * self._k if gap is None else gap
         return HedgeDecision(
-            self._sequence, when, (), (0,) * m, (0.0,) * m, _HOLD, reason, tuple(alarms), (), nothing,
-            math.nan, math.inf, 0, late,
+            self._sequence, when, (), (0,) * m, (0.0,) * m, _HOLD, reason, tuple(alarms), (), (math.nan,) * self._k,
+            math.nan, math.inf, 0, False,
         )  # fmt: skip
 
     def _step(self, seen: HedgeObservation, alarms: list[str]) -> HedgeDecision:
-        setup, m, k, book = self.setup, self._m, self._k, self._book
+        k, book, latch = self._k, self._book, self._data_latch
         # Reports are facts: they are booked even where the rest of the observation is not believed.
-        if seen.reports:
-            self._take_reports(seen.reports, alarms)
-        now = float(seen.time_s)
+        reports = seen.reports
+        if reports:
+            self._take_reports(reports, alarms)
+        # All the rest at once: an attribute of a NamedTuple is looked up in thirty nanoseconds, and there are many.
+        (
+            time_s, needed, mid, half_spread, plan, _, regime, age_s, liquidity, linear, funding, drift, tradeable,
+            broker, reliance, factor, ceiling, bounds,
+        ) = seen  # fmt: skip
+        now = float(time_s)
         trouble = self._pass_time(now)
         if trouble:
             return self._hold(seen, trouble, alarms)
-        self._keep_path(seen)
+        if plan is not None:
+            self._path.keep(plan)
         value = self._quotes.value
-        usable, spread, trouble = self._quotes.take(seen, book, alarms)
-        required = [float(r) for r in seen.required]
-        reliance = float(seen.reliance)
-        if len(required) != k or not all(abs(r) <= self._far for r in required) or not 0.0 <= reliance <= 1.0:
+        usable, spread, trouble = self._quotes.take(mid, half_spread, tradeable, book, alarms)
+        required, sound = [], True
+        for amount in needed:
+            required.append(float(amount))
+            sound = sound and abs(required[-1]) <= self._far
+        reliance = float(reliance)
+        if not (sound and len(required) == k and 0.0 <= reliance <= 1.0):
             trouble = "the required hedge is no number or beyond measure, or of another number of exposures"
-        if not (isinstance(seen.ceiling, (int, np.integer)) and 0 <= seen.ceiling <= _HOLD):
-            trouble = f"the best rank that is allowed is none: {seen.ceiling!r}"
-        if not 0.0 <= seen.age_s <= setup.max_age_s:
-            trouble = f"data are {seen.age_s:.6g} s old"
-        if self._data_latch.report(not trouble):
+        if not (isinstance(ceiling, _WHOLE) and 0 <= ceiling <= _HOLD):
+            trouble = f"the best rank that is allowed is none: {ceiling!r}"
+        if not 0.0 <= age_s <= self.setup.max_age_s:
+            trouble = f"data are {age_s:.6g} s old"
+        if (trouble or latch.tripped) and latch.report(not trouble):
             return self._hold(seen, trouble or "data have only just become good again", alarms)
-        if seen.position is not None:
-            self._adopt(seen.position, alarms)
+        if broker is not None:
+            self._adopt(broker, alarms)
 
         if reliance != 1.0:
             required = [reliance * r for r in required]
-        flying = self._flying
+        flying = self._nothing
         if book.open:
+            flying = self._flying
             book.expected(now, flying, alarms)
-        else:
-            for j in range(m):
-                flying[j] = 0.0
         carry, lot, position = self._carry, self._lot, book.position
         held = [0.0] * k
-        for j in range(m):
+        for j in self._instruments:
             if not usable[j]:
                 carry[j] = 0.0  # another instrument is to have it
             on = ((position[j] + flying[j]) / lot[j] + carry[j]) * value[j]
-            for i in range(k):
-                held[i] += self._loadings[i][j] * on
-        gap = [required[i] - held[i] for i in range(k)]
-        regime = seen.regime
-        if not (isinstance(regime, (int, np.integer)) and 0 <= regime <= self._severe):
+            for i, e in self._reach[j]:
+                held[i] += e * on
+        if not (isinstance(regime, _WHOLE) and 0 <= regime <= self._severe):
             alarms.append(f"unknown regime {regime!r}: the most severe is taken")
             regime = self._severe
-        caps = self._program.gap_caps[regime]
-        for i in range(k):
+        caps, gap = self._program.gap_caps[regime], required.copy()
+        for i in self._exposures:
+            gap[i] -= held[i]
             if abs(gap[i]) > caps[i]:
-                alarms.append(f"gap cap of {setup.exposures[i]} exceeded by {abs(gap[i]) - caps[i]:.6g}")
-        room = self._quotes.room(seen, usable, self._check.gross, now)
+                alarms.append(f"gap cap of {self.setup.exposures[i]} exceeded by {abs(gap[i]) - caps[i]:.6g}")
+        room = self._quotes.room(liquidity, usable, self._check.gross, now)
 
-        rank, wanted, reason, late = _HOLD, None, "", False
+        rank, wanted, late = _HOLD, None, False
         objective, proof, work = math.nan, math.inf, 0
-        if seen.ceiling <= _FEASIBLE:
+        if ceiling <= _FEASIBLE:
             out = self._program_latch.tripped
             found, reason, late = self._ask_program(
-                seen, required, held, regime, usable, value, spread, room, reliance, out
+                out, required, held, regime, usable, spread, room, reliance, liquidity, linear, funding, drift
             )
             if found is not None and not out:
                 rank, wanted, objective, proof, work = found
-                if rank < seen.ceiling:
-                    rank = HedgeRank(seen.ceiling)
+                if rank < ceiling:
+                    rank = HedgeRank(ceiling)
         else:
             reason = "the program is not allowed"
         if wanted is None:
-            rank, wanted, why = self._fallback.trades(
-                gap, caps, regime, seen.trigger_factor, seen.ceiling, usable, spread, room
-            )
+            rank, wanted, why = self._fallback.trades(gap, caps, regime, factor, ceiling, usable, spread, room)
             reason = f"{reason}; {why}"
         return self._send(
-            seen, rank, wanted, reason, alarms, gap, caps, value, usable, room, objective, proof, work, late
+            bounds, now, rank, wanted, reason, alarms, gap, caps, usable, room, objective, proof, work, late
         )
 
     # ---- facts -------------------------------------------------------------------------------------------------------
@@ -275,65 +279,59 @@ class HedgeController:
             self._displaced.fade(clock.gone_s)
         if clock.passed:
             self._check.next_slice(clock.passed)
-            if self._path is not None:
-                self._path = self._path[min(clock.passed, len(self._path) - 1) :]
+            self._path.move(clock.passed)
         return trouble
 
     # ---- the rungs ---------------------------------------------------------------------------------------------------
 
-    def _keep_path(self, seen: HedgeObservation) -> None:
-        if seen.plan is None:
-            return
-        try:
-            path = np.multiply(seen.plan, self._per)
-            if path.dtype is not _FLOAT:
-                path = path.astype(np.float64)
-        except (TypeError, ValueError):
-            self._path = None
-            return
-        if path.ndim == 1 and self._k == 1:
-            path = path[:, None]
-        self._path = path if path.ndim == 2 and path.shape[1] == self._k and len(path) else None
-
     def _ask_program(
         self,
-        seen: HedgeObservation,
+        out: bool,
         required: list[float],
         held: list[float],
         regime: int,
         usable: list[bool],
-        value: list[float],
         spread: list[float],
         room: list[float],
         reliance: float,
-        out: bool,
+        liquidity: Any,
+        linear: Any,
+        funding: Any,
+        drift: Any,
     ) -> tuple[tuple[HedgeRank, list[float], float, float, int] | None, str, bool]:
         """Return rank, trades [currency], cost, proof and work; or None with the reason, and whether it was late."""
-        program, setup = self._program, self.setup
-        watched = setup.watchdog_s < math.inf
-        began = self._stopwatch() if watched and self._forced_late is None else 0.0
+        program, path = self._program, self._path.rows()
+        watched = self._watched and self._forced_late is None
+        began = self._stopwatch() if watched else 0.0
+        if path is None:
+            self._program_latch.report(False)
+            return None, "no plan", False
         try:
-            if self._path is None:
-                self._program_latch.report(False)
-                return None, "no plan", False
-            path = self._path if reliance == 1.0 else self._path * reliance
-            program.fill(seen, required, held, path, regime, usable, spread, room, self._clock.now)
-            check = self._check
-            for j in self._rated:
-                program.last[j] = (check.before[j] - check.sent[j]) * value[j] * self._per
-            if self._displaced.modes:
-                flying = [n / self._lot[j] * value[j] * self._per if n else 0.0 for j, n in enumerate(self._flying)]
-                self._displaced.write(program.state, flying)
+            if reliance != 1.0:
+                path = path * reliance
+            program.fill(
+                required, held, path, regime, usable, spread, room, self._clock.now, liquidity, linear, funding, drift
+            )
+            value = self._quotes.value
+            if self._rated:
+                check = self._check
+                for j in self._rated:
+                    program.last_at[j] = (check.before[j] - check.sent[j]) * value[j] * self._per
+            if self._book.open or self._displaced.lifted:
+                flying = self._flying if self._book.open else self._nothing
+                self._displaced.lift(
+                    [n / self._lot[j] * value[j] * self._per if n else 0.0 for j, n in enumerate(flying)]
+                )
             step = program.solve(self._clock.slice)
-            self._step_of, self._solved = step, True
+            self._solved = step.status is not _REFUSED
             found, reason = self._ranked(step, usable, spread, regime)
         except Exception as err:
             # Data of a wrong shape or kind come out here: the rule needs none of them.
             found, reason = None, f"{type(err).__name__}: {err}"
-        late = self._forced_late if self._forced_late is not None else False
-        if watched and self._forced_late is None:
+        late = self._forced_late is True
+        if watched:
             # A stopwatch that goes back, or tells no number, has not seen a solve in time.
-            late = not 0.0 <= self._stopwatch() - began <= setup.watchdog_s
+            late = not 0.0 <= self._stopwatch() - began <= self.setup.watchdog_s
         good = found is not None and not late
         self._program_latch.report(good)
         if out:
@@ -345,54 +343,45 @@ class HedgeController:
     def _ranked(
         self, step: MpcStep, usable: list[bool], spread: list[float], regime: int
     ) -> tuple[tuple[HedgeRank, list[float], float, float, int] | None, str]:
-        program, setup = self._program, self.setup
-        if step.status is _REFUSED:
+        _, status, relaxed, objective, proof, work, _, _ = step
+        if status is _REFUSED:
             return None, "the program refused its data as not finite, negative or too large"
-        unit = self._unit
-        first = [program.trades.item(j) * unit for j in range(self._m)]
-        if not all(map(math.isfinite, (*first, step.objective, step.gap))):
+        unit, finite = self._unit, math.isfinite
+        first: list[float] = self._program.first.tolist()  # type: ignore[assignment]
+        sound = finite(objective) and finite(proof)
+        for j in self._instruments:
+            first[j] *= unit
+            sound = sound and finite(first[j])
+        if not sound:
             return None, "the program answered with what is not a number"
         rank = _OPTIMAL
-        if step.status is not _SOLVED:
+        if status is not _SOLVED:
             rank = _CERTIFIED
-            if not proven(step, 1e-4 * setup.accept_bps * setup.scale * self._per):
-                rival = self._rule_plan(regime, usable, spread)
-                if not step.objective <= program.cost(rival):
+            if not proven(step, 1e-4 * self.setup.accept_bps * self.setup.scale * self._per):
+                rival = self._fallback.plan(self._program, regime, usable, spread)
+                if not objective <= self._program.cost(rival):
                     return None, "the stopped program costs more than the rule"
                 rank = _FEASIBLE
-        if step.relaxed and rank < _RELAXED:
+        if relaxed and rank < _RELAXED:
             rank = _RELAXED
         if rank > _RELAXED:
-            reason = f"stopped program, better than the rule, within {step.gap * unit:.3g} of the best"
+            reason = f"stopped program, better than the rule, within {proof * unit:.3g} of the best"
         else:
             reason = _REASONS[rank]
-        return (rank, first, step.objective * unit, step.gap * unit, step.work), reason
-
-    def _rule_plan(self, regime: int, usable: list[bool], spread: list[float]) -> FloatArray:
-        """Return what the rule would trade over the horizon, were everything to come as planned (H, m) [unit]."""
-        program, k, unit = self._program, self._k, self._unit
-        caps, out = program.gap_caps[regime], np.zeros((program.H, self._m))
-        gap = program.gap[:k] * unit
-        for t in range(program.H):
-            room = [float(c) * unit for c in program.cap[t]]
-            trades = self._fallback.trades(gap.tolist(), caps, regime, 1.0, 0, usable, spread, room, count=False)[1]
-            out[t] = trades
-            gap += program.plan[t, :k] * unit - program.loadings @ out[t]
-        out *= self._per
-        return out
+        return (rank, first, objective * unit, proof * unit, work), reason
 
     # ---- sending -----------------------------------------------------------------------------------------------------
 
     def _send(
         self,
-        seen: HedgeObservation,
+        bounds: Any,
+        now: float,
         rank: HedgeRank,
         wanted: list[float],
         reason: str,
         alarms: list[str],
         gap: list[float],
         caps: tuple[float, ...],
-        value: list[float],
         usable: list[bool],
         room: list[float],
         objective: float,
@@ -400,36 +389,38 @@ class HedgeController:
         work: int,
         late: bool,
     ) -> HedgeDecision:
-        m, carry, names = self._m, self._carry, self._names
+        m, carry, value, check, send = self._m, self._carry, self._quotes.value, self._check, False
         lots, ideal = [0] * m, [0.0] * m
-        for j in range(m):
+        for j in self._instruments:
             if usable[j]:
-                ideal[j] = wanted[j] / value[j] + carry[j]
-                lots[j] = round(ideal[j])
+                ideal[j] = asked = wanted[j] / value[j] + carry[j]
+                lots[j] = n = round(asked)
+                send = send or n != 0
         binding: tuple[str, ...] = ()
-        orders: tuple[HedgeOrder, ...] = ()
-        if any(lots):
-            bounds = None if seen.bounds is None else sound_bounds(seen.bounds, self.setup.exposures, alarms)
-            lots, binding = self._check.cut(lots, value, room, gap, caps, self._book, self._clock.now, bounds)
-            if rank < _RELAXED and not self._check.keeps_rate(lots, value):
+        if send:
+            within = None if bounds is None else sound_bounds(bounds, self.setup.exposures, alarms)
+            lots, binding = check.cut(lots, value, room, gap, caps, self._book, now, within)
+            if rank < _RELAXED and not check.keeps_rate(lots, value):
                 rank = _RELAXED
-        for j in range(m):
-            rest = ideal[j] - lots[j]
+        orders: list[HedgeOrder] = []
+        for j in self._instruments:
+            n = lots[j]
+            rest = ideal[j] - n
             # What a limit cut off stays in the gap; only rounding is carried.
-            carry[j] = rest if -0.5 <= rest <= 0.5 else (carry[j] if abs(carry[j]) <= 0.5 else 0.0)
-        if any(lots):
-            made = []
-            for j in range(m):
-                if lots[j]:
-                    order = HedgeOrder(f"{self.setup.name}-{self._sequence}-{j}", names[j], lots[j] * self._lot[j])
-                    self._book.send(order.id, j, order.contracts, self._clock.now)
-                    made.append(order)
-            orders = tuple(made)
-            self._check.book(lots, self._clock.now)
-        return HedgeDecision(
-            self._sequence, float(seen.time_s), orders, tuple(lots), tuple(wanted), rank, reason, tuple(alarms),
+            if -0.5 <= rest <= 0.5:
+                carry[j] = rest
+            elif abs(carry[j]) > 0.5:
+                carry[j] = 0.0
+            if n:
+                order = _tuple(HedgeOrder, (f"{self._prefix}{self._sequence}-{j}", self._names[j], n * self._lot[j]))
+                self._book.send(order.id, j, order.contracts, now)
+                orders.append(order)
+        if orders:
+            check.book(lots, now)
+        return _tuple(HedgeDecision, (
+            self._sequence, now, tuple(orders), tuple(lots), tuple(wanted), rank, reason, tuple(alarms),
             binding, tuple(gap), objective, proof, work, late,
-        )  # fmt: skip
+        ))  # fmt: skip
 
     # ---- looking back ------------------------------------------------------------------------------------------------
 
@@ -477,7 +468,7 @@ class HedgeController:
                 value=decision.sequence,
                 remedy="explain it before the next step, or replay the journal up to it",
             )
-        return explain_decision(self.setup, self._program, self._step_of if self._solved else None, decision)
+        return explain_decision(self.setup, self._program, self._program.prices() if self._solved else None, decision)
 
     def snapshot(self) -> dict[str, Any]:
         """Return all that later decisions depend on, as plain data that JSON holds to the last bit."""
@@ -492,3 +483,14 @@ class HedgeController:
             When the snapshot is damaged, or of another set-up, engine or version.
         """
         decode_state(self, saved)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The solvers hold on to the arrays that are filled for them: a copy gets its own, and the state.
+        engine = self._program.solvers[0].engine
+        return _restored, (self.setup, engine, self.journal, self._stopwatch, self.snapshot())
+
+
+def _restored(setup: HedgeSetup, engine: str, journal: Any, clock: Any, saved: dict[str, Any]) -> HedgeController:
+    controller = HedgeController(setup, engine, journal, clock)
+    controller.restore(saved)
+    return controller

@@ -15,7 +15,7 @@ from crosswind.problems.hedge.controller.program import ControllerProgram
 if TYPE_CHECKING:
     import pandas as pd
 
-    from crosswind.solvers.mpc import MpcStep
+    from crosswind.solvers.mpc import MpcPrices
 
 __all__ = ["HedgeExplanation", "explain_decision"]
 
@@ -88,7 +88,7 @@ class HedgeExplanation:
 
 
 def explain_decision(
-    setup: HedgeSetup, program: ControllerProgram, step: MpcStep | None, decision: HedgeDecision
+    setup: HedgeSetup, program: ControllerProgram, marginal: MpcPrices | None, decision: HedgeDecision
 ) -> HedgeExplanation:
     """Return the balance at the step's plan.
 
@@ -96,12 +96,12 @@ def explain_decision(
     ----------
     setup, program
         Whose data are still those of the step.
-    step
-        The program's answer; None where there was none.
+    marginal
+        The program's prices; None where it gave no answer.
     decision
         What came of it.
     """
-    if step is None or step.prices is None:
+    if marginal is None:
         return HedgeExplanation(decision, {}, {})
     model, k, h = program.solvers[program.regime].model, program.k, program.trades
     E, first = np.asarray(setup.loadings), h[0]
@@ -113,8 +113,8 @@ def explain_decision(
         later += L @ (L.T @ (rho ** np.arange(1, len(h)) @ h[1:]))
     lag = {
         "risk": 2.0 * E.T @ (model.risk_weight @ (G @ model.covariance)[:, :k]),
-        "gap_cap": E.T @ step.prices.gap[:, :k].sum(axis=0),
-        "unwinding": E.T @ (2.0 * model.terminal_weight[:k] * G[-1, :k] + step.prices.gap[:, k:].sum(axis=0)),
+        "gap_cap": E.T @ marginal.gap[:, :k].sum(axis=0),
+        "unwinding": E.T @ (2.0 * model.terminal_weight[:k] * G[-1, :k] + marginal.gap[:, k:].sum(axis=0)),
     }
     trade = {
         "temporary": 2.0 * model.temporary @ first,
@@ -123,8 +123,8 @@ def explain_decision(
         "known": program.linear[0],
         "later_trades": later,
     }
-    rate = step.prices.rate[0] - (step.prices.rate[1] if len(h) > 1 else 0.0)
-    clip = step.prices.trade[0]
+    rate = marginal.rate[0] - (marginal.rate[1] if len(h) > 1 else 0.0)
+    clip = marginal.trade[0]
     rest = sum(lag.values()) - clip - rate - sum(trade.values())
     spread = np.where(
         first != 0.0, np.sign(first) * program.spread[0], np.clip(rest, -program.spread[0], program.spread[0])
@@ -139,7 +139,7 @@ def explain_decision(
         row |= {"clip": clip[j], "rate": rate[j], "balance": rest[j] - spread[j]}
         rows[instrument.name] = {n: 1e4 * float(v) for n, v in row.items()}
         prices[f"clip: {instrument.name}"] = 1e4 * abs(float(clip[j]))
-        prices[f"rate: {instrument.name}"] = 1e4 * float(np.abs(step.prices.rate[:, j]).sum())
+        prices[f"rate: {instrument.name}"] = 1e4 * float(np.abs(marginal.rate[:, j]).sum())
     for i, name in enumerate(setup.exposures):
-        prices[f"gap cap: {name}"] = 1e4 * float(np.abs(step.prices.gap[:, i]).sum())
+        prices[f"gap cap: {name}"] = 1e4 * float(np.abs(marginal.gap[:, i]).sum())
     return HedgeExplanation(decision, rows, prices)

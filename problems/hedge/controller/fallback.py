@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from crosswind.problems.hedge.controller.ladder import Latch
 from crosswind.problems.hedge.controller.model import HedgeRank, HedgeSetup
+from crosswind.problems.hedge.controller.program import ControllerProgram
+from crosswind.problems.replay.model import FloatArray
 
 __all__ = ["FallbackRules"]
 
@@ -72,6 +76,20 @@ class FallbackRules:
             elif risk <= threshold:
                 return rank, nothing, "the gap's risk is below the trigger"
         return rank, self._close(gap, usable, spread, room, state.most_of_gap), why
+
+    def plan(
+        self, program: ControllerProgram, regime: int, usable: Sequence[bool], spread: Sequence[float]
+    ) -> FloatArray:
+        """Return what RULE would trade over a program's horizon, were everything to come as planned (H, m) [unit]."""
+        k, unit = program.k, program.unit
+        caps, out = program.gap_caps[regime], np.zeros((program.H, program.m))
+        gap = program.gap[:k] * unit
+        for t in range(program.H):
+            room = [float(c) * unit for c in program.cap[t]]
+            out[t] = self.trades(gap.tolist(), caps, regime, 1.0, 0, usable, spread, room, count=False)[1]
+            gap += program.plan[t, :k] * unit - program.loadings @ out[t]
+        out /= unit
+        return out
 
     def _close(
         self,

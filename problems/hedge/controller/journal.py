@@ -116,7 +116,7 @@ def encode_state(c: HedgeController) -> dict[str, Any]:
             "quotes": c._quotes.save(),
             "sent": [c._check.before, c._check.sent, c._check.gross],
             "displaced": c._displaced.save(),
-            "path": c._path,
+            "path": c._path.rows(),
             "clock": c._clock.save(),
             "times": c._check.times,
             "latches": [latch.save() for latch in _latches(c)],
@@ -157,9 +157,9 @@ def _put(c: HedgeController, saved: dict[str, Any]) -> None:
     check.times = [float(t) for t in _number(saved["times"])]
     c._displaced.restore(_number(saved["displaced"]))
     path = saved["path"]
-    c._path = None if path is None else np.array(_number(path), dtype=np.float64).reshape(-1, len(c.setup.exposures))
+    c._path.restore(_number(path))
     c._clock.restore(_number(saved["clock"]))
     c._sequence = int(saved["sequence"])
     for latch, state in zip(_latches(c), saved["latches"], strict=True):
         latch.restore(state)
-    c._decision, c._step_of, c._solved = None, None, False
+    c._decision, c._solved = None, False

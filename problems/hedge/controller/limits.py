@@ -41,12 +41,14 @@ class LastCheck:
         self.setup = setup
         m = len(setup.instruments)
         self._loadings = setup.loadings.tolist()
+        self._ways = [[(j, e) for j, e in enumerate(row) if e] for row in self._loadings]
         self._rate = [i.rate for i in setup.instruments]
         # Only the room can bind.
         self._plain = [
             i.rate == math.inf and i.order_lots == math.inf and i.notional == math.inf for i in setup.instruments
         ]
         self._rated = any(rate < math.inf for rate in self._rate)
+        self._counted = setup.messages < math.inf
         self._size = [i.order_lots for i in setup.instruments]
         self._notional = [i.notional for i in setup.instruments]
         self._lot = [i.lot for i in setup.instruments]
@@ -66,7 +68,7 @@ class LastCheck:
             if n:
                 self.sent[j] += n
                 self.gross[j] += abs(n)
-                if self.setup.messages < math.inf:
+                if self._counted:
                     self.times.append(now)
 
     def keeps_rate(self, lots: Sequence[int], value: Sequence[float]) -> bool:
@@ -105,20 +107,19 @@ class LastCheck:
             Lowest and highest net trade by exposure (k,) [currency]; None: none.
         """
         self._bounds = bounds
-        out, binding = list(lots), list[str]()
+        out, plain = list(lots), self._plain
+        binding: list[str] = []
         for j, n in enumerate(lots):
-            if n:
+            if n and not (plain[j] and abs(n) * value[j] <= room[j]):
                 out[j] = self._one(j, n, value[j], room[j], book, binding)
         if any(out) and not self._allowed(out, value, gap, caps):
             out = self._within_gap(out, value, gap, caps, binding)
-        if self.setup.messages < math.inf:
+        if self._counted:
             out = self._within_messages(out, value, gap, caps, now, binding)
         return out, tuple(binding)
 
     def _one(self, j: int, want: int, value: float, room: float, book: FlightBook, binding: list[str]) -> int:
         """Return what one instrument's own limits leave."""
-        if self._plain[j] and abs(want) * value <= room:
-            return want
         n, name = want, self.setup.instruments[j].name
         if not self._kept(j, n, value):
             rate = self._rate[j] / value
@@ -158,15 +159,15 @@ class LastCheck:
     ) -> bool:
         """Return whether the net trades stay within the bounds and add nothing to an excess of the gap caps."""
         bounds = self._bounds
-        for i, row in enumerate(self._loadings):
-            if bounds is None and caps[i] == math.inf:
+        for i, row in enumerate(self._ways):
+            cap, before = caps[i], gap[i]
+            if bounds is None and cap == math.inf:
                 continue
             effect = 0.0
-            for j, n in enumerate(lots):
-                if n:
-                    effect += row[j] * n * value[j]
-            most = max(caps[i], abs(gap[i]))
-            if abs(gap[i] - effect) > most * (1.0 + 1e-12):
+            for j, e in row:
+                effect += e * lots[j] * value[j]
+            most = cap if cap > abs(before) else abs(before)
+            if abs(before - effect) > most * (1.0 + 1e-12):
                 return False
             if bounds is not None and not bounds[i][0] <= effect <= bounds[i][1]:
                 return False

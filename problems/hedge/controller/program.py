@@ -19,21 +19,23 @@ one for any engine, and nothing is rounded on the way.
 from __future__ import annotations
 
 import math
+from array import array
 from typing import Any
 
 import numpy as np
 
-from crosswind.problems.hedge.controller.messages import HedgeObservation
 from crosswind.problems.hedge.controller.model import HedgeSetup
 from crosswind.problems.hedge.core_step import terminal_value
 from crosswind.problems.replay.model import FloatArray
 from crosswind.solvers.errors import InvalidInput
-from crosswind.solvers.mpc import MpcModel, MpcSolver, MpcStep
+from crosswind.solvers.mpc import MpcModel, MpcPrices, MpcSolver, MpcStep
+from crosswind.solvers.solution import Status
 
-__all__ = ["ControllerProgram"]
+__all__ = ["ControllerProgram", "numbers"]
 
 _LEAST_DECAY = 1e-6
 _FOREVER = 1_000_000  # slices
+_REFUSED = Status.INVALID
 
 
 class ControllerProgram:
@@ -52,10 +54,14 @@ class ControllerProgram:
         When the core refuses a model.
     """
 
+    # What a solver is given, by the names that it has for it.
+    DATA = ("gap", "state", "last", "plan", "linear", "carry", "spread", "cap", "rate", "gap_cap", "price", "curve")
+
     def __init__(self, setup: HedgeSetup, engine: str) -> None:
         self.setup = setup
         m, k, H = len(setup.instruments), len(setup.exposures), setup.horizon
         self.m, self.k, self.H = m, k, H
+        self._instruments, self._exposures, self._windows = range(m), range(k), setup.windows
         self.unit = U = 2.0 ** math.floor(math.log2(setup.scale))
         self.loadings = setup.loadings
         self._modes()
@@ -83,24 +89,25 @@ class ControllerProgram:
             self._curves.append(bend)
         self.last_solved = [0] * len(self.solvers)
         self.gap, self.plan = np.zeros(2 * k), np.zeros((H, 2 * k))
-        self._ahead = self.plan[1:, :k]
         self.state, self.last = np.zeros((len(self.decays), m)), np.zeros(m)
         self.linear, self.carry = np.zeros((H, m)), np.zeros((H, 2 * k))
         self.spread, self.cap = np.zeros((H, m)), np.zeros((H, m))
         self.rate = np.array([i.rate for i in setup.instruments]) / U
         self.gap_cap, self.price, self.curve = (np.zeros((H, 2 * k)) for _ in range(3))
         self.trades = np.zeros((H, m))
+        self._lay_out()
         self.clip = [i.clip for i in setup.instruments]
         self._clips = np.array(self.clip) / U
         self._unusual_caps = self._unusual_linear = True
-        self._spread_now: tuple[float, ...] = ()
+        self._told: tuple[list[float], list[bool]] = ([], [])
         self._regime = -1
         self._shares = np.array([i.participation for i in setup.instruments])
         self._usual = np.array([i.liquidity for i in setup.instruments])
         self._inverse = 1.0 / U
         self._limited = bool(np.isfinite(self._shares).any())
         self.regime = 0
-        self._ways = [[j for j in range(m) if self.loadings[i, j] != 0.0] for i in range(k)]
+        ways = [[(j, abs(e)) for j, e in enumerate(row) if e != 0.0] for row in self.loadings.tolist()]
+        self._ways = [(*way[0], way[1:]) for way in ways]
 
     def _modes(self) -> None:
         setup, m, impact = self.setup, self.m, self.setup.impact * self.unit
@@ -125,11 +132,24 @@ class ControllerProgram:
             ends[i] = terminal_value(risk, 1.0 / sum(speeds))
         return ends
 
+    def _lay_out(self) -> None:
+        """Bind each regime's solver to the arrays, and make what writes into them."""
+        k, H = self.k, self.H
+        arrays = {name: getattr(self, name) for name in self.DATA}
+        self.calls = [solver.bind(self.trades, **arrays) for solver in self.solvers]
+        self.first, self.gap_at, self.last_at = numbers(self.trades)[: self.m], numbers(self.gap), numbers(self.last)
+        self._now = numbers(self.plan)[:k]
+        # The differences of a path come out side by side, and go into their place at once.
+        self._ahead, self._steps = self.plan[1:, :k], np.zeros((H - 1, k))
+        spread = numbers(self.spread)
+        self._spread_now, self._spread_later = spread[: self.m], spread[self.m :]
+        self._later = array("d", [0.0] * self.m)
+        self._end_at = numbers(self.price)[-k:]
+
     # ---- filling in --------------------------------------------------------------------------------------------------
 
     def fill(
         self,
-        seen: HedgeObservation,
         required: list[float],
         held: list[float],
         path: FloatArray,
@@ -138,13 +158,15 @@ class ControllerProgram:
         half_spread: list[float],
         room: list[float],
         now: float,
+        liquidity: FloatArray | None = None,
+        linear: FloatArray | None = None,
+        funding: tuple[tuple[int, float, float], ...] = (),
+        basis_drift: tuple[float, ...] | None = None,
     ) -> None:
         """Put a step's data into the arrays.
 
         Parameters
         ----------
-        seen
-            The observation.
         required, held
             Required hedge and hedge on by exposure (k,), reliance, flight and carry counted [currency].
         path
@@ -157,28 +179,33 @@ class ControllerProgram:
             What may be sent in this slice (m,) [currency].
         now
             The clock [s].
+        liquidity, linear, funding, basis_drift
+            As in the observation.
         """
-        k, H, setup, per = self.k, self.H, self.setup, self._inverse
-        n = min(len(path), H)
-        gap, plan = self.gap, self.plan
-        end = path.size - k
-        for i in range(k):
+        k, H, per = self.k, self.H, self._inverse
+        gap, plan, at = self.gap_at, self._now, path.item
+        n, end = len(path), path.size - k
+        for i in self._exposures:
             needed, on = required[i] * per, held[i] * per
             gap[i] = needed - on
-            gap[k + i] = path.item(end + i) - on
-            plan[0, i] = path.item(i) - needed
-        if n == H:
-            np.subtract(path[1:n], path[: n - 1], self._ahead)
+            gap[k + i] = at(end + i) - on
+            plan[i] = at(i) - needed
+        if n >= H:
+            np.subtract(path[1:H], path[: H - 1], self._steps)
+            self._ahead[:] = self._steps
         else:
-            np.subtract(path[1:n], path[: n - 1], plan[1:n, :k])
-            plan[n:, :k] = 0.0
+            np.subtract(path[1:n], path[: n - 1], self.plan[1:n, :k])
+            self.plan[n:, :k] = 0.0
         if regime != self._regime:
             self._enter(regime)
         self.regime = regime
-        self._put_spread(half_spread, usable, setup.regimes[regime].spread)
-        self._put_caps(seen, usable, room, now)
-        if seen.linear is not None or seen.funding or seen.basis_drift is not None:
-            self._put_linear(seen, now)
+        self._put_spread(half_spread, usable)
+        if self._windows or liquidity is not None or room != self.clip or False in usable:
+            self._put_caps(liquidity, usable, room, now)
+        elif self._unusual_caps:
+            self.cap[:], self._unusual_caps = self._clips, False
+        if linear is not None or funding or basis_drift is not None:
+            self._put_linear(linear, funding, basis_drift, now)
         elif self._unusual_linear:
             self.linear.fill(0.0)
             self._unusual_linear = False
@@ -188,36 +215,35 @@ class ControllerProgram:
         self.gap_cap[:, :k] = np.array(self.gap_caps[regime]) * self._inverse
         self.price[:, :k] = penalty
         self.curve[:, :k] = self._curves[regime]
-        self._regime, self._spread_now = regime, ()
+        self._regime, self._told = regime, ([], [])
 
-    def _put_spread(self, half_spread: list[float], usable: list[bool], multiple: float) -> None:
-        now = (*half_spread, *usable)
-        if now == self._spread_now:
+    def _put_spread(self, half_spread: list[float], usable: list[bool]) -> None:
+        if half_spread == self._told[0] and usable == self._told[1]:
             return
-        self._spread_now = now
-        for j in range(self.m):
-            wide = half_spread[j] * multiple if usable[j] else 0.0
-            self.spread[:, j] = wide
-            self.spread[0, j] = half_spread[j] if usable[j] else 0.0
-        for i, ways in enumerate(self._ways):
+        self._told, multiple = (half_spread, usable), self.setup.regimes[self.regime].spread
+        now, later, costs = self._spread_now, self._later, [math.inf] * self.m
+        for j in self._instruments:
+            half = half_spread[j] if usable[j] else 0.0
+            now[j], later[j] = half, half * multiple
+            if usable[j]:
+                costs[j] = half * multiple
+        self._spread_later[:] = later * (self.H - 1)
+        for i, (j, size, others) in enumerate(self._ways):
             # What is left after the horizon goes by the cheapest way that trades now.
-            costs = [half_spread[j] * multiple / abs(float(self.loadings[i, j])) for j in ways if usable[j]]
-            self.price[-1, self.k + i] = min(costs, default=0.0) * self.setup.close_spread
+            least = costs[j] / size
+            for j, size in others:
+                if costs[j] / size < least:
+                    least = costs[j] / size
+            self._end_at[i] = least * self.setup.close_spread if least < math.inf else 0.0
 
-    def _put_caps(self, seen: HedgeObservation, usable: list[bool], room: list[float], now: float) -> None:
+    def _put_caps(self, liquidity: FloatArray | None, usable: list[bool], room: list[float], now: float) -> None:
         cap, setup = self.cap, self.setup
-        usual = room == self.clip and all(usable) and seen.liquidity is None
         end = now + self.H * setup.dt_s
-        near = [w for w in setup.windows if w[0] < end and w[1] > now] if setup.windows else []
-        if usual and not near:
-            if self._unusual_caps:
-                cap[:] = self._clips
-                self._unusual_caps = False
-            return
+        near = [w for w in self._windows if w[0] < end and w[1] > now]
         self._unusual_caps = True
         cap[:] = self._clips
-        if seen.liquidity is not None and self._limited:
-            believed = self._rows("liquidity", seen.liquidity)
+        if liquidity is not None and self._limited:
+            believed = self._rows("liquidity", liquidity)
             share = setup.regimes[self.regime].liquidity_floor
             floor = share * self._usual if share > 0.0 else np.zeros(self.m)
             believed = np.maximum(believed, np.where(np.isfinite(floor), floor, 0.0))
@@ -232,24 +258,24 @@ class ControllerProgram:
             last = min(self.H, math.ceil((stop - now) / setup.dt_s - 1e-9)) if math.isfinite(stop) else self.H
             cap[first:last] = 0.0
 
-    def _put_linear(self, seen: HedgeObservation, now: float) -> None:
+    def _put_linear(self, known: FloatArray | None, funding: Any, basis_drift: Any, now: float) -> None:
         linear, H = self.linear, self.H
         linear.fill(0.0)
         self._unusual_linear = True
         held = np.zeros((H, self.m))
-        for settlement in seen.funding:
+        for settlement in funding:
             j, time_s, rate = _settled(settlement, self.m)
             # The position at the settlement is what the slices begun by then have traded.
             slices = (time_s - now) / self.setup.dt_s - 1e-9
             if 0.0 < slices <= H:
                 held[math.ceil(slices) - 1, j] += rate
-        if seen.basis_drift is not None:
-            held -= np.asarray(seen.basis_drift, dtype=np.float64)
-        if seen.funding or seen.basis_drift is not None:
+        if basis_drift is not None:
+            held -= np.asarray(basis_drift, dtype=np.float64)
+        if funding or basis_drift is not None:
             with np.errstate(over="ignore", invalid="ignore"):  # the core refuses what is not finite
                 linear += np.cumsum(held[::-1], axis=0)[::-1]
-        if seen.linear is not None:
-            given = self._rows("linear", seen.linear)
+        if known is not None:
+            given = self._rows("linear", known)
             linear[: len(given)] += given
 
     def _rows(self, name: str, value: Any) -> FloatArray:
@@ -266,15 +292,16 @@ class ControllerProgram:
     def solve(self, slice_now: int) -> MpcStep:
         """Solve what was filled in; ``slice_now`` counts the slices, for the warm start."""
         regime, setup = self.regime, self.setup
-        shift = min(max(slice_now - self.last_solved[regime], 0), _FOREVER)
-        step = self.solvers[regime].step(
-            self.gap, self.plan, state=self.state, last=self.last, linear=self.linear, carry=self.carry,
-            spread=self.spread, cap=self.cap, rate=self.rate, gap_cap=self.gap_cap, price=self.price,
-            curve=self.curve, shift=shift, tol=setup.tol, work=setup.work, out=self.trades,
-        )  # fmt: skip
-        if step.prices is not None:
+        passed = slice_now - self.last_solved[regime]
+        shift = passed if 0 <= passed <= _FOREVER else 0 if passed < 0 else _FOREVER
+        step = self.calls[regime](shift, setup.tol, setup.work)
+        if step.status is not _REFUSED:
             self.last_solved[regime] = slice_now
         return step
+
+    def prices(self) -> MpcPrices:
+        """Return the prices of the last step, which must have been solved."""
+        return self.solvers[self.regime].prices()
 
     def parts(self, trades: FloatArray) -> dict[str, float]:
         """Return the cost of any trades (H, m) under the data filled in last, by part [unit]."""
@@ -316,6 +343,11 @@ class ControllerProgram:
         for solver, text in zip(self.solvers, saved["solvers"], strict=True):
             solver.restore(bytes.fromhex(text))
         self.last_solved = [int(s) for s in saved["solved"]]
+
+
+def numbers(array: FloatArray) -> memoryview[float]:
+    """Return an array's numbers one after the other, to be read and written where they lie, in half an array's time."""
+    return array.reshape(-1).data  # type: ignore[return-value]
 
 
 def _settled(settlement: Any, instruments: int) -> tuple[int, float, float]:

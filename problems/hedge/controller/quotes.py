@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from crosswind.problems.hedge.controller.book import FlightBook
-from crosswind.problems.hedge.controller.messages import HedgeObservation
 from crosswind.problems.hedge.controller.model import HedgeSetup
+from crosswind.problems.replay.model import FloatArray
 
 __all__ = ["QuoteCheck"]
 
@@ -35,26 +36,33 @@ class QuoteCheck:
         self._collar = [i.collar for i in setup.instruments]
         self._clip = [i.clip for i in setup.instruments]
         self._share = [i.participation for i in setup.instruments]
-        self.value = [0.0] * len(self._names)
+        self.value, self._each = [0.0] * len(self._names), range(len(self._names))
         # By instrument: a price outside the collar, and how often in a row one like it came.
         self._odd = [[0.0, 0] for _ in self._names]
 
-    def take(self, seen: HedgeObservation, book: FlightBook, alarms: list[str]) -> tuple[list[bool], list[float], str]:
+    def take(
+        self,
+        mid: Sequence[float],
+        half_spread: Sequence[float],
+        trades: Sequence[bool] | None,
+        book: FlightBook,
+        alarms: list[str],
+    ) -> tuple[list[bool], list[float], str]:
         """Take prices; return which instruments are usable, their half-spreads, and what is wrong with them all."""
-        value, trades, trouble = self.value, seen.tradeable, ""
+        value, unit, collar, trouble = self.value, self._unit, self._collar, ""
         m = len(value)
         usable, spread = [True] * m, [0.0] * m
-        if len(seen.mid) != m or len(seen.half_spread) != m or (trades is not None and len(trades) != m):
+        if len(mid) != m or len(half_spread) != m or (trades is not None and len(trades) != m):
             return [False] * m, spread, f"prices or halts are not those of {m} instruments"
-        for j in range(m):
-            new, half = seen.mid[j] * self._unit[j], seen.half_spread[j]
+        for j in self._each:
+            new, half, last = mid[j] * unit[j], half_spread[j], value[j]
             if not (0.0 < new < math.inf and 0.0 <= half < math.inf):
                 usable[j] = False
-            elif self._moved_far(j, new):
+            elif last != 0.0 and abs(new - last) > collar[j] * last and not self._confirmed(j, new):
                 usable[j] = False
                 alarms.append(f"price of {self._names[j]} is outside its collar")
             else:
-                value[j], spread[j] = new, half
+                value[j], spread[j], self._odd[j][1] = new, half, 0
                 if trades is not None and not trades[j]:
                     usable[j] = False
             if value[j] == 0.0 and (book.position[j] or book.open):
@@ -63,29 +71,26 @@ class QuoteCheck:
             trouble = "no instrument trades"
         return usable, spread, trouble
 
-    def _moved_far(self, j: int, new: float) -> bool:
-        """Return whether a price is outside the collar around the last good one and not yet confirmed."""
-        last, collar, odd = self.value[j], self._collar[j], self._odd[j]
-        if last == 0.0 or abs(new - last) <= collar * last:
-            odd[1] = 0
-            return False
+    def _confirmed(self, j: int, new: float) -> bool:
+        """Return whether a price outside the collar around the last good one has come often enough to be believed."""
+        collar, odd = self._collar[j], self._odd[j]
         odd[1] = odd[1] + 1 if odd[1] and abs(new - odd[0]) <= collar * odd[0] else 1
         odd[0] = new
-        if odd[1] < self.setup.rearm_after:
-            return True
-        odd[1] = 0
-        return False
+        return bool(odd[1] >= self.setup.rearm_after)
 
-    def room(self, seen: HedgeObservation, usable: list[bool], gross: list[int], now: float) -> list[float]:
-        """Return what may still be sent in this slice (m,) [currency]; an unknown depth is none."""
-        room, windows = list(self._clip), self.setup.windows
+    def room(self, liquidity: FloatArray | None, usable: list[bool], gross: list[int], now: float) -> list[float]:
+        """Return what may still be sent in this slice (m,) [currency], not to be changed; an unknown depth is none."""
+        windows = self.setup.windows
+        if liquidity is None and not windows and not any(gross) and False not in usable:
+            return self._clip
+        room = list(self._clip)
         shut = bool(windows) and any(start <= now < stop for start, stop in windows)
         for j in range(len(room)):
             if not usable[j] or shut:
                 room[j] = 0.0
                 continue
-            if seen.liquidity is not None and self._share[j] < math.inf:
-                first = np.ravel(seen.liquidity[0]) if len(seen.liquidity) else ()
+            if liquidity is not None and self._share[j] < math.inf:
+                first = np.ravel(liquidity[0]) if len(liquidity) else ()
                 depth = float(first[j]) if len(first) == len(room) else 0.0
                 room[j] = min(room[j], self._share[j] * (depth if 0.0 <= depth < math.inf else 0.0))
             if gross[j]:
