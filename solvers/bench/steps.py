@@ -32,8 +32,8 @@ def step_table(result: BenchResult, suite: str, accuracy: float) -> pd.DataFrame
     frame = select(result, "sequence", suite, accuracy)
     lanes = list((result.facts.get("races", {}).get(suite) or {"lanes": ()})["lanes"])
     place = {name: lanes.index(name) if name in lanes else len(lanes) for name in frame["solver"].unique()}
-    group = frame["group"] if "group" in frame else frame["case"]  # rows of a run before there were groups
-    frame = frame.assign(group=group.fillna(frame["case"]), place=frame["solver"].map(place))
+    named = frame["group"] if "group" in frame else frame["case"]  # rows of a run before there were groups
+    frame = frame.assign(group=named.fillna(frame["case"]), place=frame["solver"].map(place))
     rows = []
     for (group, _, solver), part in frame.groupby(["group", "place", "solver"]):
         ran = part[part["outcome"] == "ran"]

@@ -19,7 +19,7 @@ SEEDS = (0, 1, 2, 3, 4)
 # (instruments, horizon, of the quick subset)
 _HEDGE = ((1, 20, True), (1, 60, False), (3, 30, True), (10, 60, False))
 # (instruments, horizon) -> steps of a stream, and of a quick one: p99.9 needs a thousand over the five seeds
-_HEDGE_STREAMS = {(1, 20): (300, 40), (1, 60): (240, None), (3, 30): (240, 40), (10, 60): (40, None)}
+_HEDGE_STREAMS = {(1, 20): (300, 40), (1, 60): (210, None), (3, 30): (210, 40), (10, 60): (40, None)}
 _LANES = ("mpc", "osqp:direct", "piqp", "daqp:condensed", "cvxpy:dpp")
 # How many times faster the core is meant to be at p50, p99, p99.9: the goals of its design.
 _GOALS: dict[str, dict[str, tuple[float | None, float | None, float | None]]] = {
