@@ -30,12 +30,13 @@ def step_table(result: BenchResult, suite: str, accuracy: float) -> pd.DataFrame
     the stream: its median, p99 and maximum, and the share of steps within 1e-6.
     """
     frame = select(result, "sequence", suite, accuracy)
-    lanes = list((result.facts.get("races", {}).get(suite) or {"lanes": ()})["lanes"])
-    place = {name: lanes.index(name) if name in lanes else len(lanes) for name in frame["solver"].unique()}
+    race = result.facts.get("races", {}).get(suite) or {"lanes": (), "goals": {}}
     named = frame["group"] if "group" in frame else frame["case"]  # rows of a run before there were groups
-    frame = frame.assign(group=named.fillna(frame["case"]), place=frame["solver"].map(place))
+    frame = frame.assign(group=named.fillna(frame["case"]))
+    frame["first"] = _places(frame["group"], tuple(race["goals"]))
+    frame["second"] = _places(frame["solver"], tuple(race["lanes"]))
     rows = []
-    for (group, _, solver), part in frame.groupby(["group", "place", "solver"]):
+    for (_, group, _, solver), part in frame.groupby(["first", "group", "second", "solver"]):
         ran = part[part["outcome"] == "ran"]
         steps = pd.DataFrame([step for item in ran.get("steps", []) for step in item])
         row: dict[str, Any] = {"group": group, "solver": solver, "streams": f"{len(ran)} of {len(part)}"}
@@ -58,9 +59,14 @@ def step_table(result: BenchResult, suite: str, accuracy: float) -> pd.DataFrame
                 "reference": float(steps["reference_worst"].astype(float).max()),
             }
         else:
-            row["outcome"] = ", ".join(sorted(set(part["outcome"])))
+            row |= {"steps": 0, "setups": 0, "outcome": ", ".join(sorted(set(part["outcome"])))}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _places(names: pd.Series[Any], order: tuple[str, ...]) -> pd.Series[Any]:
+    """Return where each name stands in ``order``, those that do not stand there last."""
+    return names.map({name: order.index(name) if name in order else len(order) for name in names.unique()})
 
 
 def ratio_table(result: BenchResult, suite: str, accuracy: float) -> pd.DataFrame:
