@@ -5,11 +5,12 @@
 #include <string.h>
 
 #define BIG 1e9       /* units: larger data are refused, larger limits are none */
-#define PIN 1e6       /* weight of a row held at its target by the method of multipliers */
+#define PIN 1e7       /* weight of a row held at its target by the method of multipliers; above it rounding is seen */
 #define SHUT 1e-9     /* a cap below it leaves nothing to decide */
 #define SHUT_PIN 1e8
 #define RIDGE 1e-10   /* on h, of the usual curvature, so that the program is strictly convex */
 #define NEWTON 6      /* factorisations of one run of the regime Newton */
+#define LONGER 10     /* the same while each changes fewer regimes than all before */
 #define RESOLVES 3
 #define STALL 3       /* Newton steps in a row that change no fewer regimes than before */
 #define GATE 4        /* steps in a row that Newton did not settle, from which on it is tried every eighth time */
@@ -17,12 +18,15 @@
 #define HELD 1e-9     /* how near to their targets pinned rows are */
 #define NEXT 1e-4     /* complementarity of the first crossover */
 #define MU0 1.0       /* complementarity, and share of the gradient, of a start from nothing */
-#define PUSH 0.1
+#define PUSH 0.5
+#define SHORT 0.5     /* a step of the interior point below it is corrected once more */
+#define FURTHER 0.3   /* by how much longer a step is hoped for then */
+#define CENTRAL 0.1   /* complementarities between it and one over it, of what is aimed at, are left alone */
 #define DELTA 0.1     /* least slacks and multipliers of a start from the last answer */
 #define NEARBY 1.0    /* largest gradient from which that is a good one */
 #define MOST 1e8       /* numbers in the largest array */
 #define ROUNDING 1e-15 /* of the cost's size, left for the rounding of both sides of a gap */
-#define SAVED 2        /* version of the saved bytes */
+#define SAVED 3        /* version of the saved bytes */
 #define TINY 1e-200    /* limits and trades below it are zero, so that scaling by powers of two is exact */
 
 /* What a step finds of the one before: nothing, a plan, or a plan with prices and regimes that fit each other. */
@@ -40,13 +44,13 @@ enum { ONE, TWO, THREE, ANY };
 #define LAYOUT                                                                                                   \
     const int one = m == 1 && k == 1 && M == 1, even = m == k && M == 1 && (m == 2 || m == 3), mp = one ? 1 : UP(m), \
               kp = one ? 1 : UP(k), kb = even ? 4 : k, mb = even ? 4 : m, ng = kb + M * mb, sx = UP(ng + m),      \
-              wide = mp + (even ? 2 * sx : sx);                                                                                     \
+              wide = mp + sx;                                                                                     \
     (void)one, (void)even, (void)mp, (void)kp, (void)kb, (void)mb, (void)ng, (void)sx, (void)wide
 
 struct cw_mpc {
     int m, k, M, H;
     int mp, kp, kb, mb, ng, sx; /* as LAYOUT has them */
-    int hm, hk, hr;     /* H mp, H kp, and 2 hm + hk */
+    int hm, hk, hr;     /* H mp and H kp in whole vectors, and 2 hm + hk */
     int kind, plain;    /* which sweeps; whether E = I */
     int warm, gated, fallbacks;
     double unit, root, cost; /* powers of two: scaling by them is exact; cost is that of root squared */
@@ -67,10 +71,15 @@ struct cw_mpc {
     double *y0, *keep, *keep_y, *row;         /* shifted y; u and y over a crossover; rows of the trades considered last */
     double *z;                           /* H x M mb */
     double *grad, *nu, *best, *trial, *plan0; /* H x mp; the last is the shifted plan */
-    double *t, *s, *l, *ds, *dl, *si, *D, *q3, *dt; /* interior point, see below */
-    double *top, *limit, *edge, *pin, *A, *B;
+    double *t, *s, *l, *si, *D;          /* interior point, see below */
+    double *ds, *dl, *dt, *q3, *A;       /* its direction, with du; and the one before */
+    double *ds0, *dl0, *dt0, *q0, *A0, *du0;
+    double *top, *limit, *edge, *pin;
+    double *B, *over, *rest, *aim;       /* what of the elimination does not depend on the direction */
+    int live;                            /* slacks that there are */
     double *x, *d, *d0, *pi;
-    signed char *regime;                 /* rows */
+    double *regime;                      /* rows */
+    int rated, banded;                   /* whether some rate is limited, some gap capped */
 };
 
 #if defined(__GNUC__)
@@ -84,15 +93,46 @@ struct cw_mpc {
 #if defined(__GNUC__) && !defined(CW_MPC_SCALAR)
 #define LANES 4
 typedef double vec __attribute__((vector_size(32), aligned(8), may_alias));
-typedef double pair __attribute__((vector_size(16), aligned(8), may_alias));
-typedef long long flags __attribute__((vector_size(16)));
 typedef long long marks __attribute__((vector_size(32)));
 #else
 #define LANES 1
 typedef double vec;
+typedef long long marks; /* 0 or -1 */
 #endif
 #define AT(from, b) (*(const vec *)(const void *)((from) + (b)))
 #define TO(to, b) (*(vec *)(void *)((to) + (b)))
+
+/* No vector leaves this file: how one is passed to a function of another does not matter. */
+#if defined(__GNUC__)
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
+
+/* Comparisons of vectors are marks: all bits of a number, or none. Sums are of four parts. */
+#define PARTS (4 / LANES)
+#if LANES == 4
+#define BELOW(a, b) ((marks)((a) < (b)))
+#define EQUAL(a, b) ((marks)((a) == (b)))
+#define EACH(v) ((vec){(v), (v), (v), (v)})
+#define PICK(which, a, b) ((vec)(((marks)(a) & (which)) | ((marks)(b) & ~(which))))
+#define NONE {{0.0, 0.0, 0.0, 0.0}}
+#define MAGNITUDE(v) ((vec)((marks)(v) & 0x7fffffffffffffffLL))
+static ALWAYS double highest(const vec v) {
+    const double a = v[0] > v[1] ? v[0] : v[1], b = v[2] > v[3] ? v[2] : v[3];
+    return a > b ? a : b;
+}
+static ALWAYS double whole(const vec v) { return (v[0] + v[1]) + (v[2] + v[3]); }
+static ALWAYS double total(const vec *v) { return (v[0][0] + v[0][1]) + (v[0][2] + v[0][3]); }
+#else
+#define BELOW(a, b) (-(marks)((a) < (b)))
+#define EQUAL(a, b) (-(marks)((a) == (b)))
+#define EACH(v) (v)
+#define PICK(which, a, b) ((which) ? (a) : (b))
+#define NONE {0.0, 0.0, 0.0, 0.0}
+#define MAGNITUDE(v) fabs(v)
+static ALWAYS double highest(const vec v) { return v; }
+static ALWAYS double whole(const vec v) { return v; }
+static ALWAYS double total(const vec *v) { return (v[0] + v[1]) + (v[2] + v[3]); }
+#endif
 
 /* Where the loader can choose by the processor, what takes long is there twice; without fused operations both give the
    same bits. */
@@ -119,7 +159,7 @@ static size_t layout(cw_mpc *p, char *base, const cw_mpc_dims *given) {
     if ((double)(H + 1) * (m * (double)wide + k * (double)kp + (ng + m) * (double)sx + 5 * mp + 3 * kp) > MOST)
         return 0;
     size_t used = sizeof(cw_mpc);
-    const int hm = H * mp, hk = H * kp;
+    const int hm = UP(H * mp), hk = UP(H * kp);
     if (p != NULL) {
         p->m = m, p->k = k, p->M = M, p->H = H;
         p->mp = mp, p->kp = kp, p->kb = kb, p->mb = mb, p->ng = ng, p->sx = sx;
@@ -183,23 +223,32 @@ static size_t layout(cw_mpc *p, char *base, const cw_mpc_dims *given) {
     TAKE(t, hm + hk, double);
     TAKE(s, n, double);
     TAKE(l, n, double);
-    TAKE(ds, n, double);
-    TAKE(dl, n, double);
     TAKE(si, n, double);
     TAKE(D, n, double);
+    TAKE(ds, n, double);
+    TAKE(dl, n, double);
     TAKE(q3, n, double);
     TAKE(dt, hm + hk, double);
+    TAKE(A, hm + hk, double);
+    TAKE(ds0, n, double);
+    TAKE(dl0, n, double);
+    TAKE(q0, n, double);
+    TAKE(dt0, hm + hk, double);
+    TAKE(A0, hm + hk, double);
+    TAKE(du0, hr, double);
     TAKE(top, hm, double);
     TAKE(limit, hm, double);
     TAKE(edge, hk, double);
     TAKE(pin, hm, double);
-    TAKE(A, hm + hk, double);
     TAKE(B, hm + hk, double);
+    TAKE(over, hm + hk, double);
+    TAKE(rest, hm + hk, double);
+    TAKE(aim, hr, double);
     TAKE(x, sx + 4, double);
     TAKE(d, mp, double);
     TAKE(d0, mp, double);
     TAKE(pi, sx + 4, double);
-    TAKE(regime, hr, signed char);
+    TAKE(regime, hr, double);
 #undef TAKE
     return used;
 }
@@ -398,93 +447,6 @@ static ALWAYS int slice(cw_mpc *p, int t, const double *w, const double *V, int 
     return 1;
 }
 
-/* The same where m = k is two or three and there is one mode: the state is in vectors of four, G, z and all trades before
-   or none, and the gains K = U^-1 Y stand beside Y. */
-static ALWAYS int slice_even(cw_mpc *p, int t, const double *w, const double *V, const int after, double *F,
-                             double *value, const int now, const int m) {
-    const int sx = 12, wide = 28, deep = after ? 12 : 8, span = now ? 12 : 8;
-    const double *wh = w + t * 4, *wr = wh + p->hm, *wG = w + 2 * p->hm + t * 4, *Qg = p->Qg + t * (m * 4);
-    const double q = p->q[t], rho = p->rho[0];
-    double X[6][12], W[3][12], R[3][4], N[3][12];
-    for (int i = 0; i < m; i++) {
-        for (int b = 0; b < deep; b += LANES) TO(X[i], b) = AT(V + i * sx, b), TO(X[m + i], b) = AT(V + (4 + i) * sx, b);
-        add(X[i], Qg + i * 4, 1.0, 4);
-        bump(X[i], i, wG[i]);
-        bump(X[m + i], 4 + i, q);
-    }
-    for (int i = 0; i < m; i++) {
-        for (int b = 0; b < deep; b += LANES) {
-            vec sum;
-            if (p->plain) {
-                sum = -AT(X[i], b);
-            } else {
-                sum = -p->E[i] * AT(X[0], b);
-                for (int e = 1; e < m; e++) sum -= p->E[e * 4 + i] * AT(X[e], b);
-            }
-            for (int c = 0; c < m; c++) sum += p->L[c * 4 + i] * AT(X[m + c], b);
-            if (after) sum += AT(V + (8 + i) * sx, b);
-            TO(W[i], b) = sum;
-        }
-        for (int b = 0; b < 4; b += LANES) {
-            vec sum = AT(p->lam + i * 4, b);
-            if (p->plain) sum -= AT(W[i], b);
-            else
-                for (int e = 0; e < m; e++) sum -= W[i][e] * AT(p->E + e * 4, b);
-            for (int c = 0; c < m; c++) sum += W[i][4 + c] * AT(p->L + c * 4, b);
-            if (after) sum += AT(W[i], 8 + b);
-            TO(R[i], b) = sum;
-            TO(N[i], b) = AT(W[i], b), TO(N[i], 4 + b) = rho * AT(W[i], 4 + b);
-            TO(N[i], 8 + b) = AT(W[i], b) * 0.0;
-        }
-        if (now) bump(N[i], 8 + i, -wr[i]);
-    }
-    double root[3], U[3][3];
-    for (int i = 0; i < m; i++) {
-        for (int j = i; j < m; j++) U[i][j] = R[i][j];
-        U[i][i] += wh[i] + wr[i];
-    }
-    for (int j = 0; j < m; j++) {
-        if (!(U[j][j] > 0.0)) return 0;
-        const double inverse = 1.0 / U[j][j];
-        root[j] = sqrt(inverse);
-        for (int i = j + 1; i < m; i++) {
-            const double f = U[j][i] * inverse;
-            for (int c = i; c < m; c++) U[i][c] -= f * U[j][c];
-            for (int b = 0; b < span; b += LANES) TO(N[i], b) -= f * AT(N[j], b);
-        }
-    }
-    for (int j = 0; j < m; j++) {
-        double *row = F + j * wide;
-        for (int b = 0; b < 12; b += LANES) TO(row, 4 + b) = TO(N[j], b) = root[j] * AT(N[j], b);
-        row[j] = root[j];
-        for (int i = j + 1; i < m; i++) row[i] = U[j][i] * root[j];
-    }
-    for (int j = m - 1; j >= 0; j--) {
-        double *K = F + j * wide + 16;
-        for (int b = 0; b < 12; b += LANES) {
-            vec sum = AT(N[j], b);
-            for (int i = j + 1; i < m; i++) sum -= (U[j][i] * root[j]) * AT(F + i * wide + 16, b);
-            TO(K, b) = root[j] * sum;
-        }
-    }
-    for (int part = 0; part < (now ? 3 : 2); part++)
-        for (int i = 0; i < m; i++) {
-            double *to = value + (4 * part + i) * sx;
-            for (int b = 0; b < span; b += LANES) {
-                vec sum = N[0][4 * part + i] * AT(N[0], b);
-                for (int j = 1; j < m; j++) sum += N[j][4 * part + i] * AT(N[j], b);
-                TO(to, b) = -sum;
-            }
-            if (part < 2)
-                for (int b = 0; b < 4; b += LANES) {
-                    TO(to, b) += (part ? rho : 1.0) * AT(X[m * part + i], b);
-                    TO(to, 4 + b) += (part ? rho * rho : rho) * AT(X[m * part + i], 4 + b);
-                }
-            else bump(to, 8 + i, wr[i]);
-        }
-    return 1;
-}
-
 /* Of slice t: the part of the gradient of f + A'y that its trades see at once into g, the rest into the costates s. */
 static ALWAYS void drive(const cw_mpc *p, int t, const double *u, const double *y, double *g, double *s, SIZES) {
     LAYOUT;
@@ -523,17 +485,8 @@ static ALWAYS int back_sized(cw_mpc *p, const double *w, const double *y, const 
             int now = 0;
             for (int i = 0; i < m; i++)
                 if (wr[i] != 0.0) act[now++] = i;
-            if (even && now > 0) now = m;
             count[t] = now;
-            if (even) {
-                const double *V = p->V + (t + 1) * ((ng + m) * sx);
-                double *value = p->V + t * ((ng + m) * sx);
-                const int good = after ? (now ? slice_even(p, t, w, V, 1, Ft, value, 1, m)
-                                              : slice_even(p, t, w, V, 1, Ft, value, 0, m))
-                                       : (now ? slice_even(p, t, w, V, 0, Ft, value, 1, m)
-                                              : slice_even(p, t, w, V, 0, Ft, value, 0, m));
-                if (!good) return 0;
-            } else if (!slice(p, t, w, p->V + (t + 1) * ((ng + m) * sx), after, act + m, Ft, p->V + t * ((ng + m) * sx), now,
+            if (!slice(p, t, w, p->V + (t + 1) * ((ng + m) * sx), after, act + m, Ft, p->V + t * ((ng + m) * sx), now,
                        act, m, k, M))
                 return 0;
         }
@@ -551,11 +504,6 @@ static ALWAYS int back_sized(cw_mpc *p, const double *w, const double *y, const 
             for (int i = 0; i < m; i++) sum -= nu[i] * AT(Ft + i * wide + mp, b);
             TO(s, b) = sum;
         }
-        if (even)
-            for (int i = m - 1; i >= 0; i--) {
-                for (int j = i + 1; j < m; j++) nu[i] -= Ft[i * wide + j] * nu[j];
-                nu[i] *= Ft[i * wide + i];
-            }
     }
     return 1;
 }
@@ -577,24 +525,20 @@ static ALWAYS void forth_slice(const cw_mpc *p, int t, const double *F, int coun
     LAYOUT;
     const double *Ft = F + t * (m * wide), *nu = p->nu + t * mp;
     const int *act = p->act + t * m;
-    if (even) {
-        for (int b = 0; b < 4; b += LANES) TO(x, ng + b) = AT(before, b);
-        for (int i = 0; i < m; i++) d[i] = -(nu[i] + dot(Ft + i * wide + mp + sx, x, sx));
-    } else {
-        for (int b = UP(ng); b < UP(ng + count); b += LANES) TO(x, b) = AT(p->sc, b) * 0.0;
-        for (int c = 0; c < count; c++) x[ng + c] = before[act[c]];
-        for (int i = 0; i < m; i++) d[i] = nu[i] + dot(Ft + i * wide + mp, x, UP(ng + count));
-        for (int i = m - 1; i >= 0; i--) {
-            const double *U = Ft + i * wide;
-            double sum = d[i];
-            for (int j = m - 1; j > i; j--) sum += U[j] * d[j];
-            d[i] = -sum * U[i];
-        }
+    for (int b = UP(ng); b < UP(ng + count); b += LANES) TO(x, b) = AT(p->sc, b) * 0.0;
+    for (int c = 0; c < count; c++) x[ng + c] = before[act[c]];
+    for (int i = 0; i < m; i++) d[i] = nu[i] + dot(Ft + i * wide + mp, x, UP(ng + count));
+    for (int i = m - 1; i >= 0; i--) {
+        const double *U = Ft + i * wide;
+        double sum = d[i];
+        for (int j = m - 1; j > i; j--) sum += U[j] * d[j];
+        d[i] = -sum * U[i];
     }
     push(p, d, x, m, k, M);
 }
 
-static ALWAYS void forth_sized(cw_mpc *p, const double *F, const int *count, double *du, SIZES) {
+/* The way forth: the step of all rows into du, and of the impact states onto z where it is given. */
+static ALWAYS void forth_sized(cw_mpc *p, const double *F, const int *count, double *du, double *z, SIZES) {
     LAYOUT;
     const int H = p->H;
     double *x = p->x;
@@ -604,16 +548,181 @@ static ALWAYS void forth_sized(cw_mpc *p, const double *F, const int *count, dou
     for (int t = 0; t < H; t++) {
         double *d = du + t * mp, *dr = d + p->hm, *dG = du + 2 * p->hm + t * kp;
         forth_slice(p, t, F, count[t], before, x, d, m, k, M);
-        for (int i = 0; i < m; i++) dr[i] = d[i] - before[i];
+        for (int b = 0; b < mp; b += LANES) TO(dr, b) = AT(d, b) - AT(before, b);
         for (int e = 0; e < k; e++) dG[e] = x[e];
+        if (z != NULL)
+            for (int b = 0; b < M * mb; b++) z[t * (M * mb) + b] += x[kb + b];
         before = d;
+    }
+}
+
+/* The inverse of a symmetric matrix of two or three rows, by cofactors: one division, where elimination waits for three.
+   0 unless it is positive definite. What scales its rows and columns, as weights do, scales all terms alike. */
+static ALWAYS int invert(const double (*R)[4], double (*to)[4], const int m) {
+    const double a = R[0][0], b = R[0][1], d = R[1][1], minor = a * d - b * b;
+    if (m == 2) {
+        const double over = 1.0 / minor;
+        to[0][0] = d * over, to[0][1] = to[1][0] = -b * over, to[1][1] = a * over;
+        return a > 0.0 && minor > 0.0;
+    }
+    const double c = R[0][2], e = R[1][2], f = R[2][2];
+    const double A = d * f - e * e, B = c * e - b * f, C = b * e - c * d;
+    const double det = (a * A + b * B) + c * C, over = 1.0 / det;
+    to[0][0] = A * over, to[0][1] = to[1][0] = B * over, to[0][2] = to[2][0] = C * over;
+    to[1][1] = (a * f - c * c) * over, to[1][2] = to[2][1] = (b * c - a * e) * over, to[2][2] = minor * over;
+    return a > 0.0 && minor > 0.0 && det > 0.0;
+}
+
+/* One slice where m = k is two or three and there is one mode: the state is in vectors of four, G, z and all trades before
+   or none, and the factor is R^-1 and the gains K = R^-1 N, m rows of each. */
+static ALWAYS int slice_even(cw_mpc *p, int t, const double *w, const double *V, const int after, double *F,
+                             double *value, const int now, const int m) {
+    const int sx = 12, wide = 16, deep = after ? 12 : 8, span = now ? 12 : 8;
+    const double *wh = w + t * 4, *wr = wh + p->hm, *wG = w + 2 * p->hm + t * 4, *Qg = p->Qg + t * (m * 4);
+    const double q = p->q[t], rho = p->rho[0];
+    double X[6][12], N[3][12], R[3][4], inverse[3][4] = {{0.0}};
+    for (int i = 0; i < m; i++) {
+        for (int b = 0; b < deep; b += LANES) TO(X[i], b) = AT(V + i * sx, b), TO(X[m + i], b) = AT(V + (4 + i) * sx, b);
+        add(X[i], Qg + i * 4, 1.0, 4);
+        bump(X[i], i, wG[i]);
+        bump(X[m + i], 4 + i, q);
+    }
+    for (int i = 0; i < m; i++) {
+        double W[12];
+        const double *L = p->L + i;
+        for (int b = 0; b < deep; b += LANES) {
+            vec gaps = AT(X[i], b), states = L[0] * AT(X[m], b) + L[4] * AT(X[m + 1], b);
+            if (!p->plain) {
+                gaps = p->E[i] * AT(X[0], b) + p->E[4 + i] * AT(X[1], b);
+                if (m == 3) gaps += p->E[8 + i] * AT(X[2], b);
+            }
+            if (m == 3) states += L[8] * AT(X[m + 2], b);
+            if (after) states += AT(V + (8 + i) * sx, b);
+            TO(W, b) = states - gaps;
+        }
+        for (int b = 0; b < 4; b += LANES) {
+            vec gaps = AT(W, b), states = W[4] * AT(p->L, b) + W[5] * AT(p->L + 4, b);
+            if (!p->plain) {
+                gaps = W[0] * AT(p->E, b) + W[1] * AT(p->E + 4, b);
+                if (m == 3) gaps += W[2] * AT(p->E + 8, b);
+            }
+            if (m == 3) states += W[6] * AT(p->L + 8, b);
+            vec rest = AT(p->lam + i * 4, b);
+            if (after) rest += AT(W, 8 + b);
+            TO(R[i], b) = states + (rest - gaps);
+            TO(N[i], b) = AT(W, b), TO(N[i], 4 + b) = rho * AT(W, 4 + b), TO(N[i], 8 + b) = EACH(0.0);
+        }
+        R[i][i] += wh[i] + wr[i];
+        N[i][8 + i] = -wr[i];
+    }
+    if (!invert((const double (*)[4])R, inverse, m)) return 0;
+    for (int i = 0; i < m; i++) {
+        double *row = F + i * wide;
+        for (int b = 0; b < 4; b += LANES) TO(row, b) = AT(inverse[i], b);
+        for (int b = 0; b < 12; b += LANES) {
+            vec sum = inverse[i][0] * AT(N[0], b) + inverse[i][1] * AT(N[1], b);
+            if (m == 3) sum += inverse[i][2] * AT(N[2], b);
+            TO(row, 4 + b) = sum;
+        }
+    }
+    for (int part = 0; part < (now ? 3 : 2); part++)
+        for (int i = 0; i < m; i++) {
+            const int a = 4 * part + i;
+            double *to = value + a * sx;
+            for (int b = 0; b < span; b += LANES) {
+                vec sum = N[0][a] * AT(F + 4, b) + N[1][a] * AT(F + wide + 4, b);
+                if (m == 3) sum += N[2][a] * AT(F + 2 * wide + 4, b);
+                if (part < 2 && b < 8)
+                    sum = ((part ? rho : 1.0) * (b < 4 ? 1.0 : rho)) * AT(X[m * part + i], b) - sum;
+                else
+                    sum = -sum;
+                TO(to, b) = sum;
+            }
+            if (part == 2) bump(to, 8 + i, wr[i]);
+        }
+    return 1;
+}
+
+/* f[0] times a row of four, and so on, m rows in all. */
+#define MIX(f, rows, stride, b) \
+    (m == 3 ? ((f)[0] * AT(rows, b) + (f)[1] * AT((rows) + (stride), b)) + (f)[2] * AT((rows) + 2 * (stride), b) \
+            : (f)[0] * AT(rows, b) + (f)[1] * AT((rows) + (stride), b))
+
+static ALWAYS int back_even(cw_mpc *p, const double *w, const double *y, const double *r, double *F, int *count,
+                            int keep, const int m) {
+    const int hm = p->hm, wide = 16, size = (8 + m) * 12;
+    const double *E = p->E, *L = p->L, *lam = p->lam, rho = p->rho[0];
+    double s[12] = {0.0}, c[4], later[4] = {0.0}; /* costates of G, z and the trades before */
+    for (int t = p->H - 1; t >= 0; t--) {
+        const int at = 4 * t, after = t + 1 < p->H && count[t + 1] > 0;
+        double *Ft = F + t * (m * wide), *nu = p->nu + at;
+        if (t < keep) {
+            const double *V = p->V + (t + 1) * size, *wr = w + hm + at;
+            double *value = p->V + t * size;
+            const int now = (wr[0] != 0.0) | (wr[1] != 0.0) | (m == 3 && wr[2] != 0.0);
+            const int good = after ? (now ? slice_even(p, t, w, V, 1, Ft, value, 1, m)
+                                          : slice_even(p, t, w, V, 1, Ft, value, 0, m))
+                                   : (now ? slice_even(p, t, w, V, 0, Ft, value, 1, m)
+                                          : slice_even(p, t, w, V, 0, Ft, value, 0, m));
+            if (!good) return 0;
+            count[t] = now;
+        }
+        if (r != NULL) {
+            for (int b = 0; b < 4; b += LANES) TO(c, b) = AT(r + at, b);
+        } else {
+            const double *h = p->u + at, *G = h + 2 * hm, *yh = y + at, *yr = yh + hm, *yG = yh + 2 * hm;
+            const double *Qg = p->Qg + t * (m * 4), q = p->q[t];
+            for (int b = 0; b < 4; b += LANES) {
+                TO(c, b) = (AT(p->lin + at, b) + AT(yh, b)) + (AT(yr, b) - AT(later, b)) + MIX(h, lam, 4, b);
+                TO(s, b) += (AT(p->carry + at, b) + AT(yG, b)) + MIX(G, Qg, 4, b);
+                TO(s, 4 + b) += q * AT(p->z + at, b);
+                TO(later, b) = AT(yr, b);
+            }
+        }
+        for (int b = 0; b < 4; b += LANES) {
+            vec sum = AT(c, b);
+            if (after) sum += AT(s, 8 + b);
+            if (p->plain) sum -= AT(s, b);
+            else sum -= MIX(s, E, 4, b);
+            TO(c, b) = sum + MIX(s + 4, L, 4, b);
+        }
+        for (int b = 0; b < 4; b += LANES) {
+            TO(s, b) -= MIX(c, Ft + 4, wide, b);
+            TO(s, 4 + b) = rho * AT(s, 4 + b) - MIX(c, Ft + 8, wide, b);
+            if (count[t] > 0) TO(s, 8 + b) = -MIX(c, Ft + 12, wide, b);
+            TO(nu, b) = MIX(c, Ft, wide, b);
+        }
+    }
+    return 1;
+}
+
+static ALWAYS void forth_even(cw_mpc *p, const double *F, const int *count, double *du, double *z, const int m) {
+    const int hm = p->hm, wide = 16;
+    const double *R = p->R, *E = p->F, rho = p->rho[0];
+    double x[12] = {0.0}, d[4] = {0.0};
+    for (int t = 0; t < p->H; t++) {
+        const int at = 4 * t, deep = count[t] > 0 ? 12 : 8;
+        const double *K = F + t * (m * wide) + 4, *nu = p->nu + at;
+        double h[4] = {0.0};
+        for (int b = 0; b < 4; b += LANES) TO(x, 8 + b) = AT(d, b);
+        for (int i = 0; i < m; i++) h[i] = -(nu[i] + dot(K + i * wide, x, deep));
+        for (int b = 0; b < 4; b += LANES) {
+            TO(du + at, b) = AT(h, b);
+            TO(du + hm + at, b) = AT(h, b) - AT(d, b);
+            if (p->plain) TO(x, b) -= AT(h, b);
+            else TO(x, b) -= MIX(h, E, 4, b);
+            TO(x, 4 + b) = rho * (AT(x, 4 + b) + MIX(h, R, 4, b));
+            TO(du + 2 * hm + at, b) = AT(x, b);
+            if (z != NULL) TO(z + at, b) += AT(x, 4 + b);
+            TO(d, b) = AT(h, b);
+        }
     }
 }
 
 /* The same for one instrument on one exposure with one mode: a slice of the factor is 1/R and the gains on gap, impact
    state and trade before; a value is its six numbers. */
 static int back_one(cw_mpc *p, const double *w, const double *y, const double *r, double *F, int keep) {
-    const int H = p->H;
+    const int H = p->H, hm = p->hm;
     const double E = p->E[0], rho = p->rho[0], g = p->L[0], lam = p->lam[0], rho2 = rho * rho;
     double s = 0.0, sz = 0.0, sp = 0.0, after = 0.0;
     double GG = 0.0, Gz = 0.0, Gp = 0.0, zz = 0.0, zp = 0.0, pp = 0.0;
@@ -626,8 +735,8 @@ static int back_one(cw_mpc *p, const double *w, const double *y, const double *r
         const double Q = p->Qg[t], q = p->q[t];
         if (t < keep) {
             double *V = p->V + 6 * t;
-            const double wr = w[H + t];
-            GG += Q + w[2 * H + t];
+            const double wr = w[hm + t];
+            GG += Q + w[2 * hm + t];
             zz += q;
             const double WG = g * Gz - E * GG + Gp, Wz = g * zz - E * Gz + zp, Wp = g * zp - E * Gp + pp;
             const double rest = (lam + w[t]) + ((g * Wz - E * WG) + Wp), R = rest + wr;
@@ -644,10 +753,10 @@ static int back_one(cw_mpc *p, const double *w, const double *y, const double *r
         if (r != NULL) {
             c = r[t];
         } else {
-            s += (p->carry[t] + y[2 * H + t]) + Q * p->u[2 * H + t];
+            s += (p->carry[t] + y[2 * hm + t]) + Q * p->u[2 * hm + t];
             sz += q * p->z[t];
-            c = (p->lin[t] + y[t] + y[H + t] - after) + lam * p->u[t];
-            after = y[H + t];
+            c = (p->lin[t] + y[t] + y[hm + t] - after) + lam * p->u[t];
+            after = y[hm + t];
         }
         c += (g * sz - E * s) + sp;
         p->nu[t] = c * Ft[0];
@@ -666,22 +775,23 @@ static ALWAYS double forth_slice_one(const cw_mpc *p, int t, const double *F, co
     return h;
 }
 
-static void forth_one(cw_mpc *p, const double *F, double *du) {
-    const int H = p->H;
+static void forth_one(cw_mpc *p, const double *F, double *du, double *z) {
+    const int H = p->H, hm = p->hm;
     double x[2] = {0.0, 0.0}, before = 0.0;
     for (int t = 0; t < H; t++) {
         const double h = forth_slice_one(p, t, F, before, x);
-        du[t] = h, du[H + t] = h - before, du[2 * H + t] = x[0];
+        du[t] = h, du[hm + t] = h - before, du[2 * hm + t] = x[0];
+        if (z != NULL) z[t] += x[1];
         before = h;
     }
 }
 
 CLONES static int back_two(cw_mpc *p, const double *w, const double *y, const double *r, double *F, int *n, int keep) {
-    return back_sized(p, w, y, r, F, n, keep, 2, 2, 1);
+    return back_even(p, w, y, r, F, n, keep, 2);
 }
 
 CLONES static int back_three(cw_mpc *p, const double *w, const double *y, const double *r, double *F, int *n, int keep) {
-    return back_sized(p, w, y, r, F, n, keep, 3, 3, 1);
+    return back_even(p, w, y, r, F, n, keep, 3);
 }
 
 CLONES static int back_any(cw_mpc *p, const double *w, const double *y, const double *r, double *F, int *n, int keep) {
@@ -697,24 +807,24 @@ static int back(cw_mpc *p, const double *w, const double *y, const double *r, do
     }
 }
 
-CLONES static void forth_two(cw_mpc *p, const double *F, const int *count, double *du) {
-    forth_sized(p, F, count, du, 2, 2, 1);
+CLONES static void forth_two(cw_mpc *p, const double *F, const int *count, double *du, double *z) {
+    forth_even(p, F, count, du, z, 2);
 }
 
-CLONES static void forth_three(cw_mpc *p, const double *F, const int *count, double *du) {
-    forth_sized(p, F, count, du, 3, 3, 1);
+CLONES static void forth_three(cw_mpc *p, const double *F, const int *count, double *du, double *z) {
+    forth_even(p, F, count, du, z, 3);
 }
 
-CLONES static void forth_any(cw_mpc *p, const double *F, const int *count, double *du) {
-    forth_sized(p, F, count, du, p->m, p->k, p->M);
+CLONES static void forth_any(cw_mpc *p, const double *F, const int *count, double *du, double *z) {
+    forth_sized(p, F, count, du, z, p->m, p->k, p->M);
 }
 
-static void forth(cw_mpc *p, const double *F, const int *count, double *du) {
+static void forth(cw_mpc *p, const double *F, const int *count, double *du, double *z) {
     switch (p->kind) {
-    case ONE: forth_one(p, F, du); break;
-    case TWO: forth_two(p, F, count, du); break;
-    case THREE: forth_three(p, F, count, du); break;
-    default: forth_any(p, F, count, du);
+    case ONE: forth_one(p, F, du, z); break;
+    case TWO: forth_two(p, F, count, du, z); break;
+    case THREE: forth_three(p, F, count, du, z); break;
+    default: forth_any(p, F, count, du, z);
     }
 }
 
@@ -729,8 +839,8 @@ static ALWAYS void roll_sized(cw_mpc *p, double *u, SIZES) {
         double G = p->G0[0], z = p->z0[0], last = p->last[0];
         for (int t = 0; t < H; t++) {
             const double h = u[t];
-            u[H + t] = h - last;
-            u[2 * H + t] = G = (G + p->plan[t]) - p->E[0] * h;
+            u[p->hm + t] = h - last;
+            u[2 * p->hm + t] = G = (G + p->plan[t]) - p->E[0] * h;
             p->z[t] = z = p->rho[0] * z + p->L[0] * h;
             last = h;
         }
@@ -759,11 +869,11 @@ static ALWAYS void gradient_sized(cw_mpc *p, const double *u, const double *y, d
     if (one) {
         double s = 0.0, sz = 0.0, after = 0.0;
         for (int t = H - 1; t >= 0; t--) {
-            s += (p->carry[t] + y[2 * H + t]) + p->Qg[t] * u[2 * H + t];
+            s += (p->carry[t] + y[2 * p->hm + t]) + p->Qg[t] * u[2 * p->hm + t];
             sz += p->q[t] * p->z[t];
-            grad[t] = ((p->lin[t] + y[t] + y[H + t] - after) + p->lam[0] * u[t]) + (p->L[0] * sz - p->E[0] * s);
+            grad[t] = ((p->lin[t] + y[t] + y[p->hm + t] - after) + p->lam[0] * u[t]) + (p->L[0] * sz - p->E[0] * s);
             sz *= p->rho[0];
-            after = y[H + t];
+            after = y[p->hm + t];
         }
         return;
     }
@@ -881,7 +991,7 @@ static double proven(cw_mpc *p, const double *u, const double *y, double slack) 
         if (0.5 * square <= slack * p->soft) return gap + 0.5 * square / p->soft;
     }
     (void)back(p, NULL, NULL, p->grad, p->base, p->none, 0);
-    forth(p, p->base, p->none, p->du);
+    forth(p, p->base, p->none, p->du, NULL);
     double rest = 0.0;
     for (int t = 0; t < p->H; t++)
         for (int i = 0; i < p->m; i++) rest -= p->grad[t * mp + i] * p->du[t * mp + i];
@@ -929,109 +1039,90 @@ static void clip(const cw_mpc *p, const double *u, double *h) {
 
 /* ---- regime Newton ---------------------------------------------------------------------------------------------- */
 
-/* Weights and prices of the rows of a slice as their regimes have them; whether a weight is another than before. */
-static ALWAYS int weigh_slice(cw_mpc *p, int t, SIZES) {
-    LAYOUT;
-    const int hm = p->hm;
-    int other = 0;
-    for (int i = 0; i < m; i++) {
-        const int a = t * mp + i, r = hm + a, g = p->regime[a], side = p->regime[r];
-        const double cap = p->ceff[a];
-        double v = 0.0, x = g * p->c[a];
-        if (g != 1 && g != -1) {
-            v = cap <= SHUT ? SHUT_PIN : PIN;
-            x = p->y[a] + v * (p->u[a] - (g == 0 ? 0.0 : g > 0 ? cap : -cap));
-        }
-        other |= v != p->w[a];
-        p->w[a] = v, p->yh[a] = x;
-        v = x = 0.0;
-        if (side != 0) v = PIN, x = p->y[r] + PIN * (p->u[r] - side * p->rate[i]);
-        other |= v != p->w[r];
-        p->w[r] = v, p->yh[r] = x;
-    }
-    for (int e = 0; e < k; e++) {
-        const int a = t * kp + e, r = 2 * hm + a, g = p->regime[r];
-        double v = 0.0, x = 0.0;
-        if (g != 0) {
-            const double sign = g > 0 ? 1.0 : -1.0, off = p->u[r] - sign * p->gmax[a];
-            if (g == 1 || g == -1) v = PIN, x = p->y[r] + PIN * off;
-            else v = p->p2[a], x = sign * p->p1[a] + v * off;
-        }
-        other |= v != p->w[r];
-        p->w[r] = v, p->yh[r] = x;
-    }
-    return other;
+/* Regimes are numbers, so that rows are judged four at a time: of a trade 0, 1 and -1 between nothing and its cap, 2 and
+   -2 at its cap; of a change 0, 1 and -1 at the rate; of a gap 0, 1 and -1 at the kink, 2 and -2 beyond it. */
+
+typedef struct {
+    vec off;       /* how far pins are from their targets */
+    vec changes;   /* regimes that changed */
+    vec row, last; /* which row it is, and the last one whose weight is another than before */
+} tally;
+
+/* Where a row has come to by the step du, except at first. */
+static ALWAYS void arrive(const double *du, double *u, double *y, const double *w, const double *yh) {
+    const vec d = AT(du, 0);
+    TO(u, 0) += d;
+    TO(y, 0) = AT(yh, 0) + AT(w, 0) * d;
 }
 
-/* Regimes of a slice by the signs of rows and prices; how many changed, and how far pins are from their targets. */
-static ALWAYS int rejudge_slice(cw_mpc *p, int t, double *off, SIZES) {
-    LAYOUT;
-    const int hm = p->hm;
-    int changes = 0;
-    double far = *off;
-    for (int i = 0; i < m; i++) {
-        const int a = t * mp + i, r = hm + a;
-        const double u = p->u[a], y = p->y[a], cap = p->ceff[a], c = p->c[a], d = p->rate[i];
-        const int old = p->regime[a];
-        int g = old;
-        double miss = 0.0;
-        if (old == 1 || old == -1) {
-            if (cap <= SHUT) g = 0;
-            else if (u > cap) g = 2;
-            else if (u < -cap) g = -2;
-            else if (c > 0.0 && old * u < 0.0) g = 0;
-        } else if (old == 0 || cap <= SHUT) {
-            if (cap <= SHUT) g = 0;
-            else if (y > c) g = 1;
-            else if (y < -c) g = -1;
-            if (g == 0) miss = fabs(u);
-        } else {
-            const int sign = old > 0 ? 1 : -1;
-            if (sign * y < c) g = sign;
-            else miss = fabs(u - sign * cap);
-        }
-        changes += g != old;
-        p->regime[a] = (signed char)g;
-        far = miss > far ? miss : far;
-        if (d < BIG) {
-            const double v = p->u[r];
-            const int side = p->regime[r];
-            g = side, miss = 0.0;
-            if (side == 0) g = v > d ? 1 : v < -d ? -1 : 0;
-            else if (side * p->y[r] < 0.0) g = 0;
-            else miss = fabs(v - side * d);
-            changes += g != side;
-            p->regime[r] = (signed char)g;
-            far = miss > far ? miss : far;
-        } else {
-            p->regime[r] = 0;
-        }
+/* The row's new regime, weight and price to aim at. */
+static ALWAYS void leave(tally *sum, const vec old, const vec now, const vec miss, const vec weight, const vec aim,
+                         double *regime, double *w, double *yh) {
+    const vec none = EACH(0.0), one = EACH(1.0);
+    sum->changes += PICK(EQUAL(now, old), none, one); /* whole numbers: in any order */
+    sum->off = PICK(BELOW(sum->off, miss), miss, sum->off);
+    sum->last = PICK(EQUAL(weight, AT(w, 0)), sum->last, sum->row);
+    sum->row += (double)LANES;
+    TO(regime, 0) = now, TO(w, 0) = weight, TO(yh, 0) = aim;
+}
+
+static ALWAYS void judge_trades(tally *sum, const int first, double *regime, const double *u, const double *y,
+                                const double *c, const double *cap, double *w, double *yh) {
+    const vec none = EACH(0.0), one = EACH(1.0), two = EACH(2.0), g = AT(regime, 0), U = AT(u, 0), Y = AT(y, 0);
+    const vec C = AT(c, 0), top = AT(cap, 0), side = PICK(BELOW(none, g), one, -one);
+    const marks shut = ~BELOW(EACH(SHUT), top);
+    vec now = g, miss = none;
+    if (!first) {
+        const marks moves = EQUAL(g, one) | EQUAL(g, -one), rests = EQUAL(g, none);
+        const vec turned = PICK(BELOW(none, C) & BELOW(g * U, none), none, g);
+        const vec moving = PICK(BELOW(top, U), two, PICK(BELOW(U, -top), -two, turned));
+        const vec resting = PICK(BELOW(C, Y), one, PICK(BELOW(Y, -C), -one, none));
+        const vec capped = PICK(BELOW(side * Y, C), side, g);
+        now = PICK(shut, none, PICK(moves, moving, PICK(rests, resting, capped)));
+        const vec far = MAGNITUDE(U - PICK(rests | shut, none, side * top));
+        miss = PICK(EQUAL(now, g) & ~moves, far, PICK(shut & EQUAL(now, none) & ~moves, far, none));
     }
-    for (int e = 0; e < k; e++) {
-        const int a = t * kp + e, r = 2 * hm + a, old = p->regime[r], sign = old > 0 ? 1 : -1;
-        const double edge = p->gmax[a], p1 = p->p1[a], p2 = p->p2[a], u = p->u[r];
-        int g = old;
-        double miss = 0.0;
-        if (!(edge < BIG) || (p1 == 0.0 && p2 == 0.0)) {
-            p->regime[r] = 0;
-            continue;
-        }
-        if (old == 0) {
-            if (u > edge) g = p1 > 0.0 ? 1 : 2;
-            else if (u < -edge) g = p1 > 0.0 ? -1 : -2;
-        } else if (old == 1 || old == -1) {
-            if (sign * p->y[r] > p1) g = 2 * sign;
-            else if (sign * p->y[r] < 0.0) g = 0;
-            else miss = fabs(u - sign * edge);
-        } else if (sign * u < edge) {
-            g = p1 > 0.0 ? sign : 0;
-        }
-        changes += g != old;
-        p->regime[r] = (signed char)g;
-        far = miss > far ? miss : far;
+    const marks free = EQUAL(now, one) | EQUAL(now, -one), rest = EQUAL(now, none);
+    const vec weight = PICK(free, none, PICK(shut, EACH(SHUT_PIN), EACH(PIN)));
+    const vec target = PICK(rest, none, 0.5 * now * top);
+    leave(sum, g, now, miss, weight, PICK(free, now * C, Y + weight * (U - target)), regime, w, yh);
+}
+
+static ALWAYS void judge_changes(tally *sum, const int first, double *regime, const double *u, const double *y,
+                                 const vec rate, double *w, double *yh) {
+    const vec none = EACH(0.0), one = EACH(1.0), g = AT(regime, 0), U = AT(u, 0), Y = AT(y, 0);
+    const marks limited = BELOW(rate, EACH(BIG));
+    vec now = PICK(limited, g, none), miss = none;
+    if (!first) {
+        const marks held = ~EQUAL(g, none) & limited;
+        const vec loose = PICK(BELOW(rate, U), one, PICK(BELOW(U, -rate), -one, none));
+        now = PICK(held, PICK(BELOW(g * Y, none), none, g), loose);
+        miss = PICK(held & EQUAL(now, g), MAGNITUDE(U - g * rate), none);
     }
-    *off = far;
-    return changes;
+    const marks pinned = ~EQUAL(now, none);
+    leave(sum, g, now, miss, PICK(pinned, EACH(PIN), none), PICK(pinned, Y + PIN * (U - now * rate), none), regime, w,
+          yh);
+}
+
+static ALWAYS void judge_gaps(tally *sum, const int first, double *regime, const double *u, const double *y,
+                              const double *gmax, const double *p1, const double *p2, double *w, double *yh) {
+    const vec none = EACH(0.0), one = EACH(1.0), two = EACH(2.0), g = AT(regime, 0), U = AT(u, 0), Y = AT(y, 0);
+    const vec edge = AT(gmax, 0), kink = AT(p1, 0), slope = AT(p2, 0), sign = PICK(BELOW(none, g), one, -one);
+    const marks there = BELOW(edge, EACH(BIG)) & (BELOW(none, kink) | BELOW(none, slope));
+    vec now = PICK(there, g, none), miss = none;
+    if (!first) {
+        const marks inside = EQUAL(g, none), at = EQUAL(g, one) | EQUAL(g, -one), kinked = BELOW(none, kink);
+        const vec out = PICK(kinked, one, two), along = sign * Y;
+        const vec left = PICK(BELOW(edge, U), out, PICK(BELOW(U, -edge), -out, none));
+        const vec held = PICK(BELOW(kink, along), 2.0 * sign, PICK(BELOW(along, none), none, g));
+        const vec back = PICK(BELOW(sign * U, edge), PICK(kinked, sign, none), g);
+        now = PICK(there, PICK(inside, left, PICK(at, held, back)), none);
+        miss = PICK(there & at & EQUAL(now, g), MAGNITUDE(U - sign * edge), none);
+    }
+    const vec to = PICK(BELOW(none, now), one, -one), off = U - to * edge;
+    const marks at = EQUAL(now, one) | EQUAL(now, -one), inside = EQUAL(now, none);
+    const vec weight = PICK(inside, none, PICK(at, EACH(PIN), slope));
+    leave(sum, g, now, miss, weight, PICK(inside, none, PICK(at, Y, to * kink) + weight * off), regime, w, yh);
 }
 
 typedef struct {
@@ -1039,61 +1130,68 @@ typedef struct {
     double off;        /* how far pins are from their targets */
 } sweep;
 
-/* The way forth of a Newton step: trades, states and prices after it, slice by slice, and the regimes that they ask
-   for, with their weights. */
-static ALWAYS sweep step_sized(cw_mpc *p, SIZES) {
+static ALWAYS void count(sweep *out, const tally *sum, const int wide) {
+    const int last = (int)highest(sum->last);
+    out->changes += (int)whole(sum->changes);
+    out->off = larger(out->off, highest(sum->off));
+    if (last >= 0 && last / wide >= out->keep) out->keep = last / wide + 1;
+}
+
+static tally tally_from(void) {
+#if LANES == 4
+    const vec row = {0.0, 1.0, 2.0, 3.0};
+#else
+    const vec row = 0.0;
+#endif
+    const tally sum = {EACH(0.0), EACH(0.0), row, EACH(-1.0)};
+    return sum;
+}
+
+/* Take the step du, except at first; then the regimes that trades, changes, gaps and prices ask for, but at first those
+   that are there, and their weights. */
+static ALWAYS sweep rejudge_sized(cw_mpc *p, const int first, SIZES) {
     LAYOUT;
-    const int H = p->H, hm = p->hm;
-    double near_x[2] = {0.0, 0.0}, near_d[1], was = 0.0;
-    double *x = one ? near_x : p->x, *d = one ? near_d : p->d, *d0 = one ? &was : p->d0;
+    const int hm = p->hm, hk = p->hk;
+    double *const rows[5] = {p->regime, p->u, p->y, p->w, p->yh};
+    const double *const du = p->du;
     sweep out = {0, 0, 0.0};
-    if (!one) {
-        fill(x, 0.0, sx + 4);
-        fill(p->d, 0.0, mp);
-        fill(p->d0, 0.0, mp);
+    tally sum = tally_from();
+#define ROWS(o) rows[0] + (o), rows[1] + (o), rows[2] + (o)
+    for (int a = 0; a < hm; a += LANES) {
+        if (!first) arrive(du + a, rows[1] + a, rows[2] + a, rows[3] + a, rows[4] + a);
+        judge_trades(&sum, first, ROWS(a), p->c + a, p->ceff + a, rows[3] + a, rows[4] + a);
     }
-    for (int t = 0; t < H; t++) {
-        double *u = p->u + t * mp, *y = p->y + t * mp, *z = p->z + t * (M * mb);
-        const double *w = p->w + t * mp, *yh = p->yh + t * mp, *before = t > 0 ? u - mp : p->last;
-        if (one) {
-            d[0] = forth_slice_one(p, t, p->factor, was, x);
-            u[0] += d[0], y[0] = yh[0] + w[0] * d[0];
-            u[hm] = u[0] - before[0], y[hm] = yh[hm] + w[hm] * (d[0] - was);
-            was = d[0];
-        } else {
-            forth_slice(p, t, p->factor, p->count[t], d0, x, d, m, k, M);
-            for (int b = 0; b < mp; b += LANES) {
-                const vec v = AT(d, b), v0 = AT(d0, b), now = AT(u, b) + v;
-                TO(u, b) = now;
-                TO(y, b) = AT(yh, b) + AT(w, b) * v;
-                TO(u + hm, b) = now - AT(before, b);
-                TO(y + hm, b) = AT(yh + hm, b) + AT(w + hm, b) * (v - v0);
-                TO(d0, b) = v;
+    count(&out, &sum, mp);
+    if (p->rated) {
+        sum = tally_from();
+        const int stride = one ? LANES : mp;
+        for (int at = hm; at < 2 * hm; at += stride)
+            for (int b = 0; b < stride; b += LANES) {
+                const int a = at + b;
+                if (!first) arrive(du + a, rows[1] + a, rows[2] + a, rows[3] + a, rows[4] + a);
+                judge_changes(&sum, first, ROWS(a), one ? EACH(p->rate[0]) : AT(p->rate, b), rows[3] + a, rows[4] + a);
             }
-        }
-        const int o = 2 * hm + t * kp;
-        for (int e = 0; e < k; e++) {
-            p->u[o + e] += x[e];
-            p->y[o + e] = p->yh[o + e] + p->w[o + e] * x[e];
-        }
-        for (int b = 0; b < M * mb; b++) z[b] += x[kb + b];
-        out.changes += rejudge_slice(p, t, &out.off, m, k, M);
-        if (weigh_slice(p, t, m, k, M)) out.keep = t + 1;
+        count(&out, &sum, mp);
     }
+    sum = tally_from();
+    for (int b = 0; b < hk; b += LANES) {
+        const int a = 2 * hm + b;
+        if (!first) arrive(du + a, rows[1] + a, rows[2] + a, rows[3] + a, rows[4] + a);
+        if (p->banded) judge_gaps(&sum, first, ROWS(a), p->gmax + b, p->p1 + b, p->p2 + b, rows[3] + a, rows[4] + a);
+    }
+    count(&out, &sum, kp);
+#undef ROWS
     return out;
 }
+CLONES static sweep rejudge(cw_mpc *p) { return rejudge_sized(p, 0, p->m, p->k, p->M); }
+CLONES static sweep rejudge_one(cw_mpc *p) { return rejudge_sized(p, 0, 1, 1, 1); }
+CLONES static sweep rejudge_three(cw_mpc *p) { return rejudge_sized(p, 0, 3, 3, 1); }
+CLONES static sweep weigh(cw_mpc *p) { return rejudge_sized(p, 1, p->m, p->k, p->M); }
 
-CLONES static sweep step_any(cw_mpc *p) { return step_sized(p, p->m, p->k, p->M); }
-CLONES static sweep step_two(cw_mpc *p) { return step_sized(p, 2, 2, 1); }
-CLONES static sweep step_three(cw_mpc *p) { return step_sized(p, 3, 3, 1); }
-static sweep step_one(cw_mpc *p) { return step_sized(p, 1, 1, 1); }
-
+/* The way forth of a Newton step: rows and impact states after it, and the regimes that they ask for. */
 static sweep step(cw_mpc *p) {
-    return p->kind == ONE ? step_one(p) : p->kind == TWO ? step_two(p) : p->kind == THREE ? step_three(p) : step_any(p);
-}
-
-static void weigh(cw_mpc *p) {
-    for (int t = 0; t < p->H; t++) (void)weigh_slice(p, t, p->m, p->k, p->M);
+    forth(p, p->factor, p->count, p->du, p->z);
+    return p->kind == ONE ? rejudge_one(p) : p->kind == THREE ? rejudge_three(p) : rejudge(p);
 }
 
 static double largest(const double *v, int count) {
@@ -1108,9 +1206,8 @@ static double largest(const double *v, int count) {
 /* Put trades that are pinned exactly where they are pinned: no dust is traded. */
 static void snap(cw_mpc *p) {
     for (int i = 0; i < p->hm; i++) {
-        const int g = p->regime[i];
-        const double cap = p->ceff[i];
-        p->u[i] = g == 0 ? 0.0 : g == 2 ? cap : g == -2 ? -cap : p->u[i];
+        const double g = p->regime[i], cap = p->ceff[i];
+        p->u[i] = g == 0.0 ? 0.0 : g == 2.0 ? cap : g == -2.0 ? -cap : p->u[i];
     }
 }
 
@@ -1118,10 +1215,10 @@ static void snap(cw_mpc *p) {
 static int newton(cw_mpc *p, int runs, int *used, int most) {
     int least = 1 << 30, stall = 0, again = 0, own = 0, settled = 0, keep = p->H;
     roll(p, p->u);
-    weigh(p);
+    (void)weigh(p);
     for (;;) {
         if (keep > 0) {
-            if (own >= runs || *used >= most) return 0;
+            if ((own >= NEWTON && stall > 0) || own >= runs || *used >= most) return 0;
             own++, (*used)++, again = 0;
         } else if (++again > RESOLVES) {
             return settled;
@@ -1154,10 +1251,11 @@ static ALWAYS int trade_kind(const cw_mpc *p, int i) { /* 1: the spread or a cap
 static void centre(cw_mpc *p, double mu, double extra) {
     const int hm = p->hm, hk = p->hk, mp = p->mp;
     double *s = p->s, *l = p->l;
+    p->live = 0;
     for (int i = 0; i < hm; i++) {
         const int is = i % mp < p->m ? trade_kind(p, i) : 0;
         const double size = fabs(p->u[i]), cap = p->ceff[i], r = p->u[hm + i], d = p->rate[i % mp];
-        const int turns = d < BIG;
+        const int turns = d < BIG && i < p->H * mp;
         double t = is & 2 ? 0.5 * (size + cap) : size + 1.0;
         if (t > size + 1.0) t = size + 1.0;
         p->top[i] = is & 2 ? cap : 0.0, p->limit[i] = turns ? d : 0.0, p->pin[i] = cap <= SHUT ? SHUT_PIN : 0.0;
@@ -1166,6 +1264,7 @@ static void centre(cw_mpc *p, double mu, double extra) {
         for (int j = 0; j < 5; j++) {
             const int live = j < 2 ? is & 1 : j == 2 ? is & 2 : turns;
             const int a = j * hm + i;
+            p->live += live != 0;
             s[a] = live ? larger(v[j], 0.1) : 1.0;
             l[a] = live ? mu / s[a] + (j == 2 ? 0.0 : extra) : 0.0;
         }
@@ -1178,177 +1277,196 @@ static void centre(cw_mpc *p, double mu, double extra) {
         const double v[3] = {e - G + edge, e + G + edge, e};
         for (int j = 0; j < 3; j++) {
             const int a = j * hk + i;
+            p->live += live != 0;
             s[a] = live ? larger(v[j], 0.1) : 1.0;
             l[a] = live ? mu / s[a] : 0.0;
         }
     }
 }
 
-/* Weights (with `first`) and prices of the rows once slacks and epigraphs are eliminated; q3 is what the complementarity
-   aims at. t and e move by -(A + B dh). */
-CLONES static void reduce(cw_mpc *p, int first) {
+/* The parts of the slacks that there are, of trades, changes and gaps: from and to. */
+#define FROM(part) ((part) == 0 ? 0 : (part) == 1 ? 3 * p->hm : 5 * p->hm)
+#define UNTIL(part) ((part) == 0 ? 3 * p->hm : (part) == 1 ? (p->rated ? 5 : 3) * p->hm : 5 * p->hm + (p->banded ? 3 : 0) * p->hk)
+#define THRICE for (int part = 0; part < 3; part++)
+
+/* Weights of the rows once slacks and epigraphs are eliminated, and what a direction's prices and epigraphs begin with. */
+CLONES static void eliminate(cw_mpc *p) {
     const int hm = p->hm, hk = p->hk;
     const double *restrict u = p->u, *restrict y = p->y, *restrict t = p->t, *restrict s = p->s, *restrict l = p->l;
-    const double *restrict q = p->q3, *restrict top = p->top, *restrict limit = p->limit, *restrict pin = p->pin;
+    const double *restrict top = p->top, *restrict limit = p->limit, *restrict pin = p->pin;
     const double *restrict c = p->c, *restrict edge = p->edge, *restrict p1 = p->p1, *restrict p2 = p->p2;
-    double *restrict si = p->si, *restrict D = p->D, *restrict w = p->w, *restrict yh = p->yh;
-    double *restrict A = p->A, *restrict B = p->B;
-    if (first)
-        for (int i = 0; i < 5 * hm + 3 * hk; i++) {
+    double *restrict si = p->si, *restrict D = p->D, *restrict w = p->w, *restrict aim = p->aim;
+    double *restrict over = p->over, *restrict rest = p->rest, *restrict B = p->B;
+    THRICE
+        for (int i = FROM(part), n = UNTIL(part); i < n; i++) {
             si[i] = (l[i] > 0.0 ? 1.0 : 0.0) / s[i];
             D[i] = l[i] * si[i];
         }
     for (int i = 0; i < hm; i++) {
-        const double D0 = D[i], D1 = D[hm + i], D2 = D[2 * hm + i], D3 = D[3 * hm + i], D4 = D[4 * hm + i];
-        const double h = u[i], r = u[hm + i];
-        const double h0 = -q[i] - D0 * (t[i] - h - s[i]);
-        const double h1 = -q[hm + i] - D1 * (t[i] + h - s[hm + i]);
-        const double h2 = -q[2 * hm + i] - D2 * (top[i] - t[i] - s[2 * hm + i]);
-        const double h3 = -q[3 * hm + i] - D3 * (limit[i] - r - s[3 * hm + i]);
-        const double h4 = -q[4 * hm + i] - D4 * (limit[i] + r - s[4 * hm + i]);
+        const double D0 = D[i], D1 = D[hm + i], D2 = D[2 * hm + i], h = u[i];
+        const double h0 = D0 * (t[i] - h - s[i]), h1 = D1 * (t[i] + h - s[hm + i]), h2 = D2 * (top[i] - t[i] - s[2 * hm + i]);
         const double sum = D0 + D1 + D2, inverse = (sum > 0.0 ? 1.0 : 0.0) / (sum > 0.0 ? sum : 1.0);
-        const double b = (D1 - D0) * inverse, gt = c[i] - h0 - h1 + h2;
         w[i] = (4.0 * D0 * D1 + D2 * (D0 + D1)) * inverse + pin[i];
-        yh[i] = h0 - h1 - b * gt + (y[i] + pin[i] * h);
-        w[hm + i] = D3 + D4;
-        yh[hm + i] = h3 - h4;
-        A[i] = gt * inverse, B[i] = b;
+        over[i] = inverse, B[i] = (D1 - D0) * inverse;
+        rest[i] = c[i] + h0 + h1 - h2;
+        aim[i] = h1 - h0 + (y[i] + pin[i] * h);
     }
-    D += 5 * hm, s += 5 * hm, q += 5 * hm, t += hm, A += hm, B += hm, w += 2 * hm, yh += 2 * hm, u += 2 * hm;
-    for (int i = 0; i < hk; i++) {
-        const double D0 = D[i], D1 = D[hk + i], D2 = D[2 * hk + i], G = u[i], e = t[i];
-        const double h0 = -q[i] - D0 * (e - G + edge[i] - s[i]);
-        const double h1 = -q[hk + i] - D1 * (e + G + edge[i] - s[hk + i]);
-        const double h2 = -q[2 * hk + i] - D2 * (e - s[2 * hk + i]);
-        const double live = D0 > 0.0 ? 1.0 : 0.0, sum = D0 + D1 + D2 + p2[i];
-        const double inverse = live / (sum > 0.0 ? sum : 1.0), b = (D1 - D0) * inverse;
-        const double ge = p1[i] + p2[i] * e - h0 - h1 - h2;
-        w[i] = (4.0 * D0 * D1 + (D2 + p2[i]) * (D0 + D1)) * inverse;
-        yh[i] = h0 - h1 - b * ge;
-        A[i] = ge * inverse, B[i] = b;
+    if (p->rated)
+        for (int i = 0; i < hm; i++) {
+            const double D3 = D[3 * hm + i], D4 = D[4 * hm + i], r = u[hm + i];
+            w[hm + i] = D3 + D4;
+            aim[hm + i] = D4 * (limit[i] + r - s[4 * hm + i]) - D3 * (limit[i] - r - s[3 * hm + i]);
+        }
+    D += 5 * hm, s += 5 * hm, t += hm, over += hm, rest += hm, B += hm, w += 2 * hm, aim += 2 * hm, u += 2 * hm;
+    if (p->banded)
+        for (int i = 0; i < hk; i++) {
+            const double D0 = D[i], D1 = D[hk + i], D2 = D[2 * hk + i], G = u[i], e = t[i];
+            const double h0 = D0 * (e - G + edge[i] - s[i]), h1 = D1 * (e + G + edge[i] - s[hk + i]);
+            const double h2 = D2 * (e - s[2 * hk + i]);
+            const double live = D0 > 0.0 ? 1.0 : 0.0, sum = D0 + D1 + D2 + p2[i];
+            const double inverse = live / (sum > 0.0 ? sum : 1.0);
+            w[i] = (4.0 * D0 * D1 + (D2 + p2[i]) * (D0 + D1)) * inverse;
+            over[i] = inverse, B[i] = (D1 - D0) * inverse;
+            rest[i] = p1[i] + p2[i] * e + h0 + h1 + h2;
+            aim[i] = h1 - h0;
+        }
+}
+
+/* Prices of the rows for what q3 aims at; t and e move by -(A + B dh). */
+CLONES static void aim(cw_mpc *p) {
+    const int hm = p->hm, hk = p->hk;
+    const double *restrict q = p->q3, *restrict from = p->aim, *restrict over = p->over, *restrict rest = p->rest;
+    const double *restrict B = p->B;
+    double *restrict yh = p->yh, *restrict A = p->A;
+    for (int i = 0; i < hm; i++) {
+        const double gt = rest[i] + q[i] + q[hm + i] - q[2 * hm + i];
+        yh[i] = from[i] - q[i] + q[hm + i] - B[i] * gt;
+        A[i] = gt * over[i];
     }
+    if (p->rated)
+        for (int i = 0; i < hm; i++) yh[hm + i] = from[hm + i] - q[3 * hm + i] + q[4 * hm + i];
+    q += 5 * hm, from += 2 * hm, over += hm, rest += hm, B += hm, yh += 2 * hm, A += hm;
+    if (p->banded)
+        for (int i = 0; i < hk; i++) {
+            const double ge = rest[i] + q[i] + q[hk + i] + q[2 * hk + i];
+            yh[i] = from[i] - q[i] + q[hk + i] - B[i] * ge;
+            A[i] = ge * over[i];
+        }
 }
 
 /* From du: steps of epigraphs, slacks and multipliers. */
 CLONES static void expand(cw_mpc *p) {
-    const int hm = p->hm, hk = p->hk, n = 5 * hm + 3 * hk;
+    const int hm = p->hm, hk = p->hk;
     const double *restrict u = p->u, *restrict du = p->du, *restrict t = p->t, *restrict s = p->s, *restrict l = p->l;
     const double *restrict q = p->q3, *restrict top = p->top, *restrict limit = p->limit, *restrict edge = p->edge;
     const double *restrict D = p->D, *restrict A = p->A, *restrict B = p->B;
     double *restrict ds = p->ds, *restrict dl = p->dl, *restrict dt = p->dt;
     for (int i = 0; i < hm; i++) {
-        const double dh = du[i], dr = du[hm + i], h = u[i], r = u[hm + i], v = -(A[i] + B[i] * dh);
+        const double dh = du[i], h = u[i], v = -(A[i] + B[i] * dh);
         dt[i] = v;
         ds[i] = v - dh + (t[i] - h - s[i]);
         ds[hm + i] = v + dh + (t[i] + h - s[hm + i]);
         ds[2 * hm + i] = (top[i] - t[i] - s[2 * hm + i]) - v;
-        ds[3 * hm + i] = (limit[i] - r - s[3 * hm + i]) - dr;
-        ds[4 * hm + i] = (limit[i] + r - s[4 * hm + i]) + dr;
     }
-    for (int i = 0; i < hk; i++) {
-        const double dG = du[2 * hm + i], G = u[2 * hm + i], e = t[hm + i], v = -(A[hm + i] + B[hm + i] * dG);
-        const int a = 5 * hm + i;
-        dt[hm + i] = v;
-        ds[a] = v - dG + (e - G + edge[i] - s[a]);
-        ds[a + hk] = v + dG + (e + G + edge[i] - s[a + hk]);
-        ds[a + 2 * hk] = v + (e - s[a + 2 * hk]);
-    }
-    for (int i = 0; i < n; i++) dl[i] = -q[i] - D[i] * ds[i] - l[i];
+    if (p->rated)
+        for (int i = 0; i < hm; i++) {
+            const double dr = du[hm + i], r = u[hm + i];
+            ds[3 * hm + i] = (limit[i] - r - s[3 * hm + i]) - dr;
+            ds[4 * hm + i] = (limit[i] + r - s[4 * hm + i]) + dr;
+        }
+    if (p->banded)
+        for (int i = 0; i < hk; i++) {
+            const double dG = du[2 * hm + i], G = u[2 * hm + i], e = t[hm + i], v = -(A[hm + i] + B[hm + i] * dG);
+            const int a = 5 * hm + i;
+            dt[hm + i] = v;
+            ds[a] = v - dG + (e - G + edge[i] - s[a]);
+            ds[a + hk] = v + dG + (e + G + edge[i] - s[a + hk]);
+            ds[a + 2 * hk] = v + (e - s[a + 2 * hk]);
+        }
+    THRICE
+        for (int i = FROM(part), n = UNTIL(part); i < n; i++) dl[i] = -q[i] - D[i] * ds[i] - l[i];
 }
 
-/* The longest step, up to 1, that keeps slacks and multipliers positive. */
-CLONES static double longest(const cw_mpc *p) {
-    const int n = 5 * p->hm + 3 * p->hk;
+/* The longest step, up to 1, that keeps slacks and multipliers positive; *cross is the sum of ds dl. */
+CLONES static double longest(const cw_mpc *p, double *cross) {
     const double *ds = p->ds, *dl = p->dl, *si = p->si, *l = p->l;
-    double inverse = 1.0;
-    int i = 0;
-#if LANES == 4
-    const vec unit = {1.0, 1.0, 1.0, 1.0};
-    vec most = unit;
-    for (; i + 4 <= n; i += 4) {
-        const vec L = AT(l, i), a = -AT(ds, i) * AT(si, i);
-        const marks none = L <= 0.0;
-        const vec b = -AT(dl, i) / (vec)(((marks)L & ~none) | ((marks)unit & none));
-        const marks first = a > b;
-        const vec c = (vec)(((marks)a & first) | ((marks)b & ~first));
-        const marks up = c > most;
-        most = (vec)(((marks)c & up) | ((marks)most & ~up));
-    }
-    for (int b = 0; b < 4; b++) inverse = most[b] > inverse ? most[b] : inverse;
-#endif
-    for (; i < n; i++) {
-        const double a = -ds[i] * si[i], b = l[i] > 0.0 ? -dl[i] / l[i] : 0.0, c = a > b ? a : b;
-        inverse = c > inverse ? c : inverse;
-    }
-    return 1.0 / inverse;
+    vec most = EACH(1.0), sum[PARTS] = NONE;
+    THRICE
+        for (int i = FROM(part), n = UNTIL(part); i < n; i += 4)
+            for (int b = 0; b < PARTS; b++) {
+                const int at = i + b * LANES;
+                const vec a = AT(ds, at), c = AT(dl, at), have = AT(l, at), by = -a * AT(si, at);
+                const vec to = -c / PICK(BELOW(EACH(0.0), have), have, EACH(1.0));
+                const vec more = PICK(BELOW(to, by), by, to);
+                sum[b] += a * c;
+                most = PICK(BELOW(most, more), more, most);
+            }
+    *cross = total(sum);
+    return 1.0 / highest(most);
 }
 
 /* Sum of complementarities after a step of alpha, and the least of those that are there. */
 CLONES static double along(const cw_mpc *p, double alpha, double *least) {
-    const int n = 5 * p->hm + 3 * p->hk;
     const double *s = p->s, *l = p->l, *ds = p->ds, *dl = p->dl;
-    double sum[4] = {0.0, 0.0, 0.0, 0.0}, low = INFINITY;
-    int i = 0;
-    for (; i + 4 <= n; i += 4)
-        for (int b = 0; b < 4; b++) {
-            const int a = i + b;
-            const double v = (s[a] + alpha * ds[a]) * (l[a] + alpha * dl[a]), there = l[a] > 0.0 ? v : INFINITY;
-            sum[b] += v;
-            low = there < low ? there : low;
-        }
-    for (; i < n; i++) {
-        const double v = (s[i] + alpha * ds[i]) * (l[i] + alpha * dl[i]), there = l[i] > 0.0 ? v : INFINITY;
-        sum[i & 3] += v;
-        low = there < low ? there : low;
-    }
-    *least = low;
-    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    vec low = EACH(-INFINITY), sum[PARTS] = NONE; /* the least with its sign turned */
+    THRICE
+        for (int i = FROM(part), n = UNTIL(part); i < n; i += 4)
+            for (int b = 0; b < PARTS; b++) {
+                const int at = i + b * LANES;
+                const vec have = AT(l, at), v = (AT(s, at) + alpha * AT(ds, at)) * (have + alpha * AT(dl, at));
+                const vec turned = PICK(BELOW(EACH(0.0), have), -v, EACH(-INFINITY));
+                sum[b] += v;
+                low = PICK(BELOW(low, turned), turned, low);
+            }
+    *least = -highest(low);
+    return total(sum);
 }
 
 /* Mean complementarity. */
-static double complementarity(const cw_mpc *p, int *count) {
-    double sum = 0.0;
-    int live = 0;
-    for (int i = 0; i < 5 * p->hm + 3 * p->hk; i++)
-        if (p->l[i] > 0.0) sum += p->s[i] * p->l[i], live++;
-    *count = live;
-    return live ? sum / live : 0.0;
+CLONES static double complementarity(const cw_mpc *p) {
+    vec sum[PARTS] = NONE;
+    THRICE
+        for (int i = FROM(part), n = UNTIL(part); i < n; i += 4)
+            for (int b = 0; b < PARTS; b++) sum[b] += AT(p->s, i + b * LANES) * AT(p->l, i + b * LANES);
+    return p->live ? total(sum) / p->live : 0.0;
 }
 
 /* Second order and centring: what the corrector aims at. */
-CLONES static void correct(cw_mpc *p, double mu, double aim) {
-    const int n = 5 * p->hm + 3 * p->hk;
+CLONES static void correct(cw_mpc *p, double mu, double centre) {
     const double *restrict ds = p->ds, *restrict dl = p->dl, *restrict si = p->si;
     double *restrict q = p->q3;
-    for (int i = 0; i < n; i++) {
-        double second = ds[i] * dl[i];
-        second = second > mu ? mu : second;
-        second = second < -mu ? -mu : second;
-        q[i] = (second - aim) * si[i];
-    }
+    THRICE
+        for (int i = FROM(part), n = UNTIL(part); i < n; i++) {
+            double second = ds[i] * dl[i];
+            second = second > mu ? mu : second;
+            second = second < -mu ? -mu : second;
+            q[i] = (second - centre) * si[i];
+        }
 }
 
 CLONES static void move(cw_mpc *p, double alpha) {
-    const int n = 5 * p->hm + 3 * p->hk, nt = p->hm + p->hk;
+    const int nt = p->hm + (p->banded ? p->hk : 0);
     double *restrict s = p->s, *restrict l = p->l, *restrict t = p->t, *restrict u = p->u;
     const double *restrict ds = p->ds, *restrict dl = p->dl, *restrict dt = p->dt, *restrict du = p->du;
-    for (int i = 0; i < n; i++) {
-        const double there = l[i] > 0.0 ? alpha : 0.0;
-        s[i] += there * ds[i];
-        l[i] += there * dl[i];
-    }
+    THRICE
+        for (int i = FROM(part), n = UNTIL(part); i < n; i++) {
+            const double there = l[i] > 0.0 ? alpha : 0.0;
+            s[i] += there * ds[i];
+            l[i] += there * dl[i];
+        }
     for (int i = 0; i < nt; i++) t[i] += alpha * dt[i];
-    for (int i = 0; i < p->hr; i++) u[i] += alpha * du[i];
+    for (int i = 0; i < p->hm; i++) u[i] += alpha * du[i];
 }
 
 /* The same from trades and prices of the step before. */
 static void centre_warm(cw_mpc *p, const double *y) {
     const int hm = p->hm, hk = p->hk, mp = p->mp;
     double *s = p->s, *l = p->l;
+    p->live = 0;
     for (int i = 0; i < hm; i++) {
         const int is = i % mp < p->m ? trade_kind(p, i) : 0;
         const double size = fabs(p->u[i]), cap = p->ceff[i], r = p->u[hm + i], d = p->rate[i % mp], c = p->c[i];
-        const int turns = d < BIG;
+        const int turns = d < BIG && i < p->H * mp;
         double t = size + DELTA;
         if (is & 2 && t > 0.5 * (size + cap)) t = 0.5 * (size + cap);
         p->top[i] = is & 2 ? cap : 0.0, p->limit[i] = turns ? d : 0.0, p->pin[i] = cap <= SHUT ? SHUT_PIN : 0.0;
@@ -1360,6 +1478,7 @@ static void centre_warm(cw_mpc *p, const double *y) {
         for (int j = 0; j < 5; j++) {
             const int live = j < 2 ? is & 1 : j == 2 ? is & 2 : turns;
             const int a = j * hm + i;
+            p->live += live != 0;
             s[a] = live ? larger(v[j], DELTA) : 1.0;
             l[a] = live ? larger(q[j], DELTA) : 0.0;
         }
@@ -1373,31 +1492,73 @@ static void centre_warm(cw_mpc *p, const double *y) {
         const double q[3] = {larger(yG, 0.0), larger(-yG, 0.0), larger(p->p1[i] + p->p2[i] * e - fabs(yG), 0.0)};
         for (int j = 0; j < 3; j++) {
             const int a = j * hk + i;
+            p->live += live != 0;
             s[a] = live ? larger(v[j], DELTA) : 1.0;
             l[a] = live ? larger(q[j], DELTA) : 0.0;
         }
     }
 }
 
-static int predict_correct(cw_mpc *p, double mu, int live) {
-    const int n = 5 * p->hm + 3 * p->hk;
-    double least;
-    memset(p->q3, 0, sizeof(double) * (size_t)n);
-    reduce(p, 1);
-    if (!back(p, p->w, p->yh, NULL, p->factor, p->count, p->H)) return 0;
-    forth(p, p->factor, p->count, p->du);
+/* The direction that q3 asks for, with factors of the slices before `keep` anew; 0 where there are none. */
+static int redirect(cw_mpc *p, int keep) {
+    aim(p);
+    if (!back(p, p->w, p->yh, NULL, p->factor, p->count, keep)) return 0;
+    forth(p, p->factor, p->count, p->du, NULL);
     expand(p);
-    const double ratio = along(p, longest(p), &least) / live / mu;
-    correct(p, mu, ratio * ratio * ratio * mu);
-    reduce(p, 0);
-    (void)back(p, p->w, p->yh, NULL, p->factor, p->count, 0);
-    forth(p, p->factor, p->count, p->du);
-    expand(p);
-    const double most = longest(p), keep = 1.0 - mu > 0.99 ? 1.0 - mu : 0.99;
+    return 1;
+}
+
+static void exchange(double **a, double **b) {
+    double *other = *a;
+    *a = *b, *b = other;
+}
+
+/* The direction and the one before change places. */
+static void other_way(cw_mpc *p) {
+    exchange(&p->du, &p->du0), exchange(&p->ds, &p->ds0), exchange(&p->dl, &p->dl0);
+    exchange(&p->dt, &p->dt0), exchange(&p->q3, &p->q0), exchange(&p->A, &p->A0);
+}
+
+/* Gondzio's corrector: what a longer step would take out of the neighbourhood of the central path is aimed back into
+   it. The longest step along the better of both directions, which is the one that is left. */
+static double straighten(cw_mpc *p, double most, double centre) {
+    const double hope = most + FURTHER < 1.0 ? most + FURTHER : 1.0, low = CENTRAL * centre, high = centre / CENTRAL;
+    double cross;
+    other_way(p);
+    THRICE
+        for (int i = FROM(part), n = UNTIL(part); i < n; i++) {
+            const double v = (p->s[i] + hope * p->ds0[i]) * (p->l[i] + hope * p->dl0[i]);
+            double by = v < low ? low - v : v > high ? high - v : 0.0;
+            by = by < -high ? -high : by;
+            p->q3[i] = p->q0[i] - (p->l[i] > 0.0 ? by * p->si[i] : 0.0);
+        }
+    (void)redirect(p, 0);
+    const double then = longest(p, &cross);
+    if (then > most) return then;
+    other_way(p);
+    return most;
+}
+
+/* One iteration from a mean complementarity of mu, which is the one after it then; 0 where there is no factor. */
+static int predict_correct(cw_mpc *p, double *mu) {
+    const double old = *mu;
+    double least, cross;
+    memset(p->q3, 0, sizeof(double) * (size_t)(5 * p->hm + 3 * p->hk));
+    eliminate(p);
+    if (!redirect(p, p->H)) return 0;
+    /* The predictor takes the same part off every complementarity, but for ds dl. */
+    const double far = longest(p, &cross), ratio = (1.0 - far) + far * far * cross / (p->live * old);
+    const double centre = ratio * ratio * ratio * old;
+    correct(p, old, centre);
+    (void)redirect(p, 0);
+    double most = longest(p, &cross);
+    if (most < SHORT) most = straighten(p, most, centre);
+    const double keep = 1.0 - old > 0.99 ? 1.0 - old : 0.99;
     double alpha = most >= 1.0 ? keep : keep * most;
     for (int tries = 0; tries < 40; tries++) {
-        const double sum = along(p, alpha, &least);
-        if (least >= 1e-4 * sum / live) break;
+        const double mean = along(p, alpha, &least) / p->live;
+        *mu = mean;
+        if (least >= 1e-4 * mean) break;
         alpha *= 0.9;
     }
     for (int i = 0; i < p->hm; i++)
@@ -1411,7 +1572,7 @@ static int predict_correct(cw_mpc *p, double mu, int live) {
 static void cross_over(cw_mpc *p) {
     const int hm = p->hm, hk = p->hk, mp = p->mp;
     const double *s = p->s, *l = p->l;
-    signed char *regime = p->regime;
+    double *regime = p->regime;
     for (int i = 0; i < hm; i++) {
         const int is = i % mp < p->m ? trade_kind(p, i) : 0;
         int g = 0;
@@ -1426,33 +1587,33 @@ static void cross_over(cw_mpc *p) {
         } else {
             g = p->ceff[i] <= SHUT ? 0 : 1;
         }
-        regime[i] = (signed char)g;
-        const int a = 3 * hm + i, b = 4 * hm + i, turns = p->rate[i % mp] < BIG;
+        regime[i] = g;
+        const int a = 3 * hm + i, b = 4 * hm + i, turns = p->rate[i % mp] < BIG && i < p->H * mp;
         p->y[hm + i] = turns ? l[a] - l[b] : 0.0;
-        regime[hm + i] = (signed char)(turns ? (l[a] > s[a]) - (l[b] > s[b]) : 0);
+        regime[hm + i] = turns ? (l[a] > s[a]) - (l[b] > s[b]) : 0;
     }
     for (int i = 0; i < hk; i++) {
         const int a = 5 * hm + i, b = a + hk, c = b + hk;
         const int up = l[a] > s[a], down = l[b] > s[b], zero = l[c] > s[c];
         p->y[2 * hm + i] = l[a] - l[b];
-        regime[2 * hm + i] = (signed char)(up ? (zero ? 1 : 2) : down ? (zero ? -1 : -2) : 0);
+        regime[2 * hm + i] = up ? (zero ? 1 : 2) : down ? (zero ? -1 : -2) : 0;
     }
 }
 
 /* ---- one step --------------------------------------------------------------------------------------------------- */
 
 /* Whether all data lie within low..BIG in units, a limit also beyond; a NaN does not. */
-static int sound(const double *from, size_t count, double scale, double low, int limit) {
+static ALWAYS int sound(const double *from, size_t count, double scale, double low, int limit) {
     const double high = limit ? INFINITY : BIG, least = low < 0.0 ? -INFINITY : 0.0;
     size_t i = 0;
     int bad = 0;
 #if LANES == 4
-    flags any = {0};
-    for (; i + 2 <= count; i += 2) {
-        const pair v = *(const pair *)(const void *)(from + i), x = v * scale;
+    marks any = {0};
+    for (; i + 4 <= count; i += 4) {
+        const vec v = AT(from, i), x = v * scale;
         any |= ~((x >= low) & (x <= high) & (v >= least)); /* tiny negative numbers may be scaled to zero */
     }
-    bad = (any[0] | any[1]) != 0;
+    bad = (any[0] | any[1] | any[2] | any[3]) != 0;
 #endif
     for (; i < count; i++) {
         const double v = from[i], x = v * scale;
@@ -1465,26 +1626,40 @@ static void copy(double *to, const double *from, size_t count, double scale) {
     for (size_t i = 0; i < count; i++) to[i] = from[i] * scale;
 }
 
-/* Rows of `count` numbers into rows of `wide`. */
-static void spread(double *to, const double *from, int rows, int count, int wide, double scale) {
-    if (count == wide) copy(to, from, (size_t)rows * (size_t)count, scale);
-    else
-        for (int t = 0; t < rows; t++)
-            for (int i = 0; i < count; i++) to[t * wide + i] = from[t * count + i] * scale;
+/* Rows of `count` numbers into rows of `wide`, in whose padding `rest` stands; of limits, what is beyond BIG is none and
+   what is below TINY is zero. */
+static ALWAYS void spread_rows(double *to, const double *from, int rows, int count, int wide, double scale, int limit,
+                               double rest) {
+    const int all = rows * count;
+    (void)rest;
+    if (count == wide) rows = 1, wide = count = all; /* one after the other */
+    for (int t = 0; t < rows; t++) {
+        const double *row = from + t * count;
+        double *out = to + t * wide;
+        int b = 0;
+#if LANES == 4
+        const vec lane = {0.0, 1.0, 2.0, 3.0};
+        for (; b < count && t * count + b + 4 <= all; b += 4) {
+            vec v = AT(row, b) * scale;
+            if (limit) v = PICK(BELOW(v, EACH(TINY)), EACH(0.0), PICK(BELOW(v, EACH(BIG)), v, EACH(INFINITY)));
+            if (b + 4 > count) v = PICK(BELOW(lane, EACH((double)(count - b))), v, EACH(rest));
+            TO(out, b) = v;
+        }
+#endif
+        for (; b < count; b++) {
+            double v = row[b] * scale;
+            if (limit) v = v < TINY ? 0.0 : v < BIG ? v : INFINITY;
+            out[b] = v;
+        }
+    }
 }
 
-/* Limits in units: what is beyond BIG is none, what is below TINY is zero. */
-static void spread_limits(double *to, const double *from, int rows, int count, int wide, double scale) {
-    for (int t = 0; t < rows; t++)
-        for (int i = 0; i < count; i++) {
-            double v = from[t * count + i] * scale;
-            v = v < TINY ? 0.0 : v;
-            to[t * wide + i] = v < BIG ? v : INFINITY;
-        }
+static void spread(double *to, const double *from, int rows, int count, int wide, double scale) {
+    spread_rows(to, from, rows, count, wide, scale, 0, 0.0);
 }
 
 /* Take the data in units; 0, and nothing changed, where they are refused. */
-static int load(cw_mpc *p, const cw_mpc_data *d) {
+CLONES static int load(cw_mpc *p, const cw_mpc_data *d) {
     const int m = p->m, k = p->k, H = p->H, M = p->M, mp = p->mp, kp = p->kp;
     const size_t hm = (size_t)(H * m), hk = (size_t)(H * k), sm = (size_t)m, sk = (size_t)k;
     const double u = 1.0 / p->unit, g = p->unit / p->cost, bend = g * p->unit, root = 1.0 / p->root;
@@ -1497,16 +1672,31 @@ static int load(cw_mpc *p, const cw_mpc_data *d) {
     copy(p->G0, d->gap, sk, u);
     spread(p->z0, d->state, M, m, p->mb, root);
     copy(p->last, d->last, sm, u);
-    spread(p->plan, d->plan, H, k, kp, u);
-    spread(p->lin, d->linear, H, m, mp, g);
-    spread(p->carry, d->carry, H, k, kp, g);
-    spread(p->c, d->spread, H, m, mp, g);
-    spread_limits(p->cap, d->cap, H, m, mp, u);
-    spread_limits(p->rate, d->rate, 1, m, mp, u);
-    spread_limits(p->gmax, d->gap_cap, H, k, kp, u);
-    spread(p->p1, d->price, H, k, kp, g);
-    spread(p->p2, d->curve, H, k, kp, bend);
+    spread_rows(p->plan, d->plan, H, k, kp, u, 0, 0.0);
+    spread_rows(p->lin, d->linear, H, m, mp, g, 0, 0.0);
+    spread_rows(p->carry, d->carry, H, k, kp, g, 0, 0.0);
+    spread_rows(p->c, d->spread, H, m, mp, g, 0, 0.0);
+    spread_rows(p->cap, d->cap, H, m, mp, u, 1, 0.0);
+    spread_rows(p->rate, d->rate, 1, m, mp, u, 1, INFINITY);
+    spread_rows(p->gmax, d->gap_cap, H, k, kp, u, 1, INFINITY);
+    spread_rows(p->p1, d->price, H, k, kp, g, 0, 0.0);
+    spread_rows(p->p2, d->curve, H, k, kp, bend, 0, 0.0);
     return 1;
+}
+
+static void clear(cw_mpc *p, int from, int count) {
+    const size_t bytes = (size_t)count * sizeof(double);
+    memset(p->y + from, 0, bytes), memset(p->w + from, 0, bytes), memset(p->yh + from, 0, bytes);
+    memset(p->regime + from, 0, bytes);
+}
+
+/* Which kinds of rows there are; of those that are not, nothing is left over. */
+static void look(cw_mpc *p) {
+    p->rated = p->banded = 0;
+    for (int i = 0; i < p->m; i++) p->rated |= p->rate[i] < BIG;
+    for (int i = 0; i < p->hk; i++) p->banded |= p->gmax[i] < BIG;
+    if (!p->rated) clear(p, p->hm, p->hm);
+    if (!p->banded) clear(p, 2 * p->hm, p->hk);
 }
 
 /* Caps that the rates leave, and a last trade from which they can be reached; 1 where it had to give way. */
@@ -1521,7 +1711,7 @@ static int reconcile(cw_mpc *p, const double *given) {
             continue;
         }
         double next = INFINITY;
-        for (int a = hm - mp + i; a >= 0; a -= mp) {
+        for (int a = (p->H - 1) * mp + i; a >= 0; a -= mp) {
             const double cap = p->cap[a];
             if (!(cap - next <= d)) {
                 const double most = beside(next, d);
@@ -1551,20 +1741,19 @@ static void shift_rows(cw_mpc *p, int by) {
     const int at[3] = {0, p->hm, 2 * p->hm}, wide[3] = {p->mp, p->mp, p->kp};
     for (int j = 0; j < 3; j++) {
         const size_t gone = (size_t)(b * wide[j]), kept = (size_t)((p->H - b) * wide[j]);
-        double *u = p->u + at[j], *y = p->y + at[j];
-        signed char *g = p->regime + at[j];
+        double *u = p->u + at[j], *y = p->y + at[j], *g = p->regime + at[j];
         memmove(u, u + gone, kept * sizeof(double));
         memmove(y, y + gone, kept * sizeof(double));
-        memmove(g, g + gone, kept);
+        memmove(g, g + gone, kept * sizeof(double));
         memset(u + kept, 0, gone * sizeof(double));
         memset(y + kept, 0, gone * sizeof(double));
-        memset(g + kept, 0, gone);
+        memset(g + kept, 0, gone * sizeof(double));
     }
 }
 
 static void at_rest(cw_mpc *p) {
     memset(p->y, 0, (size_t)p->hr * sizeof(double));
-    memset(p->regime, 0, (size_t)p->hr);
+    memset(p->regime, 0, (size_t)p->hr * sizeof(double));
 }
 
 typedef struct {
@@ -1623,13 +1812,12 @@ static int interior(cw_mpc *p, grade *g, double tol, int work, int *used, int *s
         centre_warm(p, p->y0);
     else
         centre_cold(p);
+    double mu = complementarity(p);
     while (*used < work) {
-        int live;
-        const double mu = complementarity(p, &live);
         int stuck = warm && *steps >= WARM; /* the last prices were no help: once more, from none */
-        if (!stuck && live > 0 && !(mu <= next)) {
+        if (!stuck && p->live > 0 && !(mu <= next)) {
             (*used)++;
-            stuck = !predict_correct(p, mu, live);
+            stuck = !predict_correct(p, &mu);
             if (!stuck) {
                 (*steps)++;
                 continue;
@@ -1640,9 +1828,10 @@ static int interior(cw_mpc *p, grade *g, double tol, int work, int *used, int *s
             warm = 0, next = first;
             restart(p, g);
             centre_cold(p);
+            mu = complementarity(p);
             continue;
         }
-        next = next > 1e-5 ? 1e-6 : next > 1e-7 ? 1e-8 : 1e-11;
+        while (next >= mu && next > 1e-11) next = next > 1e-5 ? 1e-6 : next > 1e-7 ? 1e-8 : 1e-11;
         memcpy(p->keep, p->u, hr);
         memcpy(p->keep_y, p->y, hr); /* of trades that are shut */
         cross_over(p);
@@ -1653,7 +1842,7 @@ static int interior(cw_mpc *p, grade *g, double tol, int work, int *used, int *s
         memcpy(p->u, p->keep, hr);
         memcpy(p->y, p->keep_y, hr);
         roll(p, p->u);
-        if (live == 0 || mu <= 1e-11) break;
+        if (p->live == 0 || mu <= 1e-11) break;
     }
     if (*steps > 0) {
         cross_over(p);
@@ -1670,6 +1859,7 @@ cw_mpc_result cw_mpc_step(cw_mpc *p, const cw_mpc_data *data, int shift, double 
     if (!load(p, data)) return out;
     tol = tol >= 0.0 ? (tol < 1.0 ? tol : 1.0) : 0.0;
     out.relaxed = reconcile(p, data->last);
+    look(p);
     if (p->warm > COLD) {
         shift_rows(p, shift);
     } else {
@@ -1679,7 +1869,7 @@ cw_mpc_result cw_mpc_step(cw_mpc *p, const cw_mpc_data *data, int shift, double 
     memcpy(p->plan0, p->u, bytes);
     memcpy(p->y0, p->y, (size_t)p->hr * sizeof(double));
     if (p->warm == SETTLED && (p->gated < GATE || (p->fallbacks = (p->fallbacks + 1) & 7) == 0)) {
-        settled = newton(p, NEWTON, &used, work);
+        settled = newton(p, LONGER, &used, work);
         if (settled) {
             snap(p);
             settled = judge(p, &g, tol);
@@ -1752,7 +1942,7 @@ void cw_mpc_save(const cw_mpc *p, void *to) {
     unsigned char *at = to;
     memcpy(at + sizeof h, p->u, hr * sizeof(double));
     memcpy(at + sizeof h + hr * sizeof(double), p->y, hr * sizeof(double));
-    memcpy(at + sizeof h + 2 * hr * sizeof(double), p->regime, hr);
+    for (size_t i = 0; i < hr; i++) at[sizeof h + 2 * hr * sizeof(double) + i] = (unsigned char)(signed char)p->regime[i];
     h.body = hashed(hash_of_start(&h), at + sizeof h, cw_mpc_saved_bytes(p) - sizeof h);
     memcpy(at, &h, sizeof h);
 }
@@ -1780,7 +1970,7 @@ int cw_mpc_restore(cw_mpc *p, const void *from, size_t bytes) {
     }
     memcpy(p->u, at + sizeof h, hr * sizeof(double));
     memcpy(p->y, at + sizeof h + hr * sizeof(double), hr * sizeof(double));
-    memcpy(p->regime, regime, hr);
+    for (size_t i = 0; i < hr; i++) p->regime[i] = (signed char)regime[i];
     p->warm = h.warm, p->gated = h.gated, p->fallbacks = h.fallbacks;
     return 1;
 }
@@ -1824,7 +2014,7 @@ static int convex(cw_mpc *p, double least) {
     for (int t = 0; t < p->H; t++)
         for (int i = 0; i < p->m; i++) {
             const double root = p->base[(t * p->m + i) * (p->mp + p->sx) + i];
-            const double inverse = p->kind == ONE ? p->base[4 * t] : root * root;
+            const double inverse = p->kind == ONE ? p->base[4 * t] : p->kind == ANY ? root * root : root;
             if (!(inverse * least <= 1.0)) return 0;
         }
     return 1;
@@ -1917,8 +2107,8 @@ cw_mpc *cw_mpc_init(void *memory, const cw_mpc_dims *dims, const cw_mpc_model *m
     p->from[m] = n;
     /* Padding has no limits and nothing to trade. */
     for (int i = m; i < mp; i++) p->rate[i] = INFINITY;
-    for (int t = 0; t < H; t++)
-        for (int e = k; e < kp; e++) p->gmax[t * kp + e] = INFINITY;
+    for (int i = 0; i < p->hk; i++)
+        if (i >= H * kp || i % kp >= k) p->gmax[i] = INFINITY;
     p->soft = least_curvature(lam, p->factor, p->x, m);
     memset(p->V, 0, mm * sizeof(double));
     if (!convex(p, 1e-9)) {
