@@ -52,13 +52,13 @@ class CoreStep:
         self.variance = context.beliefs.index_variance_per_s * dt
         aversion = policy.risk_aversion if policy.relative else policy.risk_aversion * scale
         self.risk = aversion * self.variance
-        self.value = terminal_value(self.risk, (policy.temporary + 0.5 * float(context.own.sum())) * scale)
-        decays, own = np.exp(-context.rates_per_s * dt), context.own * scale
+        decays, own = np.exp(-context.rates_per_s * dt), policy.impact_factor * context.own * scale
+        self.quadratic = policy.temporary * scale + 0.5 * float(own.sum())
         kept = (own > 0.0) & (decays >= _LEAST_DECAY)
         self.temporary = policy.temporary * scale + 0.5 * float(own[(own > 0.0) & ~kept].sum())
         self.decays, self.loadings = decays[kept], np.sqrt(own[kept])
         self.bounded = math.isfinite(policy.rate_share)
-        self._solvers: dict[int, MpcSolver] = {}
+        self._solvers: dict[tuple[int, float], MpcSolver] = {}
         self._arrays(policy.horizon)
 
     def _arrays(self, n: int) -> None:
@@ -81,20 +81,21 @@ class CoreStep:
         weights[-1] += self.policy.horizon - n
         return weights
 
-    def _solver(self, n: int) -> MpcSolver:
-        if n not in self._solvers:
+    def _solver(self, n: int, factor: float) -> MpcSolver:
+        if (n, factor) not in self._solvers:
+            risk = self.risk * factor
             model = MpcModel(
                 n,
                 [[self.temporary]],  # type: ignore[arg-type]  # the model makes arrays of what it is given
                 exposure=np.ones((2, 1)),
                 covariance=np.diag([1.0, 0.0]),
-                risk_weight=self.risk * self._weights(n),
-                terminal_weight=np.array([self.value, 0.0]),
+                risk_weight=risk * self._weights(n),
+                terminal_weight=np.array([terminal_value(risk, self.quadratic), 0.0]),
                 impact_loadings=self.loadings[:, None, None],
                 decays=self.decays,
             )
-            self._solvers[n] = MpcSolver(model)
-        return self._solvers[n]
+            self._solvers[n, factor] = MpcSolver(model)
+        return self._solvers[n, factor]
 
     def solve(self, state: HedgeState, previous: float) -> MpcStep:
         """Solve for a state after the trade ``previous`` [currency]; trades and costs are in shares of the scale."""
@@ -102,18 +103,18 @@ class CoreStep:
         left = min(policy.horizon, len(path))
         if self.bounded and left != self.n:
             self._arrays(left)
-        spread = max(state.half_spread, _LEAST_COST)
+        cost, charge = policy.trade_costs(state)
         self.gap[:] = (state.beta_q - state.held) / scale, (path[-1] - state.held) / scale
         self.plan[0, 0] = (path[0] - state.beta_q) / scale
         np.subtract(path[1:left], path[: left - 1], out=self.plan[1:left, 0])
         self.plan[1:left, 0] /= scale
         self.plan[left:, 0] = 0.0
         self.linear[:left, 0], self.linear[left:, 0] = state.drift[:left], 0.0
-        self.spread.fill(spread)
+        self.spread.fill(max(cost, _LEAST_COST))
         self.cap[:left], self.cap[left:] = policy.clip_share, 0.0
-        self.price[-1, 1] = max(spread * self.context.beliefs.close_spread_multiple, _LEAST_COST)
+        self.price[-1, 1] = max(charge, _LEAST_COST)
         self.last[0] = previous / scale
-        return self._solver(self.n).step(
+        return self._solver(self.n, policy.variance_factor(state)).step(
             self.gap,
             self.plan,
             last=self.last,

@@ -12,9 +12,9 @@ unwinding for ever. v is the value of one unit of squared gap of the undiscounte
 − Λr = 0 with r = λσ²Δt and Λ = η + ½ΣK. Slices after the end of the parent have a clip of zero.
 
 What past trades leave behind and what the planned cash trades do to the future's price is linear in u and known: it
-enters as a_t. So the matrices are the same at every step. The core (:mod:`crosswind.solvers.mpc`) solves a step by its
-structure; the session lowers with the first step's scaling and hands new vectors to one solver. Both have the same
-program. Horizons are counted in slices of the median length.
+enters as a_t. So the matrices are the same at every step, but for those of a changed variance (``spread_power``). The
+core (:mod:`crosswind.solvers.mpc`) solves a step by its structure; the session lowers with the first step's scaling and
+hands new vectors to one solver. Both have the same program. Horizons are counted in slices of the median length.
 
 ``decide`` never raises. Its rungs: OPTIMAL (certificate passed) → FEASIBLE (an unfinished iterate that beats the
 rule, clipped) → RULE (the adaptive rule, clipped) → HOLD (input not finite).
@@ -67,6 +67,14 @@ class MPCHedge(_Rule):
         Greatest change of the trade between slices, share of the parent's beta notional; inf: none.
     temporary
         η, cost ηu² [1/currency], beyond the believed modes.
+    impact_factor
+        Factor of the believed own impact in the program, >= 0. The program takes its forecast for certain; above 1 it
+        trades less on what the next fills may take back.
+    fee_bps
+        Fees beside the half-spread [bps of the traded notional], >= 0.
+    spread_power
+        The variance is believed to grow with the half-spread over the narrowest of this parent so far, to one decimal,
+        to this power, >= 0; 0: not at all, 2: volatility in proportion to the spread.
     solver, tol, settings
         As in :class:`crosswind.solvers.session.Session`; ``settings`` are its further keywords.
     engine
@@ -101,6 +109,9 @@ class MPCHedge(_Rule):
         settings: Mapping[str, Any] | None = None,
         engine: str = "auto",
         relative: bool = False,
+        impact_factor: float = 1.0,
+        fee_bps: float = 0.0,
+        spread_power: float = 0.0,
     ) -> None:
         super().__init__(clip_share)
         self.risk_aversion = _checked("risk_aversion", risk_aversion, 0.0, 1e300)
@@ -109,6 +120,9 @@ class MPCHedge(_Rule):
         self.gap_penalty = _checked("gap_penalty", gap_penalty, 0.0, 1e300, open_low=True)
         self.rate_share = _checked("rate_share", rate_share, 0.0, open_low=True)
         self.temporary = _checked("temporary", temporary, 0.0, 1e300)
+        self.impact_factor = _checked("impact_factor", impact_factor, 0.0, 1e300)
+        self.fee_bps = _checked("fee_bps", fee_bps, 0.0, 1e300)
+        self.spread_power = _checked("spread_power", spread_power, 0.0, 10.0)
         self.solver, self.tol = solver, _checked("tol", tol, 0.0, 1.0, open_low=True)
         self.settings = dict(settings or {})
         if engine not in ("auto", "core", "session"):
@@ -118,13 +132,14 @@ class MPCHedge(_Rule):
         self._session: Session | None = None
         self._lowered: Lowered | None = None
         self._core: CoreStep | None = None
-        self._previous = 0.0
+        self._previous, self._narrowest, self._factor = 0.0, math.inf, 1.0
 
     def reset(self, context: HedgeContext) -> None:
         """Take a new parent's context; the program is lowered at its first decision."""
         super().reset(context)
         self.fallback.reset(context)
-        self._session, self._lowered, self._core, self._previous = None, None, None, 0.0
+        self._session, self._lowered, self._core = None, None, None
+        self._previous, self._narrowest, self._factor = 0.0, math.inf, 1.0
 
     def decide(self, state: HedgeState) -> HedgeAction:
         """Return the first trade of the program, or the best rung below it; never raises."""
@@ -159,10 +174,22 @@ class MPCHedge(_Rule):
         half-spread and the charge at the end. Then every plan costs at least what no trade costs. A program all of
         whose data are rounding noise has no scale by which a solver's residuals could be judged.
         """
-        apart, cost = float(np.abs(state.planned_beta_q - state.held).max()), state.half_spread
-        charge = cost * self.context.beliefs.close_spread_multiple
+        apart = float(np.abs(state.planned_beta_q - state.held).max())
+        cost, charge = self.trade_costs(state)
         quiet = float(np.ptp(state.drift)) <= 2.0 * cost and float(np.abs(state.drift).max()) <= cost + charge
         return apart <= _DUST * self.context.scale and quiet
+
+    def trade_costs(self, state: HedgeState) -> tuple[float, float]:
+        """Return c and c_T, what a unit traded costs by half-spread and fees now and at the close [return]."""
+        half, fee = state.half_spread, 1e-4 * self.fee_bps
+        return half + fee, half * self.context.beliefs.close_spread_multiple + fee
+
+    def variance_factor(self, state: HedgeState) -> float:
+        """Return the factor of the believed variance by the half-spread; asking twice for a state changes nothing."""
+        if self.spread_power == 0.0 or not state.half_spread > 0.0:
+            return 1.0
+        self._narrowest = min(self._narrowest, state.half_spread)
+        return float(round(state.half_spread / self._narrowest, 1) ** self.spread_power)
 
     def _limited(self, trade: float) -> float:
         """Return the trade within clip and rate: a check outside the optimiser."""
@@ -210,8 +237,9 @@ class MPCHedge(_Rule):
         from crosswind.optim.lowering import lower, relower
         from crosswind.solvers.session import Session
 
-        program = self.program(state)
-        if self._session is None or self._lowered is None:
+        program, factor = self.program(state), self.variance_factor(state)
+        if self._session is None or self._lowered is None or factor != self._factor:
+            self._factor = factor
             self._lowered = lower(program, keep_absolute=True, names=False)
             self._session = Session(self._lowered.qp, solver=self.solver, tol=self.tol, **self.settings)
         else:
@@ -246,6 +274,11 @@ class MPCHedge(_Rule):
         plan[0, 0] = self._limited(float(trades[0, 0]) * self.context.scale) / self.context.scale
         return bool(cost(program, plan).total <= cost(program, rival).total + _STAKE)
 
+    @property
+    def own_impact(self) -> FloatArray:
+        """The hedge's own impact by mode as the program takes it, (M,) [return per currency]."""
+        return np.asarray(self.impact_factor * self.context.own)
+
     def program(self, state: HedgeState) -> MultistageProgram:
         """Return the program of one step, in units of the parent's beta notional.
 
@@ -265,18 +298,18 @@ class MPCHedge(_Rule):
         drift[:left, 0] = state.drift[:left]
         clip = np.zeros((H, 1))
         clip[:left] = self.clip_share
-        end, spread = float(state.planned_beta_q[-1]) / scale, max(state.half_spread, 1e-12)
-        variance = context.beliefs.index_variance_per_s * dt
+        end, (cost, charge) = float(state.planned_beta_q[-1]) / scale, self.trade_costs(state)
+        variance, own = context.beliefs.index_variance_per_s * dt * self.variance_factor(state), self.own_impact
         aversion = self.risk_aversion if self.relative else self.risk_aversion * scale
         r = aversion * variance
-        quadratic = (self.temporary + 0.5 * float(context.own.sum())) * scale
+        quadratic = (self.temporary + 0.5 * float(own.sum())) * scale
         value = terminal_value(r, quadratic)
         bound = np.full((H, 1), np.inf)
         low, high = -bound, bound.copy()
         low[-1] = high[-1] = end
         limits: list[Any] = [TradeLimit("clip", -clip, clip)]
-        charge = max(spread * context.beliefs.close_spread_multiple, 1e-12)
-        limits.append(BandLimit("unwinding", np.eye(1), low, high, soft=SoftPenalty(charge), on="position"))
+        soft = SoftPenalty(max(charge, 1e-12))
+        limits.append(BandLimit("unwinding", np.eye(1), low, high, soft=soft, on="position"))
         if math.isfinite(self.gap_cap_share):
             cap = np.full((H, 1), self.gap_cap_share)
             penalty = SoftPenalty(self.gap_penalty, self.gap_penalty / self.gap_cap_share)
@@ -292,12 +325,12 @@ class MPCHedge(_Rule):
             p0=np.array([state.held / scale]),
             exposure=-np.eye(1),
             exposure_level=level,
-            spread=np.full((H, 1), spread),
+            spread=np.full((H, 1), max(cost, 1e-12)),
             temporary=np.full((H, 1), self.temporary * scale),
             drift=drift,
             impact=tuple(
                 ImpactMode(float(rate), np.array([[k * scale]]))
-                for rate, k in zip(context.rates_per_s, context.own, strict=True)
+                for rate, k in zip(context.rates_per_s, own, strict=True)
                 if k > 0.0
             ),
             covariance=np.array([[variance]]),

@@ -96,7 +96,8 @@ class SolvedOnceHedge(_Rule):
         dt = float(np.median(context.dt_s))
         aversion = self.risk_aversion / context.scale if self.program.get("relative") else self.risk_aversion
         r = aversion * context.beliefs.index_variance_per_s * dt
-        cost = float(self.program.get("temporary", 0.0)) + 0.5 * float(context.own.sum())
+        factor = float(self.program.get("impact_factor", 1.0))
+        cost = float(self.program.get("temporary", 0.0)) + 0.5 * factor * float(context.own.sum())
         total = r + 0.5 * (math.sqrt(r * r + 4.0 * cost * r) - r)
         return total / (cost + total) if cost + total > 0.0 else 1.0
 

@@ -22,6 +22,7 @@ LIMITS = [
     {"clip_share": 0.3, "gap_cap_share": 0.2},
     {"clip_share": 0.4, "gap_cap_share": 0.3, "gap_penalty": 1e-4, "rate_share": 0.1, "temporary": 1e-12},
     {"rate_share": 0.05},
+    {"impact_factor": 3.0, "fee_bps": 0.4},
 ]
 
 
@@ -56,6 +57,20 @@ def test_core_and_session_decide_alike(horizon: int, limits: dict[str, float]) -
         assert slow.rung is Rung.OPTIMAL, state.slice
         assert abs(fast.trade - slow.trade) <= 1e-6 * context.scale, state.slice
         session._previous = core._previous  # a rate limit starts both at the same trade
+
+
+def test_both_engines_follow_the_spread() -> None:
+    core, session = (MPCHedge(2e-6, 8, engine=engine, tol=1e-10, spread_power=2.0) for engine in ("core", "session"))
+    states, context = states_of(core, seed=6)
+    core.reset(context), session.reset(context)
+    plain, differs = MPCHedge(2e-6, 8, engine="core", tol=1e-10), False
+    plain.reset(context)
+    for state in states:
+        told = replace(state, half_spread=state.half_spread * (2.0 if 4 <= state.slice < 9 else 1.0))
+        fast, slow = core.decide(told).trade, session.decide(told).trade
+        assert abs(fast - slow) <= 1e-6 * context.scale, state.slice
+        differs |= abs(fast - plain.decide(told).trade) > 1e-4 * context.scale
+    assert differs
 
 
 @pytest.mark.parametrize("limits", LIMITS, ids=str)

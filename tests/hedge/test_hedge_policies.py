@@ -190,6 +190,29 @@ def test_one_step_against_cvxpy_and_the_whole_solver(aversion: float, limits: di
     assert trade == pytest.approx(float(variables["trades"].value[0, 0]) * SCALE, abs=1e-5 * SCALE)
 
 
+@pytest.mark.parametrize("engine", ["core", "session"])
+def test_impact_fees_and_spread_of_the_program(engine: str) -> None:
+    """A factor is that much more believed impact, fees are spread, and a doubled spread is four times the variance."""
+
+    def first(policy: MPCHedge, *states: HedgeState, own: float = 1.0) -> float:
+        context = context_of(modes=modes_of())
+        policy.reset(replace(context, own=own * context.own))
+        return [policy.decide(state).trade for state in states][-1]
+
+    def made(**rest: float) -> MPCHedge:
+        return MPCHedge(1e-5, 8, engine=engine, tol=1e-10, **rest)  # type: ignore[arg-type]
+
+    state, close = state_of(6e5, half_spread=1e-4), pytest.approx
+    twice = replace(state, half_spread=2e-4)
+    assert first(made(impact_factor=2.0), state) == close(first(made(), state, own=2.0), abs=1e-5 * SCALE)
+    assert abs(first(made(impact_factor=2.0), state)) < abs(first(made(), state)) - 1e-3 * SCALE
+    assert first(made(fee_bps=1.0), state) == close(first(made(), twice), abs=1e-5 * SCALE)
+    wide = first(made(spread_power=2.0), state, twice)
+    fourfold = MPCHedge(4e-5, 8, engine=engine, tol=1e-10)
+    assert wide == close(first(fourfold, twice), abs=1e-5 * SCALE)
+    assert abs(wide) > abs(first(made(), twice)) + 1e-3 * SCALE
+
+
 def test_updates_of_one_session_equal_fresh_solves() -> None:
     parent, market, modes = parent_of(3), market_of(3), modes_of()
     make = {"horizon": 6, "clip_share": 0.3, "gap_cap_share": 0.5, "tol": 1e-9}
@@ -409,6 +432,9 @@ def test_replays_are_identical_to_the_byte() -> None:
         lambda: MPCHedge(1e-6, clip_share=-0.1),
         lambda: MPCHedge(1e-6, gap_penalty=0.0),
         lambda: MPCHedge(1e-6, tol=0.0),
+        lambda: MPCHedge(1e-6, impact_factor=-1.0),
+        lambda: MPCHedge(1e-6, fee_bps=math.nan),
+        lambda: MPCHedge(1e-6, spread_power=-1.0),
     ],
 )
 def test_bad_parameters_are_refused(make) -> None:  # type: ignore[no-untyped-def]
