@@ -24,6 +24,7 @@ from crosswind.problems.hedge.controller import (
     decode_observation,
     replay_journal,
 )
+from crosswind.problems.hedge.controller.book import FlightBook
 from crosswind.solvers.errors import InvalidInput
 from crosswind.solvers.native import COMPILED
 from crosswind.solvers.solution import Status
@@ -284,6 +285,22 @@ def test_orders_that_are_never_reported_do_not_pile_up() -> None:
         controller.step(seen_of(60.0 * s, SCALE * (-1) ** s, half_spread=(0.0,)))
     assert len(controller._book.open) == 1024
     assert len(controller.snapshot()["book"]["closed"]) <= 1024
+
+
+def test_orders_that_are_done_are_remembered_for_a_while() -> None:
+    """The last 1024, over a snapshot too: a late fill of one of them counts, one of an older order is unknown."""
+    book = FlightBook(1, (1.0,), math.inf)
+    for s in range(2100):
+        if s == 1500:
+            saved, book = book.save(), FlightBook(1, (1.0,), math.inf)
+            book.restore(json.loads(json.dumps(saved)))
+        book.send(f"h-{s}-0", 0, 5.0, 60.0 * s)
+        assert book.take(OrderReport(f"h-{s}-0", 3.0, True), []) == (0, 3.0)
+    assert [row[0] for row in book.save()["closed"]] == [f"h-{s}-0" for s in range(2100 - 1024, 2100)]
+    alarms: list[str] = []
+    assert book.take(OrderReport("h-1076-0", 5.0, True), alarms) == (0, 2.0)
+    assert book.take(OrderReport("h-1075-0", 5.0, True), alarms) == (-1, 0.0)
+    assert alarms == ["h-1076-0 was filled after it was done", "report of an unknown order h-1075-0"]
 
 
 # explanations --------------------------------------------------------------------------------------------------------

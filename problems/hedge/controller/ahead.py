@@ -24,16 +24,21 @@ class PlannedPath:
         Of the program [currency].
     """
 
-    __slots__ = ("_behind", "_k", "_per", "_rows")
+    __slots__ = ("_behind", "_k", "_per", "_rows", "_same")
 
     def __init__(self, exposures: int, unit: float) -> None:
         self._k, self._per = exposures, np.array(1.0 / unit)
         self._rows: FloatArray | None = None
         self._behind = 0  # slices that have passed since the first row
+        self._same: FloatArray = np.zeros((0, exposures))  # takes the next plan of its shape
 
     def keep(self, plan: Any) -> None:
         """Take a new plan (n, k) [currency]; one that is no plan is none."""
         self._behind = 0
+        same = self._same
+        if type(plan) is np.ndarray and plan.shape == same.shape and plan.dtype is _FLOAT and len(same):
+            self._rows = np.multiply(plan, self._per, same)
+            return
         try:
             rows = np.multiply(plan, self._per)
             if rows.dtype is not _FLOAT:
@@ -45,6 +50,8 @@ class PlannedPath:
             rows = rows[:, None]
         shape = rows.shape
         self._rows = rows if len(shape) == 2 and shape[1] == self._k and shape[0] else None
+        if self._rows is not None and rows.flags.c_contiguous:
+            self._same = rows
 
     def move(self, slices: int) -> None:
         """Let slices pass."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from crosswind.problems.hedge.controller.messages import OrderReport
@@ -27,7 +28,7 @@ class FlightBook:
         Age from which an order counts as unfilled.
     """
 
-    __slots__ = ("_closed", "expected_fill", "late_after_s", "open", "position")
+    __slots__ = ("_ages", "_closed", "expected_fill", "late_after_s", "open", "position")
 
     def __init__(self, count: int, expected_fill: tuple[float, ...], late_after_s: float) -> None:
         self.position = [0.0] * count
@@ -35,6 +36,8 @@ class FlightBook:
         # id: [instrument, sent, filled, time sent]
         self.open: dict[str, list[Any]] = {}
         self._closed: dict[str, list[Any]] = {}
+        # Its names, oldest first: a dict looks for its first key past all that were taken out before.
+        self._ages = deque[str]()
 
     def send(self, name: str, instrument: int, contracts: float, time_s: float) -> None:
         """Count an order as sent."""
@@ -45,8 +48,9 @@ class FlightBook:
 
     def _close(self, name: str) -> None:
         self._closed[name] = self.open.pop(name)
-        if len(self._closed) > _CLOSED:
-            del self._closed[next(iter(self._closed))]
+        self._ages.append(name)
+        if len(self._ages) > _CLOSED:
+            self._closed.pop(self._ages.popleft(), None)
 
     def take(self, report: OrderReport, alarms: list[str]) -> tuple[int, float]:
         """Book a report; return the instrument and the contracts that are newly filled."""
@@ -105,3 +109,4 @@ class FlightBook:
         self.position = [float(p) for p in saved["position"]]
         self.open = {row[0]: list(row[1:]) for row in saved["open"]}
         self._closed = {row[0]: list(row[1:]) for row in saved["closed"]}
+        self._ages = deque(self._closed)

@@ -412,9 +412,9 @@ class HedgeController:
             elif abs(carry[j]) > 0.5:
                 carry[j] = 0.0
             if n:
-                order = _tuple(HedgeOrder, (f"{self._prefix}{self._sequence}-{j}", self._names[j], n * self._lot[j]))
-                self._book.send(order.id, j, order.contracts, now)
-                orders.append(order)
+                name, contracts = f"{self._prefix}{self._sequence}-{j}", n * self._lot[j]
+                orders.append(_tuple(HedgeOrder, (name, self._names[j], contracts)))
+                self._book.send(name, j, contracts, now)
         if orders:
             check.book(lots, now)
         return _tuple(HedgeDecision, (

@@ -16,6 +16,7 @@ from crosswind.problems.hedge.controller.model import HedgeSetup
 __all__ = ["LastCheck"]
 
 _EDGE = 1e-9  # of a lot
+_MORE = 1.0 + 1e-12
 _MANY = 10**15
 
 
@@ -160,14 +161,11 @@ class LastCheck:
         """Return whether the net trades stay within the bounds and add nothing to an excess of the gap caps."""
         bounds = self._bounds
         for i, row in enumerate(self._ways):
-            cap, before = caps[i], gap[i]
-            if bounds is None and cap == math.inf:
-                continue
-            effect = 0.0
+            effect, before = 0.0, gap[i]
             for j, e in row:
                 effect += e * lots[j] * value[j]
-            most = cap if cap > abs(before) else abs(before)
-            if abs(before - effect) > most * (1.0 + 1e-12):
+            after = abs(before - effect)
+            if after > abs(before) * _MORE and after > caps[i] * _MORE:
                 return False
             if bounds is not None and not bounds[i][0] <= effect <= bounds[i][1]:
                 return False

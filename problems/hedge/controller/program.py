@@ -106,8 +106,7 @@ class ControllerProgram:
         self._inverse = 1.0 / U
         self._limited = bool(np.isfinite(self._shares).any())
         self.regime = 0
-        ways = [[(j, abs(e)) for j, e in enumerate(row) if e != 0.0] for row in self.loadings.tolist()]
-        self._ways = [(*way[0], way[1:]) for way in ways]
+        self._ways = [[(j, abs(e)) for j, e in enumerate(row) if e] for row in self.loadings.tolist()]
 
     def _modes(self) -> None:
         setup, m, impact = self.setup, self.m, self.setup.impact * self.unit
@@ -139,12 +138,12 @@ class ControllerProgram:
         self.calls = [solver.bind(self.trades, **arrays) for solver in self.solvers]
         self.first, self.gap_at, self.last_at = numbers(self.trades)[: self.m], numbers(self.gap), numbers(self.last)
         self._now = numbers(self.plan)[:k]
-        # The differences of a path come out side by side, and go into their place at once.
+        # What is read of a path, made anew where another array comes. Its differences come out side by side, and go
+        # into their place at once.
+        self._path, self._path_at = np.zeros(0), numbers(np.zeros(0))
+        self._before = self._after = self._path
         self._ahead, self._steps = self.plan[1:, :k], np.zeros((H - 1, k))
-        spread = numbers(self.spread)
-        self._spread_now, self._spread_later = spread[: self.m], spread[self.m :]
-        self._later = array("d", [0.0] * self.m)
-        self._end_at = numbers(self.price)[-k:]
+        self._spread_at, self._end_at = numbers(self.spread), numbers(self.price)[-k:]
 
     # ---- filling in --------------------------------------------------------------------------------------------------
 
@@ -183,16 +182,19 @@ class ControllerProgram:
             As in the observation.
         """
         k, H, per = self.k, self.H, self._inverse
-        gap, plan, at = self.gap_at, self._now, path.item
-        n, end = len(path), path.size - k
+        gap, plan, n = self.gap_at, self._now, len(path)
+        if path is not self._path:
+            self._path, self._path_at = path, numbers(path)
+            self._before, self._after = path[: H - 1], path[1:H]
+        at, end = self._path_at, (n - 1) * k
         for i in self._exposures:
             needed, on = required[i] * per, held[i] * per
             gap[i] = needed - on
-            gap[k + i] = at(end + i) - on
-            plan[i] = at(i) - needed
+            gap[k + i] = at[end + i] - on
+            plan[i] = at[i] - needed
         if n >= H:
-            np.subtract(path[1:H], path[: H - 1], self._steps)
-            self._ahead[:] = self._steps
+            np.subtract(self._after, self._before, self._steps)
+            self._ahead[...] = self._steps
         else:
             np.subtract(path[1:n], path[: n - 1], self.plan[1:n, :k])
             self.plan[n:, :k] = 0.0
@@ -203,7 +205,7 @@ class ControllerProgram:
         if self._windows or liquidity is not None or room != self.clip or False in usable:
             self._put_caps(liquidity, usable, room, now)
         elif self._unusual_caps:
-            self.cap[:], self._unusual_caps = self._clips, False
+            self.cap[...], self._unusual_caps = self._clips, False
         if linear is not None or funding or basis_drift is not None:
             self._put_linear(linear, funding, basis_drift, now)
         elif self._unusual_linear:
@@ -221,19 +223,19 @@ class ControllerProgram:
         if half_spread == self._told[0] and usable == self._told[1]:
             return
         self._told, multiple = (half_spread, usable), self.setup.regimes[self.regime].spread
-        now, later, costs = self._spread_now, self._later, [math.inf] * self.m
-        for j in self._instruments:
-            half = half_spread[j] if usable[j] else 0.0
-            now[j], later[j] = half, half * multiple
-            if usable[j]:
-                costs[j] = half * multiple
-        self._spread_later[:] = later * (self.H - 1)
-        for i, (j, size, others) in enumerate(self._ways):
+        here = half_spread
+        if False in usable:
+            here = [half if trades else 0.0 for half, trades in zip(half_spread, usable, strict=True)]
+        later = here if multiple == 1.0 else [half * multiple for half in here]
+        self._spread_at[:] = array("d", later) * self.H
+        if later is not here:
+            self._spread_at[: self.m] = array("d", here)
+        for i, ways in enumerate(self._ways):
             # What is left after the horizon goes by the cheapest way that trades now.
-            least = costs[j] / size
-            for j, size in others:
-                if costs[j] / size < least:
-                    least = costs[j] / size
+            least = math.inf
+            for j, size in ways:
+                if usable[j] and later[j] / size < least:
+                    least = later[j] / size
             self._end_at[i] = least * self.setup.close_spread if least < math.inf else 0.0
 
     def _put_caps(self, liquidity: FloatArray | None, usable: list[bool], room: list[float], now: float) -> None:

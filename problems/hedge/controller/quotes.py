@@ -49,7 +49,7 @@ class QuoteCheck:
         alarms: list[str],
     ) -> tuple[list[bool], list[float], str]:
         """Take prices; return which instruments are usable, their half-spreads, and what is wrong with them all."""
-        value, unit, collar, trouble = self.value, self._unit, self._collar, ""
+        value, unit, collar, odd, trouble = self.value, self._unit, self._collar, self._odd, ""
         m = len(value)
         usable, spread = [True] * m, [0.0] * m
         if len(mid) != m or len(half_spread) != m or (trades is not None and len(trades) != m):
@@ -58,15 +58,16 @@ class QuoteCheck:
             new, half, last = mid[j] * unit[j], half_spread[j], value[j]
             if not (0.0 < new < math.inf and 0.0 <= half < math.inf):
                 usable[j] = False
+                if last == 0.0 and (book.position[j] or book.open):
+                    trouble = f"no price of {self._names[j]} was ever seen"
             elif last != 0.0 and abs(new - last) > collar[j] * last and not self._confirmed(j, new):
                 usable[j] = False
                 alarms.append(f"price of {self._names[j]} is outside its collar")
             else:
-                value[j], spread[j], self._odd[j][1] = new, half, 0
-                if trades is not None and not trades[j]:
-                    usable[j] = False
-            if value[j] == 0.0 and (book.position[j] or book.open):
-                trouble = f"no price of {self._names[j]} was ever seen"
+                value[j], spread[j], odd[j][1] = new, half, 0
+        if trades is not None:
+            for j in self._each:
+                usable[j] = usable[j] and bool(trades[j])
         if True not in usable:
             trouble = "no instrument trades"
         return usable, spread, trouble
