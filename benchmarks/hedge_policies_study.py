@@ -48,11 +48,13 @@ from crosswind.problems.market.simulator.worlds_table import world as declared
 from crosswind.problems.replay.vectorised import AffinePolicy
 from crosswind.solvers.errors import CrosswindError
 
-TRAIN_SEED, TEST_SEED = 20_000, 40_000  # seeds below 10 000 were looked at while the policies were designed
+# Seeds below 10 000 were looked at while the policies were designed, those of the first test (40 000 to 940 000) when
+# P4 had been tuned on too few parents. The second test is drawn above all of them, and was replayed once.
+TRAIN_SEED, FIRST_SEED, TEST_SEED = 20_000, 40_000, 1_000_000
 LEDGER, SAME = 1e-9, 1e-6  # relative; bps between the two ways to run a rule
 CHECK_EVERY = 50  # parents of a piece whose rules run on the event kernel too
 PIECE, VARIED = 200, 100  # parents of a test piece, and of a world in which P4 is varied
-TRAIN = 60  # parents of each training world
+TRAIN = 300  # parents of each training world
 P0, P1, P2, P3A, P3B = "P0 none", "P1 immediate", "P2 batched", "P3a marginal", "P3b trigger"
 BF, BS, SO, P4 = "BF fraction", "BS plan", "SO solved once", "P4 MPC"
 RULES = (P1, P2, P3A, P3B)
@@ -228,7 +230,7 @@ def run(episode: Episode, policy: HedgePolicy) -> HedgeReplay:
 
 
 def solved(
-    items: Sequence[Drawn], laid: HedgeBatch, risk: float, relative: bool, clip: float
+    items: Sequence[Drawn], laid: HedgeBatch, risk: float, relative: bool, clip: float, factor: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the trades of each parent's plan, solved once, and the gaps it foresees, (E, T) [contracts].
 
@@ -239,7 +241,7 @@ def solved(
         witness, lead = _Witness(), int(laid.replay.lead[e])
         with contextlib.suppress(_FirstState):
             run(item.episode, witness)
-        policy = SolvedOnceHedge(**weighed(risk, relative), fraction=0.5, clip_share=clip)
+        policy = SolvedOnceHedge(**weighed(risk, relative), fraction=0.5, clip_share=clip, impact_factor=factor)
         policy.reset(witness.context)
         policy.decide(witness.state)
         if policy.trades is not None:
@@ -262,10 +264,10 @@ def affine(items: Sequence[Drawn], laid: HedgeBatch, label: str, points: Sequenc
         return laid.fraction(share, clip) if label == BF else laid.plan(share, clip)
     if label == P2:
         return stacked([laid.batched(p["every"], p["clip_share"]) for p in points], laid)
-    plans: dict[tuple[float, bool, float], tuple[np.ndarray, np.ndarray]] = {}
+    plans: dict[tuple[float, bool, float, float], tuple[np.ndarray, np.ndarray]] = {}
     parts = []
     for p in points:
-        key = (p["risk_aversion"], p["relative"], p["clip_share"])
+        key = (p["risk_aversion"], p["relative"], p["clip_share"], p.get("impact_factor", 1.0))
         if key not in plans:
             plans[key] = solved(items, laid, *key)
         parts.append(laid.solved_once(*plans[key], p["fraction"], p["clip_share"]))

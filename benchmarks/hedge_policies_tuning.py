@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from hedge_policies_quick import Quick
 from hedge_policies_study import (
     BF,
     BS,
     CELLS,
+    CHECK_EVERY,
     MAKERS,
     P0,
     P1,
@@ -27,6 +29,7 @@ from hedge_policies_study import (
     P3B,
     P4,
     POLICIES,
+    SAME,
     SO,
     TRAIN,
     TRAIN_SEED,
@@ -47,11 +50,13 @@ from hedge_policies_study import (
     weighed,
 )
 
-from crosswind.problems.hedge import FillPace, HedgeAction, HedgePolicy, HedgeState, MPCHedge, batch
+from crosswind.problems.hedge import FillPace, HedgeAction, HedgePolicy, HedgeState, MPCHedge
+from crosswind.solvers.errors import CrosswindError
 
 _INF = math.inf
 _CLIPS = (0.1, 0.2, 0.5, _INF)
 _SHARES = (0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1.0)
+_FACTORS = (0.25, 0.5, 2.0, 4.0)
 _RISKS = (300.0, 1e3, 2e3, 4e3, 1e4, 3e4)  # λ times the beta notional, or else times the reference
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     P1: {"clip_share": (0.02, 0.05, *_CLIPS)},
@@ -64,21 +69,30 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
         "risk_aversion": (*_RISKS[1:], 1e5),
         "fraction": (0.05, 0.1, 0.2, *_SHARES),
         "clip_share": (0.5, _INF),
+        "impact_factor": (1.0, 2.0),
     },
 }
-# Parameters of the policies on the event kernel are searched one after another, from the first values on: a whole grid
-# would cost hours. A name may come again, to be searched at the best of the others.
+# Parameters of the policies that no batch can run are searched one after another, from the first values on: a whole
+# grid would cost hours. A name may come again, to be searched at the best of the others.
 WALKS: dict[str, tuple[tuple[str, tuple[Any, ...]], ...]] = {
     P4: (
         ("risk_aversion", _RISKS),
-        ("clip_share", (_INF, 0.5, 0.2)),
-        ("horizon", (30, 10, 60)),
-        ("gap_cap_share", (_INF, 0.2, 0.05)),
+        ("impact_factor", (1.0, 2.0)),
+        ("fee_bps", (0.0, 0.15, 0.3)),
+        ("spread_power", (0.0, 2.0)),
+        ("gap_penalty", (1e-3,)),
+        ("gap_cap_share", (_INF, 0.2, 0.1, 0.05)),
+        ("clip_share", (_INF, 0.5)),
         ("temporary", (0.0, 5e-12)),
         ("relative", (True, False)),
-        ("risk_aversion", (2e3, 1e4)),
+        ("horizon", (30, 10, 60)),
+        ("risk_aversion", (1e3, 2e3, 4e3)),
     ),
-    P3A: (("risk_aversion", (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)), ("buffer_bps", (0.0, 0.3))),
+    P3A: (
+        ("risk_aversion", (1e-4, 3e-4, 5e-4, 7e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 1e-2, 3e-2)),
+        ("buffer_bps", (0.0, 0.1, 0.3)),
+        ("clip_share", (_INF, 0.5, 0.2)),
+    ),
 }
 
 
@@ -113,13 +127,36 @@ def walk(
                 best, found = point, value
 
 
-def tune(training: Mapping[str, Sequence[Drawn]], kept: Path, say: Callable[[str], None]) -> None:
+def quickly(quick: Sequence[Quick], make: Callable[[Drawn], HedgePolicy]) -> np.ndarray:
+    """Return the costs of all parents by the quick replay, held against the event kernel's on some of them.
+
+    Raises
+    ------
+    CrosswindError
+        Where they differ.
+    """
+    parts = []
+    for part in quick:
+        bps = part.costs(make)
+        for e in range(0, len(part.items), 2 * CHECK_EVERY):
+            item = part.items[e]
+            slow = float(costs([item], make(item))[0])
+            if abs(slow - bps[e]) > SAME:
+                raise CrosswindError(
+                    "quick replay and event kernel differ",
+                    field=item.episode.name,
+                    value=(slow, float(bps[e])),
+                    remedy="use the event kernel until this is found",
+                )
+        parts.append(bps)
+    return np.concatenate(parts)
+
+
+def tune(training: Mapping[str, Quick], kept: Path, say: Callable[[str], None]) -> None:
     """Try every point on the pooled training parents; what the file already holds is not run again.
 
     Rows of the file: policy, parameters (JSON), mean, q95 and score.
     """
-    laid = {name: batch([item.episode for item in items]) for name, items in training.items()}
-    everyone = [item for items in training.values() for item in items]
     held: dict[tuple[str, str], float] = {}
     if kept.exists():
         table = pd.read_csv(kept)
@@ -147,14 +184,14 @@ def tune(training: Mapping[str, Sequence[Drawn]], kept: Path, say: Callable[[str
         for part in (points[i : i + 40] for i in range(0, len(points), 40)):
             lacking = [point for point in part if key(label, point) not in held]
             if lacking:
-                runs = [laid[w].run(affine(items, laid[w], label, lacking)).bps for w, items in training.items()]
+                runs = [q.laid.run(affine(q.items, q.laid, label, lacking)).bps for q in training.values()]
                 note(label, lacking, np.concatenate(runs, axis=1))
         say(f"tuned {label}")
     for label, steps in WALKS.items():
 
         def price(point: dict[str, Any], label: str = label) -> float:
             if key(label, point) not in held:
-                note(label, [point], costs(everyone, MAKERS[label](**point))[None, :])
+                note(label, [point], quickly(list(training.values()), lambda _: MAKERS[label](**point))[None, :])
             return held[key(label, point)]
 
         for point, value in walk(steps, price):
@@ -170,6 +207,59 @@ def best_of(table: pd.DataFrame, label: str) -> dict[str, Any]:
 
 
 # -- variants and the whole study --------------------------------------------------------------------------------------
+class Doubtful(MPCHedge):
+    """P4 that trusts a part of the cost of timing: of what past and planned trades do to the future's price."""
+
+    def decide(self, state: HedgeState) -> HedgeAction:
+        """Return the first trade of the program with half the linear cost."""
+        return super().decide(replace(state, drift=0.5 * state.drift))
+
+
+class Late(MPCHedge):
+    """P4 that expects of the work that is due in a slice what the desk's blocks are done of on time: 85 %."""
+
+    def decide(self, state: HedgeState) -> HedgeAction:
+        """Return the first trade of the program with a path that trails its plan."""
+        due = np.diff(state.planned_beta_q, prepend=state.beta_q)
+        path, behind = [], 0.0
+        for planned in due[:-1]:
+            behind = 0.15 * (behind + planned)
+            path.append(behind)
+        return super().decide(replace(state, planned_beta_q=state.planned_beta_q - np.array([*path, 0.0])))
+
+
+def tried(quick: Sequence[Quick], chosen: dict[str, Any], kept: Path, say: Callable[[str], None]) -> None:
+    """Write what was tried besides the parameters, on the training parents: name, mean, q95 and score.
+
+    λ by kind of order takes for each kind the factor that lowers the pooled score most, twice round: hindsight on these
+    very parents, so what it gains here is the most it could.
+    """
+    risk = float(chosen["risk_aversion"])
+    wide = {**chosen, "engine": "core", **weighed(risk, bool(chosen["relative"]))}
+    plain = quickly(quick, lambda _: MAKERS[P4](**chosen))
+    makers: dict[str, Callable[[Drawn], HedgePolicy]] = {
+        "half the linear cost": lambda _: Doubtful(**wide),
+        "late blocks expected at 85%": lambda i: (Late if i.episode.kind == "block" else MPCHedge)(**wide),
+    }
+    bps = {"as chosen": plain, **{name: quickly(quick, make) for name, make in makers.items()}}
+    scaled = {f: quickly(quick, lambda _, f=f: MAKERS[P4](**{**chosen, "risk_aversion": f * risk})) for f in _FACTORS}
+    scaled[1.0] = plain
+    kinds = np.array([item.episode.kind for part in quick for item in part.items])
+    taken = dict.fromkeys(np.unique(kinds), 1.0)
+
+    def pooled(by: Mapping[str, float]) -> np.ndarray:
+        return np.select([kinds == kind for kind in by], [scaled[factor] for factor in by.values()])
+
+    for kind in [*taken, *taken]:
+        taken = min(({**taken, kind: f} for f in scaled), key=lambda by: float(score(pooled(by))))
+    said = ", ".join(f"{kind} ×{factor:g}" for kind, factor in taken.items())
+    bps |= {f"λ ×{f:g}": values for f, values in scaled.items() if f != 1.0}
+    bps[f"λ by kind of order ({said})"] = pooled(taken)
+    rows = [(n, v.mean(), np.quantile(v, 0.95), float(score(v))) for n, v in bps.items()]
+    pd.DataFrame(rows, columns=["tried", "mean", "q95", "score"]).to_csv(kept, index=False)
+    say("tried what is no parameter")
+
+
 class Blind(MPCHedge):
     """P4 that does not look at the cash plan: what is to hedge now is taken to stay."""
 
@@ -221,6 +311,13 @@ def variants(chosen: Mapping[str, dict[str, Any]]) -> dict[str, tuple[Callable[[
         "impact believed ×2": (lambda item: believing(item, 2.0, 1.0), p4()),
         "BS, what is behind, evenly": (evenly, MAKERS[BS](**chosen[BS])),
     }
+    for name, parameter, neutral in (
+        ("own impact as it is believed", "impact_factor", 1.0),
+        ("without fees in the program", "fee_bps", 0.0),
+        ("one variance at every spread", "spread_power", 0.0),
+    ):
+        if chosen[P4].get(parameter, neutral) != neutral:
+            out[name] = (same, p4(**{parameter: neutral}))
     for factor in (1 / 8, 1 / 3, 3.0):
         out[f"λ ×{factor:.3g}"] = (same, p4(risk_aversion=risk * factor))
     return out
@@ -238,10 +335,11 @@ def variant_piece(cell: Cell, label: str, items: Sequence[Drawn], chosen: Mappin
     return pd.DataFrame(rows)
 
 
-def study(into: Path, parents: float, say: Callable[[str], None]) -> None:
+def study(into: Path, parents: float, say: Callable[[str], None], test: bool = True) -> None:
     """Tune, test and vary; whatever ``into`` already holds is not done again.
 
-    Files: paces.json, tuning.csv, tuned (empty: tuning is over), rows.csv (a block of lines per piece), variants.csv.
+    Files: paces.json, tuning.csv, tried.csv, tuned (empty: tuning is over), rows.csv (a block of lines per piece),
+    variants.csv. Without ``test`` it ends when tuning is over.
     """
     into.mkdir(parents=True, exist_ok=True)
     by_label = {cell.label: cell for cell in CELLS}
@@ -251,8 +349,15 @@ def study(into: Path, parents: float, say: Callable[[str], None]) -> None:
         if not (into / "paces.json").exists():
             learnt = paces_of([item for items in training.values() for item in items])
             (into / "paces.json").write_text(json.dumps({k: [p.planned, p.catch_up] for k, p in learnt.items()}))
-        tune({name: paced(items, read_paces(into)) for name, items in training.items()}, into / "tuning.csv", say)
+        quick = {name: Quick(paced(items, read_paces(into))) for name, items in training.items()}
+        say("training parents recorded")
+        tune(quick, into / "tuning.csv", say)
+        found = {label: best_of(pd.read_csv(into / "tuning.csv"), label) for label in POLICIES}
+        tried(list(quick.values()), found[P4], into / "tried.csv", say)
         (into / "tuned").touch()
+        del quick, training
+    if not test:
+        return
     table = pd.read_csv(into / "tuning.csv")
     chosen = {label: best_of(table, label) for label in POLICIES}
     paces = read_paces(into)

@@ -41,7 +41,9 @@ def loaded(name: str) -> ModuleType:
 
 
 study = loaded("hedge_policies_study")
+quickly = loaded("hedge_policies_quick")
 tuning_of = loaded("hedge_policies_tuning")
+tuned = loaded("hedge_policies_tuned")
 report = loaded("hedge_policies")
 
 # forecasts -----------------------------------------------------------------------------------------------------------
@@ -236,13 +238,53 @@ def test_a_walk_tries_each_parameter_at_the_best_of_those_before():
     ]
 
 
+@pytest.mark.parametrize(
+    ("label", "parameters"),
+    [
+        (study.P0, {}),
+        (study.P3A, {"risk_aversion": 1e-3}),
+        (study.P4, {"risk_aversion": 2e3, "relative": True, "horizon": 10, "spread_power": 2.0}),
+    ],
+)
+@pytest.mark.parametrize("world", ["stress", "revisions"])
+def test_the_quick_replay_is_the_event_kernels(world, label, parameters):
+    """Rejects, late and partial fills, revisions and cancellations included."""
+    cells = {cell.label: cell for cell in study.CELLS}
+    few = study.draw(cells[world], 6, 79)
+    bps = quickly.Quick(few).costs(lambda _: study.MAKERS[label](**parameters))
+    assert np.allclose(bps, study.costs(few, study.MAKERS[label](**parameters)), rtol=0.0, atol=1e-9)
+
+
+def test_limited_messages_need_the_event_kernel():
+    cells = {cell.label: cell for cell in study.CELLS}
+    with pytest.raises(CrosswindError, match="limited"):
+        quickly.Quick(study.draw(cells["rate_limited"], 2, 79))
+
+
+def test_a_quick_replay_that_does_not_agree_stops_the_study(drawn, monkeypatch):
+    part = quickly.Quick(study.draw(study.CELLS[0], 2, 79))
+    monkeypatch.setattr(tuning_of, "costs", lambda items, policy: np.array([99.0]))
+    with pytest.raises(CrosswindError, match="differ"):
+        tuning_of.quickly([part], lambda _: study.MAKERS[study.P1]())
+
+
+def test_a_walks_table_says_what_changed_and_what_was_kept():
+    points = [({"x": 1, "y": 0}, 3.0), ({"x": 2, "y": 0}, 2.0), ({"x": 3, "y": 0}, 2.5), ({"x": 2, "y": 5}, 1.0)]
+    table = pd.DataFrame(
+        [{"policy": study.P4, "parameters": json.dumps(p), "mean": s, "q95": s, "score": s} for p, s in points]
+    )
+    cells = [row.split("|")[1].strip() + row.split("|")[5].strip() for row in tuned.walk_table(table)[2:-1]]
+    assert cells == ["start", "x 2kept", "x 3", "y 5kept"]
+
+
 def test_pieces_hold_every_parent_once_with_seeds_apart():
     found = study.pieces(study.CELLS, 1.0)
     for cell in study.CELLS:
         assert sum(count for c, _, count in found if c == cell) == cell.parents
     seeds = {study.seed_of(cell, number) for cell, number, _ in found}
     assert len(seeds) == len(found)
-    assert min(seeds) >= study.TEST_SEED > study.TRAIN_SEED + len(study.TRAINED)
+    assert min(seeds) >= study.TEST_SEED >= study.FIRST_SEED + 900_000  # beyond every seed of the first test
+    assert study.TRAIN_SEED + len(study.TRAINED) < study.FIRST_SEED
     assert sum(cell.parents for cell in study.CELLS) >= 6000
 
 
@@ -295,6 +337,7 @@ def test_a_small_study_gives_its_page(tmp_path):
     rows["stressed"] = np.where(rows["cell"] == "stress", rows["stressed"].clip(lower=0.5), 0.0)
     extra = rows[rows["cell"] == "stress"].assign(piece=1, stressed=0.0)
     said = {kind: [pace.planned, pace.catch_up] for kind, pace in paces.items()}
-    text = report.page(pd.concat([rows, extra], ignore_index=True), tuning, pd.concat(parts), said)
+    tried = pd.DataFrame([{"tried": "λ ×2", "mean": 1.0, "q95": 2.0, "score": 1.5}])
+    text = report.page(pd.concat([rows, extra], ignore_index=True), tuning, pd.concat(parts), tried, said)
     assert "## Against the bars" in text
     assert "nan" not in text
