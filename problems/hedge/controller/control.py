@@ -248,14 +248,15 @@ class HedgeController:
     # ---- facts -------------------------------------------------------------------------------------------------------
 
     def _take_reports(self, reports: Any, alarms: list[str]) -> None:
+        take, add, lot, value, per = self._book.take, self._displaced.add, self._lot, self._quotes.value, self._per
         for report in reports:
             try:
-                j, filled = self._book.take(report, alarms)
+                j, filled = take(report, alarms)
             except (TypeError, ValueError) as err:
                 alarms.append(f"report is of no known form: {err}")
                 continue
             if filled:
-                self._displaced.add(j, filled / self._lot[j] * self._quotes.value[j] * self._per)
+                add(j, filled / lot[j] * value[j] * per)
 
     def _adopt(self, position: Any, alarms: list[str]) -> None:
         if len(position) != self._m:

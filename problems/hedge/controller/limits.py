@@ -65,10 +65,11 @@ class LastCheck:
 
     def book(self, lots: Sequence[int], now: float) -> None:
         """Count lots as sent."""
+        sent, gross = self.sent, self.gross
         for j, n in enumerate(lots):
             if n:
-                self.sent[j] += n
-                self.gross[j] += abs(n)
+                sent[j] += n
+                gross[j] += abs(n)
                 if self._counted:
                     self.times.append(now)
 

@@ -62,6 +62,7 @@ class ControllerProgram:
         m, k, H = len(setup.instruments), len(setup.exposures), setup.horizon
         self.m, self.k, self.H = m, k, H
         self._instruments, self._exposures, self._windows = range(m), range(k), setup.windows
+        self._tol, self._work = setup.tol, setup.work
         self.unit = U = 2.0 ** math.floor(math.log2(setup.scale))
         self.loadings = setup.loadings
         self._modes()
@@ -230,13 +231,14 @@ class ControllerProgram:
         self._spread_at[:] = array("d", later) * self.H
         if later is not here:
             self._spread_at[: self.m] = array("d", here)
-        for i, ways in enumerate(self._ways):
+        close, ends = self.setup.close_spread, self._end_at
+        for i in self._exposures:
             # What is left after the horizon goes by the cheapest way that trades now.
             least = math.inf
-            for j, size in ways:
+            for j, size in self._ways[i]:
                 if usable[j] and later[j] / size < least:
                     least = later[j] / size
-            self._end_at[i] = least * self.setup.close_spread if least < math.inf else 0.0
+            ends[i] = least * close if least < math.inf else 0.0
 
     def _put_caps(self, liquidity: FloatArray | None, usable: list[bool], room: list[float], now: float) -> None:
         cap, setup = self.cap, self.setup
@@ -293,10 +295,10 @@ class ControllerProgram:
 
     def solve(self, slice_now: int) -> MpcStep:
         """Solve what was filled in; ``slice_now`` counts the slices, for the warm start."""
-        regime, setup = self.regime, self.setup
+        regime = self.regime
         passed = slice_now - self.last_solved[regime]
         shift = passed if 0 <= passed <= _FOREVER else 0 if passed < 0 else _FOREVER
-        step = self.calls[regime](shift, setup.tol, setup.work)
+        step = self.calls[regime](shift, self._tol, self._work)
         if step.status is not _REFUSED:
             self.last_solved[regime] = slice_now
         return step
