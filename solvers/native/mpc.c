@@ -12,6 +12,7 @@
 #define NEWTON 6      /* factorisations of one run of the regime Newton */
 #define LONGER 10     /* the same while each changes fewer regimes than all before */
 #define RESOLVES 3
+#define HASTY 4       /* regimes that the second factorisation of a crossover may change at most */
 #define STALL 3       /* Newton steps in a row that change no fewer regimes than before */
 #define GATE 4        /* steps in a row that Newton did not settle, from which on it is tried every eighth time */
 #define WARM 22       /* interior steps after which a start from the last prices is given up */
@@ -1231,6 +1232,7 @@ static int newton(cw_mpc *p, int runs, int *used, int most) {
             if (!(s.off > HELD)) return 1;
             continue;
         }
+        if (own == 2 && runs <= NEWTON && s.changes > HASTY) return 0;
         if (s.changes < least) least = s.changes, stall = 0;
         else if (++stall >= STALL) return 0;
     }
