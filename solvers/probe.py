@@ -96,21 +96,17 @@ _known_lock = threading.Lock()
 
 
 def available_solvers(probed: bool = True) -> tuple[str, ...]:
-    """Return the names of the backends that work here.
+    """Return the names of the backends that work here, but for those of one kind of program only, such as ``mpc``.
 
     Parameters
     ----------
     probed
         False asks only whether the packages can be found, without importing them. True solves with
         each of them, which takes some seconds once per process.
-
-    Notes
-    -----
-    Backends for one kind of program only, such as ``mpc``, are among them: :func:`probe` tells of what kind (``only``).
     """
     if not probed:
-        return tuple(name for name in backend_names() if _installed(name))
-    return tuple(name for name, found in probe().items() if found.works)
+        return tuple(name for name in backend_names() if _installed(name) and not backend(name).only)
+    return tuple(name for name, found in probe().items() if found.works and not found.only)
 
 
 def solver_table(names: tuple[str, ...] | None = None) -> pd.DataFrame:

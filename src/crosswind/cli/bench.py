@@ -135,13 +135,19 @@ def _jobs(args: argparse.Namespace) -> int:
 
 def _lanes(words: list[str]) -> tuple[str, ...]:
     """Return the solvers that the suites' streams compare, as far as they are installed; nothing where none says so."""
-    from crosswind.solvers import available_solvers
     from crosswind.solvers.bench.suites import find_suite
+    from crosswind.solvers.errors import MissingDependency
+    from crosswind.solvers.registry import backend
+
+    def installed(name: str) -> bool:
+        try:
+            return bool(backend(name))
+        except MissingDependency:
+            return False
 
     races = [suite.race for suite in (find_suite(word) for word in words) if suite.race is not None]
     named = tuple(dict.fromkeys(name for race in races for name in race.lanes))
-    installed = available_solvers(probed=False) if named else ()
-    return tuple(name for name in named if name in installed)
+    return tuple(name for name in named if installed(name))
 
 
 def _solvers(text: str | None, *, quick: bool) -> tuple[str, ...]:
@@ -153,14 +159,14 @@ def _solvers(text: str | None, *, quick: bool) -> tuple[str, ...]:
     named = split_names(text, "--solvers")
     if named is not None and named != ("all",):
         return named
-    from crosswind.solvers import available_solvers
-    from crosswind.solvers.registry import backend
+    from crosswind.solvers.probe import probe
 
     return tuple(
         name
-        for name in available_solvers()
-        if name.partition(":")[0] != "cvxpy"
-        and (named is not None or not backend(name).commercial)
+        for name, found in probe().items()
+        if found.works
+        and name.partition(":")[0] != "cvxpy"
+        and (named is not None or not found.commercial)
         and not (quick and named is None and ":" in name)
     )
 
