@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from crosswind.solvers import QuadraticProgram
+from crosswind.solvers import QuadraticProgram, certify, solve
 from crosswind.solvers.backends.base import Backend, Claim, Direct, Prepared, Raw
 from crosswind.solvers.bench import BenchResult, Plan, Race, Stream, Suite, load_result, run_bench
 from crosswind.solvers.bench.messages import Request
-from crosswind.solvers.bench.reference import references
+from crosswind.solvers.bench.reference import _sharp, references
 from crosswind.solvers.bench.report import summary_markdown
 from crosswind.solvers.bench.steps import ratio_table, ratio_text, step_table
 from crosswind.solvers.bench.tables import summary_text
 from crosswind.solvers.bench.worker import Run
+from crosswind.solvers.bounds import polished
 from crosswind.solvers.registry import backend
 
 RACE = {"lanes": ["ours", "fast", "slow"], "goals": {"g": {"slow": [10.0, 4.0, None]}}, "accuracy": 1e-6}
@@ -279,6 +281,27 @@ def test_the_reference_is_the_optimum_up_to_rounding():
         assert np.abs(gradient[free]).max(initial=0.0) < 1e-13
         assert (gradient[~free] * found.x[~free] < 0.0).all()
         assert np.abs(np.abs(found.x[~free]) - 0.1).max(initial=0.0) < 1e-15
+
+
+def test_a_reference_adds_the_limits_that_a_newton_step_missed():
+    rng = np.random.default_rng(2)
+    root, rows = rng.normal(size=(6, 6)), rng.normal(size=(3, 6))
+    item = QuadraticProgram(
+        root @ root.T + np.eye(6), 10.0 * rng.normal(size=6), rows, -np.ones(3), np.ones(3), lb=-0.5, ub=0.5
+    )
+    exact = solve(item, ("piqp", "clarabel"), tol=1e-10)
+    bound = np.flatnonzero(np.abs(exact.z) > 1e-3)
+    assert bound.size >= 2
+    # An iterate that does not know of two of its limits: a step from it misses them.
+    z = exact.z.copy()
+    z[bound[:2]] = 0.0
+    blind = replace(exact, z=z)
+    step = polished(item, blind.x, blind.y, blind.z)
+    assert certify(item, *step, tol=1e-13).primal > 1e-3
+    found = _sharp(item, blind)
+    assert found.worst <= 1e-12
+    assert np.abs(found.x - exact.x).max() < 1e-8
+    assert found.objective == pytest.approx(exact.objective, rel=1e-9)
 
 
 @pytest.fixture(scope="module")
