@@ -195,16 +195,19 @@ def replays(count: int) -> list[list[str]]:
 
     lines, drawn = [], episodes("calm", count + 1, seed=3)
     for engine in ("session", "core"):
-        wealth = []
-        for number, e in enumerate(drawn):
-            if number == 1:  # the first one warms up
-                Watched.spent = Watched.asked = 0
-                begin = time.thread_time_ns()
-            cash = ScheduledPolicy(pd.DataFrame(e.parent.executed_plan(e.market), columns=list(e.parent.names)))
-            leg = HedgeLeg(e.parent, Watched(1e-3, 20, clip_share=0.3, engine=engine), e.beliefs, e.market)
-            wealth.append(float(replay(e.market, {"cash": cash, "hedge": leg}, e.venue).wealth[-1]))
-        whole = (time.thread_time_ns() - begin) / Watched.asked / 1e3
-        own = Watched.spent / Watched.asked / 1e3
+        least = []
+        for _ in range(3):
+            wealth = []
+            for number, e in enumerate(drawn):
+                if number == 1:  # the first one warms up
+                    Watched.spent = Watched.asked = 0
+                    begin = time.thread_time_ns()
+                cash = ScheduledPolicy(pd.DataFrame(e.parent.executed_plan(e.market), columns=list(e.parent.names)))
+                leg = HedgeLeg(e.parent, Watched(1e-3, 20, clip_share=0.3, engine=engine), e.beliefs, e.market)
+                wealth.append(float(replay(e.market, {"cash": cash, "hedge": leg}, e.venue).wealth[-1]))
+            whole = (time.thread_time_ns() - begin) / Watched.asked / 1e3
+            least.append((whole, Watched.spent / Watched.asked / 1e3))
+        whole, own = min(least)
         lines.append([engine, f"{own:,.0f}", f"{whole:,.0f}", wealth])
     apart = max(abs(a - b) / max(abs(a), 1.0) for a, b in zip(lines[0][3], lines[1][3], strict=True))
     ratio = [f"{float(lines[0][c].replace(',', '')) / float(lines[1][c].replace(',', '')):.1f}×" for c in (1, 2)]
@@ -218,25 +221,20 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 def verdict(rows: list[list[str]]) -> str:
     """Return where the goal was reached, by the printed numbers."""
-    told = f"The goal is to add less than {GOAL[0]:.0f} µs at the median and {GOAL[1]:.0f} µs at the 99th percentile: "
-    missed = [
-        f"{size} adds {float(p50):.1f} and {float(p99):.1f}"
-        for size, *_, p50, p99, _ in rows
-        if not (float(p50) < GOAL[0] and float(p99) < GOAL[1])
-    ]
-    if not missed:
-        return told + "reached in every row."
-    return f"{told}reached in {len(rows) - len(missed)} of {len(rows)} rows; ({'; ('.join(missed)}.".replace(
-        " adds", ") adds"
-    )
+    told = []
+    for name, most, column in (("median", GOAL[0], -3), ("99th percentile", GOAL[1], -2)):
+        missed = [f"({row[0]}) with {row[column]}" for row in rows if not float(row[column]) < most]
+        where = "in every row" if not missed else f"in {len(rows) - len(missed)} of {len(rows)} rows, not "
+        told.append(f"less than {most:.0f} µs at the {name} is added {where}{' and '.join(missed)}")
+    return f"The goal: {told[0]}; {told[1]}."
 
 
 def main() -> None:
     """Print the page, and write it where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write docs/hedge/controller-speed.md")
-    parser.add_argument("--steps", type=int, default=4000, help="steps per row (default: 4000)")
-    parser.add_argument("--repeats", type=int, default=4, help="three runs of each stream each (default: 4)")
+    parser.add_argument("--steps", type=int, default=2000, help="steps per row (default: 2000)")
+    parser.add_argument("--repeats", type=int, default=12, help="three runs of each stream each (default: 12)")
     parser.add_argument("--episodes", type=int, default=12, help="replayed episodes (default: 12)")
     args = parser.parse_args()
     home = Path(tempfile.mkdtemp())
@@ -253,9 +251,10 @@ def main() -> None:
         "# Speed of the controller",
         "",
         "Printed by `benchmarks/hedge_controller.py --write`. Thread-CPU times in µs. A step books the report of the "
-        "order before, takes a new plan and prices that moved, solves the program, rounds to lots, checks every limit "
-        "and books the order. The core is the same solve timed in C, from the same warm start, with the same trades to "
-        "the last bit; what Python adds is the rest: its median and its 99th percentile over the steps, of the least "
+        "order before, takes a new plan of the same length and prices that moved, solves the program, rounds to lots, "
+        "checks every limit and books the order. The core is the same solve timed in C, from "
+        "the same warm start, with the same trades to the last bit; what Python adds is the rest: its "
+        "median and its 99th percentile over the steps, of the least "
         f"of {PASSES * args.repeats} runs of each step.",
         "",
         *table(
@@ -273,8 +272,8 @@ def main() -> None:
         "",
         *table(["part", *(", ".join(map(str, size)) for size in profiled)], parts(profiled, args.steps // 2, 5)),
         "",
-        f"`MPCHedge` in replays of {args.episodes} episodes of the world \"calm\", the horizon 20 slices, CPU time; "
-        "the whole replay includes the event kernel and the leg:",
+        f"`MPCHedge` in replays of {args.episodes} episodes of the world \"calm\", the horizon 20 slices, CPU time, "
+        "the least of three runs; the whole replay includes the event kernel and the leg:",
         "",
         *table(["engine", "decision [µs]", "whole replay, per decision [µs]"], replays(args.episodes)),
         "",
