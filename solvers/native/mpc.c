@@ -65,22 +65,22 @@ struct cw_mpc {
     double *E, *lam, *L, *R, *rho, *q, *Qg; /* scaled model: E, 2 Lam, rho L' and L in rows of mp, Qg in rows of kp */
     double *F;                           /* E', m x kp */
     double *sc;                          /* how the state decays: 1, rho, 0 */
-    double *factor, *base;               /* H slices of [U | Y]: of the weighted matrix, and of P */
+    double *factor, *base;               /* H slices of the weighted matrix and of P: [U | Y], or R^-1 and the gains */
     int *count, *none, *act;             /* trades before that a slice asks for: how many, none, which */
     double *V, *X, *W;                   /* values H + 1 times, one at work, Gamma'V */
     double *G0, *z0, *last;
     double *plan, *lin, *carry, *c, *cap, *ceff, *rate, *gmax, *p1, *p2;
     double *u, *y, *w, *yh, *du;         /* rows; prices; weights; prices to aim at; steps */
-    double *y0, *keep, *keep_y, *row;         /* shifted y; u and y over a crossover; rows of the trades considered last */
+    double *y0, *keep, *keep_y, *row;    /* shifted y; u and y over a crossover; rows of the trades considered last */
     double *z;                           /* H x M mb */
-    double *grad, *nu, *best, *trial, *plan0; /* H x mp; the last is the shifted plan */
+    double *grad, *nu, *best, *plan0;    /* H x mp; the last is the shifted plan */
     double *t, *s, *l, *si, *D;          /* interior point, see below */
     double *ds, *dl, *dt, *q3, *A;       /* its direction, with du; and the one before */
     double *ds0, *dl0, *dt0, *q0, *A0, *du0;
     double *top, *limit, *edge, *pin;
     double *B, *over, *rest, *aim;       /* what of the elimination does not depend on the direction */
     int live;                            /* slacks that there are */
-    double *x, *d, *d0, *pi;
+    double *x, *d0, *pi;                 /* a state, trades of nothing, costates */
     double *regime;                      /* rows */
     int rated, banded;                   /* whether some rate is limited, some gap capped */
 };
@@ -221,7 +221,6 @@ static size_t layout(cw_mpc *p, char *base, const cw_mpc_dims *given) {
     TAKE(grad, hm, double);
     TAKE(nu, hm, double);
     TAKE(best, hm, double);
-    TAKE(trial, hm, double);
     TAKE(plan0, hm, double);
     TAKE(t, hm + hk, double);
     TAKE(s, n, double);
@@ -248,7 +247,6 @@ static size_t layout(cw_mpc *p, char *base, const cw_mpc_dims *given) {
     TAKE(rest, hm + hk, double);
     TAKE(aim, hr, double);
     TAKE(x, sx + 4, double);
-    TAKE(d, mp, double);
     TAKE(d0, mp, double);
     TAKE(pi, sx + 4, double);
     TAKE(regime, hr, double);
@@ -269,7 +267,8 @@ static ALWAYS void add(double *to, const double *from, const double f, const int
 }
 
 /* to += sum of f[r] times row r. */
-static ALWAYS void gather(double *to, const double *f, const double *rows, const int count, const int stride, const int n) {
+static ALWAYS void gather(double *to, const double *f, const double *rows, const int count, const int stride,
+                          const int n) {
     int b = 0;
 #if LANES == 4
     for (; b + 12 <= n; b += 12) {
@@ -291,7 +290,8 @@ static ALWAYS void gather(double *to, const double *f, const double *rows, const
 /* Add to one number of a row; as a vector where the row is read as vectors next, which then need not wait. */
 static ALWAYS void bump(double *row, const int at, const double f) {
 #if LANES == 4
-    static const double unit[4][4] = {{1.0, 0.0, 0.0, 0.0}, {0.0, 1.0, 0.0, 0.0}, {0.0, 0.0, 1.0, 0.0}, {0.0, 0.0, 0.0, 1.0}};
+    static const double unit[4][4] = {
+        {1.0, 0.0, 0.0, 0.0}, {0.0, 1.0, 0.0, 0.0}, {0.0, 0.0, 1.0, 0.0}, {0.0, 0.0, 0.0, 1.0}};
     TO(row, at & ~3) += f * AT(unit[at & 3], 0);
 #else
     row[at] += f;
@@ -585,7 +585,10 @@ static ALWAYS int slice_even(cw_mpc *p, int t, const double *w, const double *V,
     const double q = p->q[t], rho = p->rho[0];
     double X[6][12], N[3][12], R[3][4], inverse[3][4] = {{0.0}};
     for (int i = 0; i < m; i++) {
-        for (int b = 0; b < deep; b += LANES) TO(X[i], b) = AT(V + i * sx, b), TO(X[m + i], b) = AT(V + (4 + i) * sx, b);
+        for (int b = 0; b < deep; b += LANES) {
+            TO(X[i], b) = AT(V + i * sx, b);
+            TO(X[m + i], b) = AT(V + (4 + i) * sx, b);
+        }
         add(X[i], Qg + i * 4, 1.0, 4);
         bump(X[i], i, wG[i]);
         bump(X[m + i], 4 + i, q);
@@ -1214,7 +1217,8 @@ static void snap(cw_mpc *p) {
     }
 }
 
-/* At most `runs` factorisations of Newton steps from u, y and regimes; 1 where regimes fit each other at the end and pins hold as well as they can. */
+/* At most `runs` factorisations of Newton steps from u, y and regimes; 1 where regimes fit each other at the end and
+   pins hold as well as they can. A hasty run is given up where the second one changes many. */
 static int newton(cw_mpc *p, int runs, int hasty, int *used, int most) {
     int least = 1 << 30, stall = 0, again = 0, own = 0, settled = 0, keep = p->H;
     roll(p, p->u);
@@ -1290,7 +1294,10 @@ static void centre(cw_mpc *p, double mu, double extra) {
 
 /* The parts of the slacks that there are, of trades, changes and gaps: from and to. */
 #define FROM(part) ((part) == 0 ? 0 : (part) == 1 ? 3 * p->hm : 5 * p->hm)
-#define UNTIL(part) ((part) == 0 ? 3 * p->hm : (part) == 1 ? (p->rated ? 5 : 3) * p->hm : 5 * p->hm + (p->banded ? 3 : 0) * p->hk)
+#define UNTIL(part)                                            \
+    ((part) == 0   ? 3 * p->hm                                 \
+     : (part) == 1 ? (p->rated ? 5 : 3) * p->hm                \
+                   : 5 * p->hm + (p->banded ? 3 : 0) * p->hk)
 #define THRICE for (int part = 0; part < 3; part++)
 
 /* Weights of the rows once slacks and epigraphs are eliminated, and what a direction's prices and epigraphs begin with. */
@@ -1308,7 +1315,8 @@ CLONES static void eliminate(cw_mpc *p) {
         }
     for (int i = 0; i < hm; i++) {
         const double D0 = D[i], D1 = D[hm + i], D2 = D[2 * hm + i], h = u[i];
-        const double h0 = D0 * (t[i] - h - s[i]), h1 = D1 * (t[i] + h - s[hm + i]), h2 = D2 * (top[i] - t[i] - s[2 * hm + i]);
+        const double h0 = D0 * (t[i] - h - s[i]), h1 = D1 * (t[i] + h - s[hm + i]);
+        const double h2 = D2 * (top[i] - t[i] - s[2 * hm + i]);
         const double sum = D0 + D1 + D2, inverse = (sum > 0.0 ? 1.0 : 0.0) / (sum > 0.0 ? sum : 1.0);
         w[i] = (4.0 * D0 * D1 + D2 * (D0 + D1)) * inverse + pin[i];
         over[i] = inverse, B[i] = (D1 - D0) * inverse;
@@ -1949,7 +1957,8 @@ void cw_mpc_save(const cw_mpc *p, void *to) {
     unsigned char *at = to;
     memcpy(at + sizeof h, p->u, hr * sizeof(double));
     memcpy(at + sizeof h + hr * sizeof(double), p->y, hr * sizeof(double));
-    for (size_t i = 0; i < hr; i++) at[sizeof h + 2 * hr * sizeof(double) + i] = (unsigned char)(signed char)p->regime[i];
+    unsigned char *regime = at + sizeof h + 2 * hr * sizeof(double);
+    for (size_t i = 0; i < hr; i++) regime[i] = (unsigned char)(signed char)p->regime[i];
     h.body = hashed(hash_of_start(&h), at + sizeof h, cw_mpc_saved_bytes(p) - sizeof h);
     memcpy(at, &h, sizeof h);
 }
@@ -2071,7 +2080,8 @@ cw_mpc *cw_mpc_init(void *memory, const cw_mpc_dims *dims, const cw_mpc_model *m
             p->F[i * kp + e] = p->E[e * mp + i];
             p->plain &= p->E[e * mp + i] == (e == i ? 1.0 : 0.0);
         }
-    for (int a = 0; a < p->ng; a++) p->sc[a] = a < k ? 1.0 : a < kb ? 0.0 : (a - kb) % mb < m ? p->rho[(a - kb) / mb] : 0.0;
+    for (int a = 0; a < p->ng; a++)
+        p->sc[a] = a < k ? 1.0 : a < kb ? 0.0 : (a - kb) % mb < m ? p->rho[(a - kb) / mb] : 0.0;
     for (int j = 0; j < M; j++) {
         const double end = 1.0 / (p->rho[j] * p->rho[j]);
         for (int t = 0; t < H; t++) p->q[t * M + j] = t + 1 < H ? end - 1.0 : end;
