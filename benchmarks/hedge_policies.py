@@ -4,7 +4,7 @@
     python benchmarks/hedge_policies.py --into DIR --page    # the page of what DIR holds
     python benchmarks/hedge_policies.py --into DIR --parents 0.02   # a look
 
-About twenty minutes of one core. DIR keeps the rows as they come; a run that was cut short goes on where it ended.
+About half an hour of one core. DIR keeps the rows as they come; a run that was cut short goes on where it ended.
 Every figure, and every sentence with a result in it, is made from the numbers. The script fails where the components
 of a replay and its ledger differ by more than 1e-9. The pictures need kaleido and a Chromium. What is drawn and
 replayed is in hedge_policies_study.py, what is searched in hedge_policies_tuning.py.

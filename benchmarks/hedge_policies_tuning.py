@@ -56,8 +56,8 @@ from crosswind.solvers.errors import CrosswindError
 _INF = math.inf
 _CLIPS = (0.1, 0.2, 0.5, _INF)
 _SHARES = (0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1.0)
-_FACTORS = (0.25, 0.5, 2.0, 4.0)
-_RISKS = (300.0, 1e3, 2e3, 4e3, 1e4, 3e4)  # λ times the beta notional, or else times the reference
+_FACTORS = (0.5, 2.0)
+_RISKS = (1e3, 2e3, 4e3, 1e4)  # λ times the beta notional, or else times the reference
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     P1: {"clip_share": (0.02, 0.05, *_CLIPS)},
     P2: {"every": (2, 3, 5, 8), "clip_share": _CLIPS},
@@ -66,9 +66,9 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     BS: {"fraction": _SHARES, "clip_share": _CLIPS},
     SO: {
         "relative": (True, False),
-        "risk_aversion": (*_RISKS[1:], 1e5),
-        "fraction": (0.05, 0.1, 0.2, *_SHARES),
-        "clip_share": (0.5, _INF),
+        "risk_aversion": _RISKS,
+        "fraction": _SHARES,
+        "clip_share": (_INF,),  # 0.5 and shares below 0.3 were the worst of the first 160 points
         "impact_factor": (1.0, 2.0),
     },
 }
@@ -81,11 +81,9 @@ WALKS: dict[str, tuple[tuple[str, tuple[Any, ...]], ...]] = {
         ("fee_bps", (0.0, 0.15, 0.3)),
         ("spread_power", (0.0, 2.0)),
         ("gap_penalty", (1e-3,)),
-        ("gap_cap_share", (_INF, 0.2, 0.1, 0.05)),
-        ("clip_share", (_INF, 0.5)),
-        ("temporary", (0.0, 5e-12)),
+        ("gap_cap_share", (_INF, 0.2, 0.1)),
         ("relative", (True, False)),
-        ("horizon", (30, 10, 60)),
+        ("horizon", (30, 60)),
         ("risk_aversion", (1e3, 2e3, 4e3)),
     ),
     P3A: (
