@@ -1899,13 +1899,13 @@ cw_mpc_result cw_mpc_step(cw_mpc *p, const cw_mpc_data *data, int shift, double 
     }
     for (int t = 0; t < p->H; t++)
         for (int i = 0; i < p->m; i++) trades[t * p->m + i] = p->best[t * p->mp + i] * p->unit;
-    if (!settled) { /* the next step starts from the plan alone */
-        at_rest(p);
+    const double gap = larger(g.value - g.bound, 0.0);
+    out.status = gap <= tol * larger(g.size, TINY) ? CW_MPC_OPTIMAL : CW_MPC_CERTIFIED;
+    if (!settled) { /* the next step starts from the plan alone; what proved nothing is no price */
+        if (out.status != CW_MPC_OPTIMAL) at_rest(p);
         memcpy(p->u, p->best, bytes);
     }
     p->warm = settled ? SETTLED : PLAN;
-    const double gap = larger(g.value - g.bound, 0.0);
-    out.status = gap <= tol * larger(g.size, TINY) ? CW_MPC_OPTIMAL : CW_MPC_CERTIFIED;
     out.factorisations = used, out.steps = steps;
     out.objective = g.value * p->cost;
     out.gap = (gap + ROUNDING * g.size) * p->cost;

@@ -8,9 +8,9 @@ import pickle
 import numpy as np
 import pytest
 
-from crosswind.solvers import Status, native
+from crosswind.solvers import Status, certify, native
 from crosswind.solvers.errors import InvalidInput, MissingDependency
-from crosswind.solvers.mpc import MpcModel, MpcSolver, MpcWorld, mpc_instance
+from crosswind.solvers.mpc import MpcModel, MpcProgram, MpcSolver, MpcWorld, mpc_instance
 
 SIZES = [(1, 1, 0), (1, 1, 1), (1, 1, 2), (2, 1, 2), (3, 3, 1), (2, 2, 2), (2, 3, 1), (1, 2, 0)]
 compiled = pytest.mark.skipif(not native.COMPILED, reason="the package was built without a compiler")
@@ -402,3 +402,20 @@ def test_more_work_never_makes_the_decision_worse():
             costs.append(solver.step(**d, work=work).objective)
         assert all(b <= a + 1e-12 * abs(a) for a, b in itertools.pairwise(costs))
         world.execute(solver.step(**d).trades[0])
+
+
+@compiled
+@pytest.mark.parametrize("sizes", [(2, 1, 2, 30, 7093, 110), (3, 3, 1, 30, 41, 200), (10, 10, 1, 60, 4210, 40)])
+def test_hostile_streams_are_proven_step_by_step_and_their_prices_prove_it_again(sizes):
+    """The first stream has a step whose regimes never settle: two instruments on one exposure, no spread, shut caps."""
+    *shape, seed, steps = sizes
+    model = mpc_instance(*shape, seed=seed)
+    world, solver = MpcWorld(model, steps, seed + 1, hostile=True), MpcSolver(model)
+    for _ in range(steps):
+        d = world.data()
+        step = solver.step(**d)
+        assert (step.status, step.work <= 40) == (Status.OPTIMAL, True)
+        program = MpcProgram(model, **d)
+        y, z = program.multipliers(step.trades, step.prices.gap, step.prices.rate)
+        assert certify(program, program.point(step.trades), y, z, tol=1e-5).passes()
+        world.execute(step.trades[0])
