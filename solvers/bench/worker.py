@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from crosswind.solvers.backends.base import Backend, Direct, Options, Prepared, Raw, WarmStart
+from crosswind.solvers.backends.base import Backend, Direct, Options, Prepared, Program, Raw, WarmStart
 from crosswind.solvers.bench.memory import peak_mb, reset_peak, resident_mb
 from crosswind.solvers.bench.messages import Begin, Call, Done, Failed, Load, Loaded, Request
 from crosswind.solvers.bench.plan import run_plugins
@@ -30,6 +30,7 @@ __all__ = ["Run", "serve"]
 T = TypeVar("T")
 _COMPILERS = ("jax", "numba")
 _LADDER = tuple(10.0 ** (-k / 2.0) for k in range(8, 0, -1))  # shares of the time limit: 1e-4, 3.2e-4 … 0.32
+_PASSES = 3
 _BUDGET = 0.5  # share of the time limit that the repeats of a cell may take together
 
 
@@ -164,9 +165,34 @@ class Run:
         """Time the backend's own calls from ``step`` on, as far as the set-up fits and each left an iterate.
 
         All is converted before the first of them and after the last, so that nothing of ours is in a time or a cache.
+        The same steps are gone through up to three times from set-ups of their own, as long as that takes less than
+        half a time limit, and each step counts with its least time: what the machine does in between is not the
+        solver's.
         """
         todo = self._awake(itertools.takewhile(ready.fits, self.request.programs[step:]))
         loaded = [(program, direct.load(program)) for program in todo]
+        found = self._pass(direct, loaded)
+        times = np.array([part[:2] for part in found]).reshape(-1, 2)
+        once = spent = float(times[:, 0].sum())
+        for _ in range(min(_PASSES, self.request.repeats) - 1):
+            spent += once
+            if spent > _BUDGET * self.request.time_limit_s:
+                break
+            self._begin(first=False)
+            anew = self.solver.prepare(self.request.programs[step - 1], self.options)
+            anew.solve(None, self._limit)
+            other = anew.direct(self._limit)
+            more = [] if other is None else self._pass(other, loaded)
+            if len(more) == len(found):
+                times = np.minimum(times, [part[:2] for part in more]) if found else times
+        warm = self.solver.warm_starts
+        return [
+            Call(step + at, 0.0, float(times[at, 0]), _owned(part[2]()), None, True, warm, float(times[at, 1]))
+            for at, part in enumerate(self._awake(found))
+        ]
+
+    def _pass(self, direct: Direct, loaded: list[tuple[Program, Any]]) -> list[tuple[float, float, Callable[[], Raw]]]:
+        """Go once through steps, up to one without iterate: seconds by the wall, of the processor, the answer."""
         found: list[tuple[float, float, Callable[[], Raw]]] = []
         for program, vectors in loaded:
             self._begin(first=False)
@@ -176,11 +202,7 @@ class Run:
             if answer is None:
                 break
             found.append((clock.end - clock.begin, clock.cpu, answer))
-        warm = self.solver.warm_starts
-        return [
-            Call(step + at, 0.0, seconds, _owned(answer()), None, True, warm, cpu)
-            for at, (seconds, cpu, answer) in enumerate(self._awake(found))
-        ]
+        return found
 
     def _awake(self, items: Iterable[T]) -> Iterator[T]:
         """Yield the items and start the engine's clock at each: what is done with them is no solve that hangs."""

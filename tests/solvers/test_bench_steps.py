@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -228,9 +229,9 @@ class Clip(Backend):
         return Raw(Claim.SOLVED, "clipped", x, np.zeros(0), -(x + q))
 
 
-def run(solver: Backend, steps: int) -> tuple[QuadraticProgram, ...]:
+def run(solver: Backend, steps: int, repeats: int = 1, limit: float = 10.0) -> tuple[Any, Any]:
     programs = stream(steps)
-    done = Run(solver, Request("sequence", programs, 1e-6, 10.0, 1), lambda *_: None).done()
+    done = Run(solver, Request("sequence", programs, 1e-6, limit, repeats), lambda *_: None).done()
     return programs, done.calls
 
 
@@ -247,6 +248,27 @@ def test_bare_calls_are_loaded_before_and_translated_after_all_of_them():
         assert call.solve_s > 0.0
         assert 0.0 <= call.cpu_s < 1.0
     assert all(call.setup_s == 0.0 for call in calls[1:])
+
+
+def test_passes_start_from_set_ups_of_their_own_and_the_least_time_counts(monkeypatch: pytest.MonkeyPatch):
+    waits = iter([0.09, 0.03, 0.03, 0.03, 0.09, 0.03, 0.06, 0.06, 0.03])  # three steps, three passes
+    monkeypatch.setattr(_Bare, "run", lambda self, loaded: (time.sleep(next(waits)), self.out.__setitem__(..., loaded)))
+    solver = Clip()
+    programs, calls = run(solver, 4, repeats=20)
+    assert next(waits, None) is None
+    assert solver.log.count("prepare") == 4  # the warm-up, and one for each pass
+    assert solver.log.count("load") == solver.log.count("answer") == 3
+    assert all(0.03 <= call.solve_s < 0.06 for call in calls[1:])
+    for item, call in zip(programs, calls, strict=True):
+        assert np.array_equal(call.raw.x, np.clip(-item.q, -1.0, 1.0))
+
+
+def test_a_stream_that_takes_long_is_gone_through_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_Bare, "run", lambda self, loaded: (time.sleep(0.02), self.out.__setitem__(..., loaded)))
+    solver = Clip()
+    _, calls = run(solver, 6, repeats=20, limit=0.3)
+    assert solver.log.count("prepare") == 2
+    assert len(calls) == 6
 
 
 def test_a_step_without_an_iterate_is_set_up_anew_and_the_stream_goes_on():
