@@ -14,7 +14,7 @@
 #define RESOLVES 3
 #define HASTY 4       /* regimes that the second factorisation of a crossover may change at most */
 #define END 1e-13     /* the least complementarity that there is a use for */
-#define LAST 1e-11    /* complementarity from which on the interior point's own answer is judged */
+#define EARLY 1e-6    /* complementarity down to which a crossover is hasty */
 #define STALL 3       /* Newton steps in a row that change no fewer regimes than before */
 #define GATE 4        /* steps in a row that Newton did not settle, from which on it is tried every eighth time */
 #define WARM 22       /* interior steps after which a start from the last prices is given up */
@@ -1218,9 +1218,10 @@ static void snap(cw_mpc *p) {
 }
 
 /* At most `runs` factorisations of Newton steps from u, y and regimes; 1 where regimes fit each other at the end and
-   pins hold as well as they can. A hasty run is given up where the second one changes many. */
-static int newton(cw_mpc *p, int runs, int hasty, int *used, int most) {
-    int least = 1 << 30, stall = 0, again = 0, own = 0, settled = 0, keep = p->H;
+   pins hold as well as they can. Given up where the second one changes more than `room`, or where that is 0 more than the
+   first. */
+static int newton(cw_mpc *p, int runs, int room, int *used, int most) {
+    int first = 0, least = 1 << 30, stall = 0, again = 0, own = 0, settled = 0, keep = p->H;
     roll(p, p->u);
     (void)weigh(p);
     for (;;) {
@@ -1238,7 +1239,8 @@ static int newton(cw_mpc *p, int runs, int hasty, int *used, int most) {
             if (!(s.off > HELD)) return 1;
             continue;
         }
-        if (hasty && own == 2 && s.changes > HASTY) return 0;
+        if (own == 1) first = s.changes;
+        if (own == 2 && s.changes > (room > 0 ? room : first)) return 0;
         if (s.changes < least) least = s.changes, stall = 0;
         else if (++stall >= STALL) return 0;
     }
@@ -1834,7 +1836,7 @@ static int interior(cw_mpc *p, grade *g, double tol, int work, int *used, int *s
                 (*steps)++;
                 continue;
             }
-            if (!warm) break;
+            if (!warm || mu <= EARLY) break; /* from there on rounding ends it: what there is will do */
         }
         if (stuck) {
             warm = 0, next = first;
@@ -1843,21 +1845,18 @@ static int interior(cw_mpc *p, grade *g, double tol, int work, int *used, int *s
             mu = complementarity(p);
             continue;
         }
-        while (next >= mu && next > END) next = next > 1e-5 ? 1e-6 : next > 1e-7 ? 1e-8 : next > LAST ? LAST : END;
+        while (next >= mu && next > END) next = next > 1e-5 ? 1e-6 : next > 1e-7 ? 1e-8 : next > 1e-10 ? 1e-11 : END;
         memcpy(p->keep, p->u, hr);
         memcpy(p->keep_y, p->y, hr); /* of trades that are shut */
         cross_over(p);
-        if (newton(p, NEWTON, 1, used, work)) {
+        if (newton(p, NEWTON, mu > EARLY ? HASTY : 0, used, work)) {
             snap(p);
             if (judge(p, g, tol)) return 1;
         }
         memcpy(p->u, p->keep, hr);
         memcpy(p->y, p->keep_y, hr);
         roll(p, p->u);
-        if (p->live > 0 && mu > LAST) continue;
-        cross_over(p); /* where limits leave prices open, regimes need not settle */
-        if (judge(p, g, tol) || p->live == 0 || mu <= END) return 0;
-        memcpy(p->y, p->keep_y, hr);
+        if (p->live == 0 || mu <= END) break; /* where limits leave prices open, regimes need not settle */
     }
     if (*steps > 0) {
         cross_over(p);
@@ -1884,7 +1883,7 @@ cw_mpc_result cw_mpc_step(cw_mpc *p, const cw_mpc_data *data, int shift, double 
     memcpy(p->plan0, p->u, bytes);
     memcpy(p->y0, p->y, (size_t)p->hr * sizeof(double));
     if (p->warm == SETTLED && (p->gated < GATE || (p->fallbacks = (p->fallbacks + 1) & 7) == 0)) {
-        settled = newton(p, LONGER, 0, &used, work);
+        settled = newton(p, LONGER, 1 << 30, &used, work);
         if (settled) {
             snap(p);
             settled = judge(p, &g, tol);
