@@ -46,7 +46,15 @@ from hedge_policies_study import (
     TRAIN_SEED,
     TRAINED,
 )
-from hedge_policies_tuned import FIRST_TEST, lines, tried_table, tuning_table, walk_table
+from hedge_policies_tuned import (
+    FIRST_TEST,
+    beyond_grids,
+    lines,
+    training_line,
+    tried_table,
+    tuning_table,
+    walk_table,
+)
 from hedge_policies_tuning import GRIDS, WALKS, study
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -314,6 +322,7 @@ def page(
         "## Against the bars",
         "",
         *verdicts(rows),
+        training_line(tuning),
         "",
         "## All parents",
         "",
@@ -377,7 +386,7 @@ def page(
         f"![Mean and q95 of every point tried](../img/{FRONTIER.name})",
         "",
         f"Whole grids of {', '.join(GRIDS)}; {' and '.join(WALKS)}, which no batch can run, one parameter after "
-        f"another. Searched: {grids}. For SO and P4 `risk_aversion` is λ times "
+        f"another. Searched: {grids}.{beyond_grids(tuning)} For SO and P4 `risk_aversion` is λ times "
         f"the parent's beta notional, or times {REFERENCE:,.0f} where `relative` is 0.",
         "",
         "What P4's parameters brought on the training parents, in the order of the search:",

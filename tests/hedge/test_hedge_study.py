@@ -277,6 +277,19 @@ def test_a_walks_table_says_what_changed_and_what_was_kept():
     assert cells == ["start", "x 2kept", "x 3", "y 5kept"]
 
 
+def test_points_outside_the_grids_and_the_training_figure_are_said():
+    clips = tuning_of.GRIDS[study.P1]["clip_share"]
+    rows = [(study.P1, {"clip_share": clip}, 2.0, 4.0, 3.0) for clip in (clips[0], 0.33)]
+    rows += [(p, {}, 2.0, 5.0, 3.5) for p in (study.P2, study.P3A, study.P3B)]
+    rows += [(study.P4, {}, 9.0, 9.0, 9.0), (study.P4, {"x": 1}, 1.5, 3.0, 2.25)]
+    table = pd.DataFrame(rows, columns=["policy", "parameters", "mean", "q95", "score"])
+    table["parameters"] = [json.dumps(p) for p in table["parameters"]]
+    assert "1 of the 2 points of P1 immediate" in tuned.beyond_grids(table)
+    assert "P1 immediate: q95 -25.0%, mean -0.50" in tuned.training_line(table)
+    inside = table[table["parameters"] == json.dumps({"clip_share": clips[0]})]
+    assert tuned.beyond_grids(inside) == ""
+
+
 def test_pieces_hold_every_parent_once_with_seeds_apart():
     found = study.pieces(study.CELLS, 1.0)
     for cell in study.CELLS:
