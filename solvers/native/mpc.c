@@ -91,9 +91,22 @@ struct cw_mpc {
 #define ALWAYS inline
 #endif
 
-/* Where the compiler knows vectors, loops over padded rows are written with them; each number of a vector sees the same
-   operations in the same order as without, and so has the same bits. */
-#if defined(__GNUC__) && !defined(CW_MPC_SCALAR)
+/* Where the loader can choose by the processor, what takes long is there twice. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(CW_MPC_PORTABLE)
+#define CLONES __attribute__((target_clones("avx2", "default")))
+#define VECTORS
+#else
+#define CLONES
+#if defined(__AVX__) || defined(__SANITIZE_ADDRESS__)
+#define VECTORS
+#endif
+#endif
+
+/* Where the processor has vectors of four, loops over padded rows are written with them; compilers make slow code of them
+   where it has not. Each number of a vector sees the same operations in the same order as without, and so has the same
+   bits, as long as multiplications and additions are not fused. */
+#if defined(__GNUC__) && defined(VECTORS) && !defined(CW_MPC_SCALAR)
 #define LANES 4
 typedef double vec __attribute__((vector_size(32), aligned(8), may_alias));
 typedef long long marks __attribute__((vector_size(32)));
@@ -135,15 +148,6 @@ static ALWAYS double total(const vec *v) { return (v[0][0] + v[0][1]) + (v[0][2]
 static ALWAYS double highest(const vec v) { return v; }
 static ALWAYS double whole(const vec v) { return v; }
 static ALWAYS double total(const vec *v) { return (v[0] + v[1]) + (v[2] + v[3]); }
-#endif
-
-/* Where the loader can choose by the processor, what takes long is there twice; without fused operations both give the
-   same bits. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(__SANITIZE_ADDRESS__) && !defined(CW_MPC_PORTABLE)
-#define CLONES __attribute__((target_clones("avx2", "default")))
-#else
-#define CLONES
 #endif
 
 /* ---- memory ---------------------------------------------------------------------------------------------------- */
