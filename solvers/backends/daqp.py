@@ -20,6 +20,7 @@ from crosswind.solvers.backends.base import (
     Stream,
     WarmStart,
 )
+from crosswind.solvers.backends.horizon import HorizonOnly
 from crosswind.solvers.backends.keywords import merged
 from crosswind.solvers.backends.stacking import Sides
 from crosswind.solvers.errors import InvalidInput
@@ -75,7 +76,7 @@ class Daqp(Backend):
         return _DaqpPrepared(program, options)
 
 
-class DaqpCondensed(Daqp):
+class DaqpCondensed(HorizonOnly, Daqp):
     """DAQP on the form it is made for: a receding-horizon program with gaps and impact states put in, dense.
 
     Variables are the trades, their sizes and the excesses; 1e-7 of curvature on the latter two spares DAQP its proximal
@@ -83,19 +84,6 @@ class DaqpCondensed(Daqp):
     """
 
     name = "daqp:condensed"
-    only = "receding-horizon programs (crosswind.solvers.mpc.MpcProgram)"
-
-    def takes(self, program: Program) -> bool:
-        """Tell whether it is an MpcProgram."""
-        from crosswind.solvers.mpc.program import MpcProgram
-
-        return isinstance(program, MpcProgram)
-
-    def sample(self) -> tuple[Program, Vector]:
-        """Return a step of one slice with a known trade."""
-        from crosswind.solvers.mpc.program import sample_program
-
-        return sample_program()
 
     def prepare(self, program: Program, options: Options) -> Prepared:
         """Condense a receding-horizon program and set it up.

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crosswind.solvers.backends.base import Backend, Claim, Direct, Options, Prepared, Program, Raw, WarmStart
+from crosswind.solvers.backends.base import Claim, Direct, Options, Prepared, Program, Raw, WarmStart
+from crosswind.solvers.backends.horizon import HorizonOnly
 from crosswind.solvers.backends.keywords import merged
-from crosswind.solvers.matrices import Vector
 from crosswind.solvers.solution import Status
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _CLAIMS = {Status.OPTIMAL: Claim.SOLVED, Status.FEASIBLE: Claim.ALMOST, Status.I
 _KNOWN = {"engine": "auto", "work": 40, "tol": 1e-8}
 
 
-class MpcCore(Backend):
+class MpcCore(HorizonOnly):
     """:class:`crosswind.solvers.mpc.MpcSolver`, compiled, or PIQP behind the same call where it was not.
 
     A step's answer is its trades and the prices of its limits. Point and multipliers of the sparse program follow from
@@ -38,19 +38,6 @@ class MpcCore(Backend):
     licence = "Apache-2.0, part of this package"
     warm_starts = True
     updates = True
-    only = "receding-horizon programs (crosswind.solvers.mpc.MpcProgram)"
-
-    def takes(self, program: Program) -> bool:
-        """Tell whether it is an MpcProgram."""
-        from crosswind.solvers.mpc.program import MpcProgram
-
-        return isinstance(program, MpcProgram)
-
-    def sample(self) -> tuple[Program, Vector]:
-        """Return a step of one slice with a known trade."""
-        from crosswind.solvers.mpc.program import sample_program
-
-        return sample_program()
 
     def prepare(self, program: Program, options: Options) -> Prepared:
         """Set the core up for the model of a receding-horizon program.

@@ -8,8 +8,9 @@ import numpy as np
 from scipy.linalg import cho_solve
 
 from crosswind.solvers.mpc.condensed import Condensed
+from crosswind.solvers.mpc.data import DATA
 from crosswind.solvers.mpc.model import Array, MpcModel
-from crosswind.solvers.mpc.program import DATA, beside, matrices, reachable, vectors
+from crosswind.solvers.mpc.program import beside, matrices, reachable, vectors
 from crosswind.solvers.program import QuadraticProgram
 from crosswind.solvers.session import Session
 

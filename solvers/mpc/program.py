@@ -11,14 +11,12 @@ from scipy import sparse
 
 from crosswind.solvers import matrices as mx
 from crosswind.solvers.errors import InvalidInput
+from crosswind.solvers.mpc.data import DATA, LIMITS, fitted, shapes
 from crosswind.solvers.mpc.model import Array, MpcModel
 from crosswind.solvers.program import QuadraticProgram
 
-__all__ = ["DATA", "MpcProgram", "as_mpc", "beside", "complete", "matrices", "reachable", "sample_program", "vectors"]
+__all__ = ["MpcProgram", "as_mpc", "beside", "complete", "matrices", "reachable", "sample_program", "vectors"]
 
-# In the order in which the core takes them.
-DATA = ("gap", "state", "last", "plan", "linear", "carry", "spread", "cap", "rate", "gap_cap", "price", "curve")
-_LIMITS = ("cap", "rate", "gap_cap")
 _FROM_ZERO = ("spread", "cap", "rate", "gap_cap", "price", "curve")
 Data = dict[str, Array]
 
@@ -262,26 +260,13 @@ def complete(model: MpcModel, given: Mapping[str, Any]) -> Data:
     InvalidInput
         On shapes that do not fit, NaN, values that must be finite or must not be negative.
     """
-    m, k, M, H = model.sizes
-    shapes = {
-        "gap": (k,), "state": (M, m), "last": (m,), "plan": (H, k), "linear": (H, m), "carry": (H, k),
-        "spread": (H, m), "cap": (H, m), "rate": (m,), "gap_cap": (H, k), "price": (H, k), "curve": (H, k),
-    }  # fmt: skip
     out: Data = {}
-    for name, shape in shapes.items():
+    for name, shape in shapes(model).items():
         value = given.get(name)
         if value is None:
-            value = np.inf if name in _LIMITS else 0.0
-        try:
-            plain = np.asarray(value, dtype=np.float64)
-            if len(shape) > 1 and shape[1] == 1 and plain.ndim == 1:
-                plain = plain[:, None]  # one instrument or exposure: a column, as the core takes it
-            array = np.array(np.broadcast_to(plain, shape), order="C")
-        except (TypeError, ValueError):
-            raise InvalidInput(
-                f"does not fit the shape {shape}", field=name, value=np.shape(value), remedy="see the model's sizes"
-            ) from None
-        if np.isnan(array).any() or (name not in _LIMITS and not np.isfinite(array).all()):
+            value = np.inf if name in LIMITS else 0.0
+        array = np.array(fitted(name, value, shape), order="C")
+        if np.isnan(array).any() or (name not in LIMITS and not np.isfinite(array).all()):
             raise InvalidInput(
                 "must be finite", field=name, value="NaN or ∞", remedy="only cap, rate, gap_cap may be ∞"
             )

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from crosswind.solvers import native
 from crosswind.solvers.errors import InvalidInput, MissingDependency
+from crosswind.solvers.mpc.data import LIMITS, fitted, shapes
 from crosswind.solvers.mpc.model import Array, MpcModel
 from crosswind.solvers.solution import Status
 
@@ -137,14 +138,9 @@ class MpcSolver:
         self.model = model
         self.engine = default_engine() if engine == "auto" else engine
         self._core: Engine = self._make()
-        m, k, M, H = model.sizes
-        self._shapes: dict[str, tuple[int, ...]] = {
-            # In the order in which the core takes them.
-            "gap": (k,), "state": (M, m), "last": (m,), "plan": (H, k), "linear": (H, m), "carry": (H, k),
-            "spread": (H, m), "cap": (H, m), "rate": (m,), "gap_cap": (H, k), "price": (H, k), "curve": (H, k),
-        }  # fmt: skip
-        limits = ("cap", "rate", "gap_cap")
-        self._rest = {name: np.full(s, np.inf if name in limits else 0.0) for name, s in self._shapes.items()}
+        m, k, _, H = model.sizes
+        self._shapes = shapes(model)
+        self._rest = {name: np.full(s, np.inf if name in LIMITS else 0.0) for name, s in self._shapes.items()}
         for array in self._rest.values():
             array.setflags(write=False)
         self._trades, self._gaps = (H, m), (H, k)
@@ -312,20 +308,8 @@ class MpcSolver:
 
     def _converted(self, given: dict[str, Any]) -> list[Array]:
         """Return the data as arrays of their full shapes, in the order of the core."""
-        out = []
-        for name, shape in self._shapes.items():
-            value = self._rest[name] if given[name] is None else given[name]
-            try:
-                plain = np.asarray(value, dtype=np.float64)
-                if len(shape) > 1 and shape[1] == 1 and plain.ndim == 1:
-                    plain = plain[:, None]  # one instrument or exposure: a column, as the core takes it
-                array = np.ascontiguousarray(np.broadcast_to(plain, shape))
-            except (TypeError, ValueError):
-                raise InvalidInput(
-                    f"does not fit the shape {shape}", field=name, value=np.shape(value), remedy="see the model's sizes"
-                ) from None
-            out.append(array)
-        return out
+        values = ((name, self._rest[name] if given[name] is None else given[name]) for name in self._shapes)
+        return [np.ascontiguousarray(fitted(name, value, self._shapes[name])) for name, value in values]
 
     def _check(self, shift: object, tol: object, work: object) -> None:
         for name, value in (("shift", shift), ("work", work)):
