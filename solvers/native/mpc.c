@@ -47,7 +47,7 @@ enum { ONE, TWO, THREE, ANY };
 #define LAYOUT                                                                                                   \
     const int one = m == 1 && k == 1 && M == 1, even = m == k && M == 1 && (m == 2 || m == 3), mp = one ? 1 : UP(m), \
               kp = one ? 1 : UP(k), kb = even ? 4 : k, mb = even ? 4 : m, ng = kb + M * mb, sx = UP(ng + m),      \
-              wide = mp + sx;                                                                                     \
+              wide = mp + (even ? 2 * sx : sx);                                                                                     \
     (void)one, (void)even, (void)mp, (void)kp, (void)kb, (void)mb, (void)ng, (void)sx, (void)wide
 
 struct cw_mpc {
@@ -55,6 +55,7 @@ struct cw_mpc {
     int mp, kp, kb, mb, ng, sx; /* as LAYOUT has them */
     int hm, hk, hr;     /* H mp and H kp in whole vectors, and 2 hm + hk */
     int kind, plain;    /* which sweeps; whether E = I */
+    int quick;          /* whether two or three rows are inverted by cofactors */
     int warm, gated, fallbacks;
     double unit, root, cost; /* powers of two: scaling by them is exact; cost is that of root squared */
     uint64_t hash;      /* of the model */
@@ -65,7 +66,7 @@ struct cw_mpc {
     double *E, *lam, *L, *R, *rho, *q, *Qg; /* scaled model: E, 2 Lam, rho L' and L in rows of mp, Qg in rows of kp */
     double *F;                           /* E', m x kp */
     double *sc;                          /* how the state decays: 1, rho, 0 */
-    double *factor, *base;               /* H slices of the weighted matrix and of P: [U | Y], or R^-1 and the gains */
+    double *factor, *base;               /* H slices of the weighted matrix and of P: [U | Y], or as SLICE has it */
     int *count, *none, *act;             /* trades before that a slice asks for: how many, none, which */
     double *V, *X, *W;                   /* values H + 1 times, one at work, Gamma'V */
     double *G0, *z0, *last;
@@ -564,7 +565,8 @@ static ALWAYS void forth_sized(cw_mpc *p, const double *F, const int *count, dou
 }
 
 /* The inverse of a symmetric matrix of two or three rows, by cofactors: one division, where elimination waits for three.
-   0 unless it is positive definite. What scales its rows and columns, as weights do, scales all terms alike. */
+   0 unless it is positive definite. Weights on its diagonal scale all terms alike; where they come in across it, as those
+   of gaps do if E is not I, the terms cancel, and elimination it must be. */
 static ALWAYS int invert(const double (*R)[4], double (*to)[4], const int m) {
     const double a = R[0][0], b = R[0][1], d = R[1][1], minor = a * d - b * b;
     if (m == 2) {
@@ -580,14 +582,58 @@ static ALWAYS int invert(const double (*R)[4], double (*to)[4], const int m) {
     return a > 0.0 && minor > 0.0 && det > 0.0;
 }
 
-/* One slice where m = k is two or three and there is one mode: the state is in vectors of four, G, z and all trades before
-   or none, and the factor is R^-1 and the gains K = R^-1 N, m rows of each. */
+/* A slice of the factor where m = k is two or three and there is one mode, m rows of SLICE: R^-1 and the gains K = R^-1 N,
+   or U, K and Y = U^-T N. The state is in vectors of four, G, z and all trades before or none. */
+#define SLICE 28
+
+/* From R and N that slice, and rows whose products the value loses: N with K, or Y with itself. */
+static ALWAYS int gains(double (*R)[4], double (*N)[12], double *F, const int span, const int m, const int quick) {
+    double inverse[3][4] = {{0.0}}, root[3];
+    if (quick) {
+        if (!invert((const double (*)[4])R, inverse, m)) return 0;
+        for (int i = 0; i < m; i++) {
+            double *row = F + i * SLICE;
+            for (int b = 0; b < 4; b += LANES) TO(row, b) = AT(inverse[i], b);
+            for (int b = 0; b < span; b += LANES) {
+                vec sum = inverse[i][0] * AT(N[0], b) + inverse[i][1] * AT(N[1], b);
+                if (m == 3) sum += inverse[i][2] * AT(N[2], b);
+                TO(row, 4 + b) = sum;
+            }
+        }
+        return 1;
+    }
+    for (int j = 0; j < m; j++) {
+        if (!(R[j][j] > 0.0)) return 0;
+        const double over = 1.0 / R[j][j];
+        root[j] = sqrt(over);
+        for (int i = j + 1; i < m; i++) {
+            const double f = R[j][i] * over;
+            for (int c = i; c < m; c++) R[i][c] -= f * R[j][c];
+            for (int b = 0; b < span; b += LANES) TO(N[i], b) -= f * AT(N[j], b);
+        }
+    }
+    for (int j = 0; j < m; j++) {
+        double *row = F + j * SLICE;
+        for (int b = 0; b < span; b += LANES) TO(row, 16 + b) = TO(N[j], b) = root[j] * AT(N[j], b);
+        row[j] = root[j];
+        for (int i = j + 1; i < m; i++) row[i] = R[j][i] * root[j];
+    }
+    for (int j = m - 1; j >= 0; j--)
+        for (int b = 0; b < span; b += LANES) {
+            vec sum = AT(N[j], b);
+            for (int i = j + 1; i < m; i++) sum -= F[j * SLICE + i] * AT(F + i * SLICE + 4, b);
+            TO(F + j * SLICE, 4 + b) = root[j] * sum;
+        }
+    return 1;
+}
+
+/* One slice: from the value V after it, its factor F and the value before it. */
 static ALWAYS int slice_even(cw_mpc *p, int t, const double *w, const double *V, const int after, double *F,
-                             double *value, const int now, const int m) {
-    const int sx = 12, wide = 16, deep = after ? 12 : 8, span = now ? 12 : 8;
+                             double *value, const int now, const int m, const int quick) {
+    const int sx = 12, deep = after ? 12 : 8, span = now ? 12 : 8, other = quick ? 4 : 16;
     const double *wh = w + t * 4, *wr = wh + p->hm, *wG = w + 2 * p->hm + t * 4, *Qg = p->Qg + t * (m * 4);
     const double q = p->q[t], rho = p->rho[0];
-    double X[6][12], N[3][12], R[3][4], inverse[3][4] = {{0.0}};
+    double X[6][12], N[3][12], R[3][4];
     for (int i = 0; i < m; i++) {
         for (int b = 0; b < deep; b += LANES) {
             TO(X[i], b) = AT(V + i * sx, b);
@@ -625,23 +671,14 @@ static ALWAYS int slice_even(cw_mpc *p, int t, const double *w, const double *V,
         R[i][i] += wh[i] + wr[i];
         N[i][8 + i] = -wr[i];
     }
-    if (!invert((const double (*)[4])R, inverse, m)) return 0;
-    for (int i = 0; i < m; i++) {
-        double *row = F + i * wide;
-        for (int b = 0; b < 4; b += LANES) TO(row, b) = AT(inverse[i], b);
-        for (int b = 0; b < 12; b += LANES) {
-            vec sum = inverse[i][0] * AT(N[0], b) + inverse[i][1] * AT(N[1], b);
-            if (m == 3) sum += inverse[i][2] * AT(N[2], b);
-            TO(row, 4 + b) = sum;
-        }
-    }
+    if (!gains(R, N, F, span, m, quick)) return 0;
     for (int part = 0; part < (now ? 3 : 2); part++)
         for (int i = 0; i < m; i++) {
             const int a = 4 * part + i;
             double *to = value + a * sx;
             for (int b = 0; b < span; b += LANES) {
-                vec sum = N[0][a] * AT(F + 4, b) + N[1][a] * AT(F + wide + 4, b);
-                if (m == 3) sum += N[2][a] * AT(F + 2 * wide + 4, b);
+                vec sum = N[0][a] * AT(F + other, b) + N[1][a] * AT(F + SLICE + other, b);
+                if (m == 3) sum += N[2][a] * AT(F + 2 * SLICE + other, b);
                 if (part < 2 && b < 8)
                     sum = ((part ? rho : 1.0) * (b < 4 ? 1.0 : rho)) * AT(X[m * part + i], b) - sum;
                 else
@@ -659,21 +696,21 @@ static ALWAYS int slice_even(cw_mpc *p, int t, const double *w, const double *V,
             : (f)[0] * AT(rows, b) + (f)[1] * AT((rows) + (stride), b))
 
 static ALWAYS int back_even(cw_mpc *p, const double *w, const double *y, const double *r, double *F, int *count,
-                            int keep, const int m) {
-    const int hm = p->hm, wide = 16, size = (8 + m) * 12;
+                            int keep, const int m, const int quick) {
+    const int hm = p->hm, size = (8 + m) * 12, other = quick ? 4 : 16;
     const double *E = p->E, *L = p->L, *lam = p->lam, rho = p->rho[0];
     double s[12] = {0.0}, c[4], later[4] = {0.0}; /* costates of G, z and the trades before */
     for (int t = p->H - 1; t >= 0; t--) {
         const int at = 4 * t, after = t + 1 < p->H && count[t + 1] > 0;
-        double *Ft = F + t * (m * wide), *nu = p->nu + at;
+        double *Ft = F + t * (m * SLICE), *nu = p->nu + at;
         if (t < keep) {
             const double *V = p->V + (t + 1) * size, *wr = w + hm + at;
             double *value = p->V + t * size;
             const int now = (wr[0] != 0.0) | (wr[1] != 0.0) | (m == 3 && wr[2] != 0.0);
-            const int good = after ? (now ? slice_even(p, t, w, V, 1, Ft, value, 1, m)
-                                          : slice_even(p, t, w, V, 1, Ft, value, 0, m))
-                                   : (now ? slice_even(p, t, w, V, 0, Ft, value, 1, m)
-                                          : slice_even(p, t, w, V, 0, Ft, value, 0, m));
+            const int good = after ? (now ? slice_even(p, t, w, V, 1, Ft, value, 1, m, quick)
+                                          : slice_even(p, t, w, V, 1, Ft, value, 0, m, quick))
+                                   : (now ? slice_even(p, t, w, V, 0, Ft, value, 1, m, quick)
+                                          : slice_even(p, t, w, V, 0, Ft, value, 0, m, quick));
             if (!good) return 0;
             count[t] = now;
         }
@@ -696,26 +733,37 @@ static ALWAYS int back_even(cw_mpc *p, const double *w, const double *y, const d
             else sum -= MIX(s, E, 4, b);
             TO(c, b) = sum + MIX(s + 4, L, 4, b);
         }
+        if (!quick)
+            for (int i = 0; i < m; i++) {
+                c[i] *= Ft[i * SLICE + i];
+                for (int j = i + 1; j < m; j++) c[j] -= Ft[i * SLICE + j] * c[i];
+            }
         for (int b = 0; b < 4; b += LANES) {
-            TO(s, b) -= MIX(c, Ft + 4, wide, b);
-            TO(s, 4 + b) = rho * AT(s, 4 + b) - MIX(c, Ft + 8, wide, b);
-            if (count[t] > 0) TO(s, 8 + b) = -MIX(c, Ft + 12, wide, b);
-            TO(nu, b) = MIX(c, Ft, wide, b);
+            TO(s, b) -= MIX(c, Ft + other, SLICE, b);
+            TO(s, 4 + b) = rho * AT(s, 4 + b) - MIX(c, Ft + other + 4, SLICE, b);
+            if (count[t] > 0) TO(s, 8 + b) = -MIX(c, Ft + other + 8, SLICE, b);
+            if (quick) TO(nu, b) = MIX(c, Ft, SLICE, b);
         }
+        if (!quick)
+            for (int i = m - 1; i >= 0; i--) {
+                double sum = c[i];
+                for (int j = i + 1; j < m; j++) sum -= Ft[i * SLICE + j] * nu[j];
+                nu[i] = sum * Ft[i * SLICE + i];
+            }
     }
     return 1;
 }
 
 static ALWAYS void forth_even(cw_mpc *p, const double *F, const int *count, double *du, double *z, const int m) {
-    const int hm = p->hm, wide = 16;
+    const int hm = p->hm;
     const double *R = p->R, *E = p->F, rho = p->rho[0];
     double x[12] = {0.0}, d[4] = {0.0};
     for (int t = 0; t < p->H; t++) {
         const int at = 4 * t, deep = count[t] > 0 ? 12 : 8;
-        const double *K = F + t * (m * wide) + 4, *nu = p->nu + at;
+        const double *K = F + t * (m * SLICE) + 4, *nu = p->nu + at;
         double h[4] = {0.0};
         for (int b = 0; b < 4; b += LANES) TO(x, 8 + b) = AT(d, b);
-        for (int i = 0; i < m; i++) h[i] = -(nu[i] + dot(K + i * wide, x, deep));
+        for (int i = 0; i < m; i++) h[i] = -(nu[i] + dot(K + i * SLICE, x, deep));
         for (int b = 0; b < 4; b += LANES) {
             TO(du + at, b) = AT(h, b);
             TO(du + hm + at, b) = AT(h, b) - AT(d, b);
@@ -797,11 +845,11 @@ static void forth_one(cw_mpc *p, const double *F, double *du, double *z) {
 }
 
 CLONES static int back_two(cw_mpc *p, const double *w, const double *y, const double *r, double *F, int *n, int keep) {
-    return back_even(p, w, y, r, F, n, keep, 2);
+    return p->quick ? back_even(p, w, y, r, F, n, keep, 2, 1) : back_even(p, w, y, r, F, n, keep, 2, 0);
 }
 
 CLONES static int back_three(cw_mpc *p, const double *w, const double *y, const double *r, double *F, int *n, int keep) {
-    return back_even(p, w, y, r, F, n, keep, 3);
+    return p->quick ? back_even(p, w, y, r, F, n, keep, 3, 1) : back_even(p, w, y, r, F, n, keep, 3, 0);
 }
 
 CLONES static int back_any(cw_mpc *p, const double *w, const double *y, const double *r, double *F, int *n, int keep) {
@@ -2028,12 +2076,13 @@ static int within(const double *v, size_t count, double low, double high) {
 
 /* Factorise P without weights; 0 where some curvature is below `least`. */
 static int convex(cw_mpc *p, double least) {
+    const int even = p->kind == TWO || p->kind == THREE, wide = even ? SLICE : p->mp + p->sx;
     memset(p->grad, 0, (size_t)p->hm * sizeof(double));
     if (!back(p, p->w, NULL, p->grad, p->base, p->none, p->H)) return 0;
     for (int t = 0; t < p->H; t++)
         for (int i = 0; i < p->m; i++) {
-            const double root = p->base[(t * p->m + i) * (p->mp + p->sx) + i];
-            const double inverse = p->kind == ONE ? p->base[4 * t] : p->kind == ANY ? root * root : root;
+            const double v = p->kind == ONE ? p->base[4 * t] : p->base[(t * p->m + i) * wide + i];
+            const double inverse = p->kind == ONE || p->quick ? v : v * v;
             if (!(inverse * least <= 1.0)) return 0;
         }
     return 1;
@@ -2131,7 +2180,9 @@ cw_mpc *cw_mpc_init(void *memory, const cw_mpc_dims *dims, const cw_mpc_model *m
         if (i >= H * kp || i % kp >= k) p->gmax[i] = INFINITY;
     p->soft = least_curvature(lam, p->factor, p->x, m);
     memset(p->V, 0, mm * sizeof(double));
-    if (!convex(p, 1e-9)) {
+    p->quick = p->plain && (p->kind == TWO || p->kind == THREE);
+    if (p->quick && !convex(p, 1e-9)) p->quick = 0; /* nearly singular: by elimination */
+    if (!p->quick && !convex(p, 1e-9)) {
         for (int i = 0; i < m; i++) p->lam[i * (mp + 1)] += RIDGE;
         if (!convex(p, 1e-3 * RIDGE)) return NULL;
     }

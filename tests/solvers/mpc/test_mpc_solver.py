@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -405,14 +406,40 @@ def test_more_work_never_makes_the_decision_worse():
 
 
 @compiled
-@pytest.mark.parametrize("sizes", [(2, 1, 2, 30, 7093, 110), (3, 3, 1, 30, 41, 200), (10, 10, 1, 60, 4210, 40)])
+@pytest.mark.parametrize("sizes", [(2, 1, 2, 30, 7093, 110), (3, 3, 1, 30, 41, 120), (10, 10, 1, 60, 4210, 40)])
 def test_hostile_streams_are_proven_step_by_step_and_their_prices_prove_it_again(sizes):
     """The first stream has a step whose regimes never settle: two instruments on one exposure, no spread, shut caps."""
     *shape, seed, steps = sizes
-    model = mpc_instance(*shape, seed=seed)
+    prove_all(mpc_instance(*shape, seed=seed), seed, steps)
+
+
+@compiled
+@pytest.mark.parametrize("m", [2, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_instruments_with_several_exposures_are_proven_too(m, seed):
+    """A gap that is held weighs on all instruments then: products of such weights cancel in a cofactor."""
+    model = mpc_instance(m, m, 1, 20, seed=seed)
+    prove_all(replace(model, exposure=np.eye(m) + 0.5 * np.triu(np.ones((m, m)), 1)), seed, 40, gap_cap=0.3)
+
+
+@compiled
+@pytest.mark.parametrize("m", [2, 3])
+def test_instruments_that_are_nearly_the_same_are_taken(m):
+    near = np.full((m, m), 1.0 - 1e-8) + 1e-8 * np.eye(m)
+    values, vectors = np.linalg.eigh(near)
+    loadings = 0.6 * vectors * np.sqrt(np.maximum(values, 0.0))
+    model = MpcModel(
+        20, np.zeros((m, m)), covariance=near, risk_weight=0.1, terminal_weight=0.5, impact_loadings=[loadings],
+        decays=[0.9],
+    )  # fmt: skip
+    prove_all(model, 5, 20)
+
+
+def prove_all(model, seed, steps, **fixed):
     world, solver = MpcWorld(model, steps, seed + 1, hostile=True), MpcSolver(model)
     for _ in range(steps):
         d = world.data()
+        d |= {name: np.full_like(d[name], value) for name, value in fixed.items()}
         step = solver.step(**d)
         assert (step.status, step.work <= 40) == (Status.OPTIMAL, True)
         program = MpcProgram(model, **d)
