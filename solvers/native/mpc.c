@@ -333,9 +333,7 @@ static ALWAYS void through(const cw_mpc *p, const double *s, double *to, int cou
         for (int e = 0; e < k; e++) add(to, p->E + e * mp, -s[e], mp);
     if (even) gather(to, s + kb, p->L, m, mp, mp);
     else gather(to, s + kb, p->L, M * m, mp, mp);
-    if (!even)
-        for (int c = 0; c < count; c++) to[act[c]] += s[ng + c];
-    else if (count > 0) add(to, s + ng, 1.0, mp);
+    for (int c = 0; c < count; c++) to[act[c]] += s[ng + c];
 }
 
 /* One slice: from the value V after it, its factor F = [U | Y] and the value before it. */
